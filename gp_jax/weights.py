@@ -1,0 +1,251 @@
+"""Parameters as a flat dictionary, and as files.
+
+A parameter's name is its dotted path: attribute names and list positions from the network down, such as
+`down.0.residual.1.conv1.kernel`. The component of a checkpoint is a folder that holds two files:
+
+    unet/config.json          what the network's class is built from
+    unet/model.safetensors    its parameters, under these names
+
+    save_module(unet, "checkpoint/unet", config.to_json(), dtype=jnp.bfloat16)
+    unet = load_module(UNet, UNetConfig, "checkpoint/unet")
+
+Loading is strict: the names and shapes of the file are those of the network, or nothing is loaded. Tensors are read and
+written one by one, and a network that is about to be loaded is only traced, never initialised, so the memory needed is
+that of the parameters.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Sharding
+from jax.typing import DTypeLike
+from safetensors import SafetensorError, safe_open
+
+from gp_jax.errors import UserError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+Module = TypeVar("Module", bound=nnx.Module)
+Tensors = Mapping[str, Any]  # by name: jax or numpy arrays, or `LazyTensor`s
+Place = Callable[[dict[str, Any]], Mapping[str, Sharding]]
+
+# Names of the safetensors format, as in its public specification.
+_DTYPES = {
+    "F64": jnp.float64,
+    "F32": jnp.float32,
+    "F16": jnp.float16,
+    "BF16": jnp.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_DTYPE_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyTensor:
+    """A tensor that is read when `numpy.asarray` asks for it, and not kept."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.read(), dtype=dtype)
+
+
+def flatten(module: nnx.Module) -> dict[str, Any]:
+    """The parameters of a network by dotted path; `ShapeDtypeStruct`s where the network is abstract."""
+    return {_name(path): param.get_value() for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param))}
+
+
+def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
+    """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers."""
+    return nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0), **options))
+
+
+def save_module(
+    module: nnx.Module, folder: str | os.PathLike, config: Mapping[str, Any], dtype: DTypeLike | None = None
+) -> None:
+    """Writes `config.json` and `model.safetensors`; a reader sees the old files or the new ones, never half a file.
+
+    Args:
+      module: the network; its arrays may lie on any mesh of this process.
+      folder: made where it does not exist.
+      config: what the network was built from.
+      dtype: of the floating-point parameters in the file; None keeps theirs.
+    """
+    write_tensors(Path(folder, WEIGHTS_FILE), flatten(module), dtype)
+    write_json(Path(folder, CONFIG_FILE), config)
+
+
+def load_module(
+    cls: type[Module],
+    config_cls: type,
+    folder: str | os.PathLike,
+    *,
+    param_dtype: DTypeLike | None = None,
+    place: Place | None = None,
+    **options: Any,
+) -> Module:
+    """Builds the network that `save_module` wrote.
+
+    Args:
+      cls: the network's class, called as `cls(config, rngs=..., **options)`.
+      config_cls: a class with `from_json`.
+      folder: of the component.
+      param_dtype: of the parameters; None keeps the file's.
+      place: parameters by name -> their shardings, such as `functools.partial(parameter_shardings, mesh=mesh)`.
+      **options: such as `dtype`, in which the network computes.
+
+    Raises:
+      UserError: a file is missing or broken, or does not fit the network.
+    """
+    module = abstract(cls, config_cls.from_json(read_json(Path(folder, CONFIG_FILE))), **options)
+    path = Path(folder, WEIGHTS_FILE)
+    load_into(module, read_tensors(path), param_dtype=param_dtype, place=place, source=str(path))
+    return module
+
+
+def load_into(
+    module: nnx.Module,
+    tensors: Tensors,
+    *,
+    param_dtype: DTypeLike | None = None,
+    place: Place | None = None,
+    source: str = "the checkpoint",
+) -> None:
+    """Replaces every parameter of `module`, which may be abstract; arguments as for `load_module`.
+
+    Raises:
+      UserError: names every tensor that is missing, unexpected or of another shape (nothing is changed then), or that
+        holds NaN or infinity.
+    """
+    expected = flatten(module)
+    check_match(expected, tensors, source)
+    shardings = place(expected) if place else {}
+    loaded = []
+    for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        name = _name(path)
+        array = cast(finite(name, np.asarray(tensors[name]), source), param_dtype)
+        loaded.append((path, param.replace(jax.device_put(array, shardings.get(name)))))
+    nnx.update(module, nnx.from_flat_state(loaded))
+
+
+def check_match(expected: Tensors, found: Tensors, source: str) -> None:
+    """Raises UserError with every name and shape in which `found` is not `expected`."""
+    problems = [f"missing: {name} {tuple(expected[name].shape)}" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"unexpected: {name} {tuple(found[name].shape)}" for name in sorted(found.keys() - expected.keys())]
+    problems += [
+        f"wrong shape: {name} is {tuple(found[name].shape)}, the network has {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & found.keys())
+        if tuple(expected[name].shape) != tuple(found[name].shape)
+    ]
+    if problems:
+        raise UserError(f"{source} does not fit the network, nothing was loaded:\n  " + "\n  ".join(problems))
+
+
+def finite(name: str, array: np.ndarray, source: str) -> np.ndarray:
+    """`array` itself; raises UserError where it holds NaN or infinity, as half-precision exports that overflowed do."""
+    if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
+        raise UserError(f"{source}: tensor {name} ({array.dtype}) holds NaN or infinity; use an export in float32")
+    return array
+
+
+def cast(array: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
+    """To `dtype` where the array is floating point and a dtype is asked for; no copy where nothing changes."""
+    is_float = jnp.issubdtype(array.dtype, jnp.floating)
+    return array.astype(dtype, copy=False) if dtype is not None and is_float else array
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, LazyTensor]:
+    """The tensors of a safetensors file, none read yet; raises UserError where the file is missing or broken."""
+    if not os.path.isfile(path):
+        raise UserError(f"{path} does not exist")
+    try:
+        file = safe_open(path, framework="np")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
+    tensors = {}
+    for name in file.keys():  # noqa: SIM118 - the handle has keys, but is no mapping
+        piece = file.get_slice(name)
+        if piece.get_dtype() not in _DTYPES:
+            raise UserError(f"{path}: tensor {name} has the unknown dtype {piece.get_dtype()}")
+        dtype = np.dtype(_DTYPES[piece.get_dtype()])
+        tensors[name] = LazyTensor(tuple(piece.get_shape()), dtype, functools.partial(file.get_tensor, name))
+    return tensors
+
+
+def write_tensors(path: str | os.PathLike, tensors: Tensors, dtype: DTypeLike | None = None) -> None:
+    """Writes a safetensors file, one tensor in memory at a time.
+
+    Args:
+      path: its folder is made where it does not exist.
+      tensors: by name.
+      dtype: of the floating-point tensors in the file; None keeps theirs.
+    """
+    # diffusers and transformers refuse a file that does not say which framework it is for.
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, tensor in tensors.items():
+        kept = dtype is None or not jnp.issubdtype(tensor.dtype, jnp.floating)
+        stored = np.dtype(tensor.dtype if kept else dtype)
+        begin, end = end, end + math.prod(tensor.shape) * stored.itemsize
+        header[name] = {"dtype": _DTYPE_NAMES[stored], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(np.ascontiguousarray(cast(np.asarray(tensor), dtype)).reshape(-1).view(np.uint8).data)
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """A JSON object; raises UserError where the file is missing or is none."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return value
+
+
+def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object under a temporary name, then renames it."""
+    with _replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _name(path: tuple) -> str:
+    return ".".join(map(str, path))
+
+
+@contextmanager
+def _replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary name beside `path`, which it becomes when nothing failed."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
