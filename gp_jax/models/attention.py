@@ -1,0 +1,186 @@
+"""Attention: one entry point, several kernels behind it, and the way into 3D windows and back.
+
+Every attention of this project has the same five axes, `[B, N, S, H, D]`: N groups of S tokens, each group attending to itself only.
+
+  spatial self-attention     N = frames,              S = positions
+  temporal self-attention    N = positions,           S = frames
+  3D windowed attention      N = windows,             S = tokens of a window
+  cross-attention            N = 1,                   S = all queries; keys are text or global tokens
+
+Windows are an axis of the einsum, so cutting a clip into more of them costs no loop, and a mesh can shard them.
+Letters, here and in est.py: b batch, n groups (windows), q/k tokens, h heads, d head width.
+
+Example: a volume of 4x5x6 latents in windows of 2x3x3 gives a grid padded to 4x6x6, 8 windows of 18 tokens;
+`merge_windows(split_windows(x, grid), grid)` is x.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gp_jax.parallel import constrain
+
+Array = jax.Array
+Size3 = tuple[int, int, int]
+
+# Finite, so that a row which may see nothing (a padded query) stays a number.
+_MASKED = -1e9
+
+
+def attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    backend: str = "einsum",
+) -> Array:
+    """Scaled dot-product attention within each group.
+
+    Args:
+      query: [B, N, Q, H, D].
+      key, value: [B, N, K, H, D].
+      bias: added to the scaled logits, broadcastable to [B, N, H, Q, K].
+      mask: bool, True where a query may see a key, broadcastable to [B, N, H, Q, K].
+      backend: a name of `BACKENDS`. All compute the same; `einsum` is the reference.
+
+    Returns:
+      [B, N, Q, H, D] in the dtype of `query`.
+    """
+    axes = ("batch", "window", None, "heads", None)
+    query, key, value = (constrain(x, *axes) for x in (query, key, value))
+    return constrain(BACKENDS[backend](query, key, value, bias, mask), *axes)
+
+
+def _einsum(query, key, value, bias, mask):
+    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
+    logits = logits / math.sqrt(query.shape[-1])
+    if bias is not None:
+        logits = logits + bias
+    if mask is not None:
+        logits = jnp.where(mask, logits, _MASKED)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
+
+
+def _jax_nn(query, key, value, bias, mask, implementation):
+    """`jax.nn.dot_product_attention`, which knows one batch axis: groups are folded into it."""
+    lead = query.shape[:2]
+
+    def fold(x):
+        return x.reshape(-1, *x.shape[2:])
+
+    def fold_logits(x):
+        return None if x is None else fold(jnp.broadcast_to(x, (*lead, *x.shape[-3:])))
+
+    out = jax.nn.dot_product_attention(
+        fold(query),
+        fold(key),
+        fold(value),
+        bias=None if bias is None else fold_logits(bias).astype(query.dtype),
+        mask=fold_logits(mask),
+        implementation=implementation,
+    )
+    return out.reshape(*lead, *out.shape[1:])
+
+
+BACKENDS = {
+    "einsum": _einsum,
+    "xla": functools.partial(_jax_nn, implementation="xla"),
+    "cudnn": functools.partial(_jax_nn, implementation="cudnn"),
+}
+
+
+def split_heads(x: Array, heads: int) -> Array:
+    """[..., H * D] -> [..., H, D]."""
+    return x.reshape(*x.shape[:-1], heads, -1)
+
+
+def merge_heads(x: Array) -> Array:
+    """[..., H, D] -> [..., H * D]."""
+    return x.reshape(*x.shape[:-2], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowGrid:
+    """How a volume is cut into windows: all static, made by `window_grid`."""
+
+    volume: Size3
+    window: Size3
+    shift: Size3
+
+    @property
+    def counts(self) -> Size3:
+        """Windows along each axis."""
+        return tuple(-(-size // w) for size, w in zip(self.volume, self.window))
+
+    @property
+    def padded(self) -> Size3:
+        """The volume's size after padding to whole windows."""
+        return tuple(n * w for n, w in zip(self.counts, self.window))
+
+
+def window_grid(volume: Size3, window: Size3, *, shifted: bool) -> WindowGrid:
+    """Fits windows to a volume `(T, h, w)`.
+
+    A window larger than the volume shrinks to it; an axis that one window covers is not shifted.
+    Others are shifted by half a window (Swin, Liu et al. 2021, arXiv 2103.14030).
+    """
+    window = tuple(min(w, size) for w, size in zip(window, volume))
+    shift = tuple(w // 2 if shifted and w < size else 0 for w, size in zip(window, volume))
+    return WindowGrid(tuple(volume), window, shift)
+
+
+def split_windows(x: Array, grid: WindowGrid) -> Array:
+    """[B, T, h, w, D] -> [B, N, S, D], N windows of S = t*h*w tokens."""
+    x = jnp.pad(x, [(0, 0), *((0, p - s) for p, s in zip(grid.padded, grid.volume)), (0, 0)])
+    x = jnp.roll(x, [-s for s in grid.shift], axis=(1, 2, 3))
+    (nt, nh, nw), (t, h, w) = grid.counts, grid.window
+    x = x.reshape(x.shape[0], nt, t, nh, h, nw, w, -1).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(x.shape[0], nt * nh * nw, t * h * w, -1)
+
+
+def merge_windows(windows: Array, grid: WindowGrid) -> Array:
+    """Inverse of `split_windows`: [B, N, S, D] -> [B, T, h, w, D], the padding cut off."""
+    (nt, nh, nw), (t, h, w) = grid.counts, grid.window
+    x = windows.reshape(windows.shape[0], nt, nh, nw, t, h, w, -1).transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    x = x.reshape(x.shape[0], *grid.padded, -1)
+    x = jnp.roll(x, grid.shift, axis=(1, 2, 3))
+    return x[:, : grid.volume[0], : grid.volume[1], : grid.volume[2]]
+
+
+def window_mask(grid: WindowGrid) -> Array | None:
+    """Who may see whom within a window: bool [N, S, S], or None where all may.
+
+    Shifting rolls the volume, so a window at its end holds tokens from both ends; padding adds tokens that are nothing. Both are kept
+    apart by giving each token the number of its region and letting equal numbers see each other.
+    """
+    if not any(grid.shift) and grid.padded == grid.volume:
+        return None
+    per_axis = []
+    for size, padded, shift in zip(grid.volume, grid.padded, grid.shift):
+        source = (np.arange(padded) + shift) % padded
+        wrapped = np.arange(padded) >= padded - shift
+        per_axis.append(np.where(source < size, wrapped.astype(np.int32), 2))
+    t, h, w = np.ix_(*per_axis)
+    region = np.where((t == 2) | (h == 2) | (w == 2), -1, t * 4 + h * 2 + w).astype(np.int32)
+    unshifted = dataclasses.replace(grid, volume=grid.padded, shift=(0, 0, 0))
+    ids = split_windows(jnp.asarray(region)[None, ..., None], unshifted)[0, ..., 0]
+    return (ids[:, :, None] == ids[:, None, :]) & (ids[:, None, :] >= 0)
+
+
+@functools.cache
+def relative_positions(window: Size3, table_window: Size3) -> np.ndarray:
+    """Row of the relative-position table for each pair of tokens: int32 [S, S].
+
+    The table belongs to windows of size `table_window` and has `prod(2 * n - 1)` rows; a window that shrank uses its middle.
+    """
+    axes = np.stack(np.meshgrid(*(np.arange(n) for n in window), indexing="ij"), axis=-1).reshape(-1, 3)
+    offsets = axes[:, None] - axes[None, :] + np.array(table_window) - 1
+    rows = [2 * n - 1 for n in table_window]
+    return ((offsets[..., 0] * rows[1] + offsets[..., 1]) * rows[2] + offsets[..., 2]).astype(np.int32)

@@ -1,0 +1,200 @@
+"""AutoencoderKL: pixels to latents and back, one frame at a time.
+
+The autoencoder of Stable Diffusion (Rombach et al. 2022, arXiv 2112.10752), built from the `config.json` of a diffusers folder.
+One addition: with `patch_size` p the network works on p x p patches folded into channels (space to depth), which is how the
+embedded model's autoencoder stays fast on a CPU; p = 1 is the original.
+
+Latents come unscaled; whoever diffuses them multiplies by `config.scaling_factor`.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from gp_jax.errors import UserError
+from gp_jax.models.attention import attend
+from gp_jax.models.layers import ResidualBlock, Upsample, conv3x3, group_norm
+
+Array = jax.Array
+_EPSILON = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderConfig:
+    """The keys of diffusers' `AutoencoderKL` config that change the network, and `patch_size`."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    scaling_factor: float = 0.18215
+    patch_size: int = 1
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> "AutoencoderConfig":
+        """Reads a diffusers `config.json`; raises UserError on an option that this network does not have."""
+        fixed = {"act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True, "mid_block_add_attention": True}
+        for key, value in fixed.items():
+            if config.get(key, value) != value:
+                raise UserError(f"autoencoder config: {key}={config[key]!r} is not supported, only {value!r}")
+        known = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """The `config.json` of this network, readable by diffusers where `patch_size` is 1."""
+        levels = len(self.block_out_channels)
+        return {
+            "_class_name": "AutoencoderKL",
+            "act_fn": "silu",
+            "down_block_types": ["DownEncoderBlock2D"] * levels,
+            "up_block_types": ["UpDecoderBlock2D"] * levels,
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()},
+        }
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per latent along each side."""
+        return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
+
+
+class AutoencoderKL(nnx.Module):
+    """Encoder, decoder, and the 1x1 convolutions on either side of the latents."""
+
+    def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
+        self.config = config
+        latent = config.latent_channels
+        self.encoder = Encoder(config, rngs=rngs, dtype=dtype)
+        self.to_moments = nnx.Conv(2 * latent, 2 * latent, (1, 1), dtype=dtype, rngs=rngs)
+        self.from_latents = nnx.Conv(latent, latent, (1, 1), dtype=dtype, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs, dtype=dtype)
+
+    def encode(self, pixels: Array) -> tuple[Array, Array]:
+        """Mean and log-variance of the latents.
+
+        Args:
+          pixels: [N, H, W, 3] in [-1, 1], H and W multiples of `config.downsampling`.
+
+        Returns:
+          Two arrays [N, h, w, C]; the log-variance is clipped to [-30, 20].
+        """
+        p = self.config.patch_size
+        n, height, width, channels = pixels.shape
+        x = pixels.reshape(n, height // p, p, width // p, p, channels).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(n, height // p, width // p, p * p * channels)
+        mean, log_variance = jnp.split(self.to_moments(self.encoder(x)), 2, axis=-1)
+        return mean, jnp.clip(log_variance, -30.0, 20.0)
+
+    def decode(self, latents: Array) -> Array:
+        """[N, h, w, C] -> [N, H, W, 3], about [-1, 1], not clipped."""
+        p = self.config.patch_size
+        x = self.decoder(self.from_latents(latents))
+        n, height, width, _ = x.shape
+        x = x.reshape(n, height, width, p, p, -1).transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(n, height * p, width * p, -1)
+
+
+class Encoder(nnx.Module):
+    """Pixels (or patches) to the moments of the latents."""
+
+    def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
+        widths = config.block_out_channels
+        self.conv_in = conv3x3(config.in_channels * config.patch_size**2, widths[0], rngs=rngs, dtype=dtype)
+        self.down = nnx.List(
+            DownBlock(config, inputs, width, last=width_index == len(widths) - 1, rngs=rngs, dtype=dtype)
+            for width_index, (inputs, width) in enumerate(zip((widths[0], *widths), widths))
+        )
+        self.middle = MiddleBlock(config, rngs=rngs, dtype=dtype)
+        self.norm_out = group_norm(widths[-1], config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
+        self.conv_out = conv3x3(widths[-1], 2 * config.latent_channels, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.conv_in(x)
+        for block in self.down:
+            x = block(x)
+        return self.conv_out(nnx.silu(self.norm_out(self.middle(x))))
+
+
+class Decoder(nnx.Module):
+    """Latents to pixels (or patches)."""
+
+    def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
+        widths = config.block_out_channels[::-1]
+        self.conv_in = conv3x3(config.latent_channels, widths[0], rngs=rngs, dtype=dtype)
+        self.middle = MiddleBlock(config, rngs=rngs, dtype=dtype)
+        self.up = nnx.List(
+            UpBlock(config, inputs, width, last=width_index == len(widths) - 1, rngs=rngs, dtype=dtype)
+            for width_index, (inputs, width) in enumerate(zip((widths[0], *widths), widths))
+        )
+        self.norm_out = group_norm(widths[-1], config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
+        self.conv_out = conv3x3(widths[-1], config.out_channels * config.patch_size**2, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.middle(self.conv_in(x))
+        for block in self.up:
+            x = block(x)
+        return self.conv_out(nnx.silu(self.norm_out(x)))
+
+
+class DownBlock(nnx.Module):
+    """Residual blocks, then a strided convolution (none in the last level)."""
+
+    def __init__(self, config: AutoencoderConfig, inputs: int, outputs: int, *, last: bool, rngs, dtype):
+        self.residual = _residual_blocks(config, inputs, outputs, config.layers_per_block, rngs, dtype)
+        # Padded by hand below: the original pads at the bottom and at the right only.
+        self.downsample = (
+            None if last else nnx.Conv(outputs, outputs, (3, 3), strides=2, padding="VALID", dtype=dtype, rngs=rngs)
+        )
+
+    def __call__(self, x: Array) -> Array:
+        for block in self.residual:
+            x = block(x)
+        if self.downsample is None:
+            return x
+        return self.downsample(jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))))
+
+
+class UpBlock(nnx.Module):
+    """Residual blocks, then an upsampling (none in the last level)."""
+
+    def __init__(self, config: AutoencoderConfig, inputs: int, outputs: int, *, last: bool, rngs, dtype):
+        self.residual = _residual_blocks(config, inputs, outputs, config.layers_per_block + 1, rngs, dtype)
+        self.upsample = None if last else Upsample(outputs, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x: Array) -> Array:
+        for block in self.residual:
+            x = block(x)
+        return x if self.upsample is None else self.upsample(x)
+
+
+class MiddleBlock(nnx.Module):
+    """Residual block, attention over all positions with one head, residual block."""
+
+    def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
+        width = config.block_out_channels[-1]
+        self.residual = _residual_blocks(config, width, width, 2, rngs, dtype)
+        self.norm = group_norm(width, config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
+        self.query = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.key = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.output = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.residual[0](x)
+        n, height, width, channels = x.shape
+        tokens = self.norm(x).reshape(n, 1, height * width, 1, channels)
+        out = attend(self.query(tokens), self.key(tokens), self.value(tokens))
+        return self.residual[1](x + self.output(out).reshape(x.shape))
+
+
+def _residual_blocks(config, inputs, outputs, count, rngs, dtype) -> nnx.List:
+    groups = config.norm_num_groups
+    return nnx.List(
+        ResidualBlock(inputs if i == 0 else outputs, outputs, groups=groups, epsilon=_EPSILON, rngs=rngs, dtype=dtype)
+        for i in range(count)
+    )

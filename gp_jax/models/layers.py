@@ -1,0 +1,139 @@
+"""The bricks that the UNet and the autoencoder share.
+
+Everything works on `[..., h, w, C]`: leading axes (batch, frames) are carried along, so a video is a batch of images to these layers
+and nothing has to be reshaped. Norms use the exact two-pass variance: the parity with the reference networks is 1e-5.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+Array = jax.Array
+
+
+def group_norm(channels: int, groups: int, epsilon: float, *, rngs: nnx.Rngs, dtype: DTypeLike | None) -> nnx.GroupNorm:
+    """Group norm over `(h, w)` and the channels of a group, each frame for itself."""
+    return nnx.GroupNorm(
+        channels,
+        num_groups=groups,
+        epsilon=epsilon,
+        reduction_axes=(-3, -2, -1),
+        use_fast_variance=False,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def layer_norm(channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, epsilon: float = 1e-5) -> nnx.LayerNorm:
+    """Layer norm over the last axis."""
+    return nnx.LayerNorm(channels, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
+
+
+def conv3x3(inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, stride: int = 1) -> nnx.Conv:
+    """3x3 convolution that pads one pixel on every side, as torch does, also at stride 2."""
+    return nnx.Conv(inputs, outputs, (3, 3), strides=stride, padding=((1, 1), (1, 1)), dtype=dtype, rngs=rngs)
+
+
+def zero_linear(
+    inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, use_bias: bool = True
+) -> nnx.Linear:
+    """The projection in which every new video module ends: at the start it adds nothing to the image network."""
+    return nnx.Linear(inputs, outputs, use_bias=use_bias, kernel_init=nnx.initializers.zeros, dtype=dtype, rngs=rngs)
+
+
+class ResidualBlock(nnx.Module):
+    """Two convolutions with an optional embedding (timestep, stride) added between them."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        groups: int,
+        epsilon: float,
+        rngs: nnx.Rngs,
+        embedding: int | None = None,
+        dtype: DTypeLike | None = None,
+    ):
+        self.norm1 = group_norm(inputs, groups, epsilon, rngs=rngs, dtype=dtype)
+        self.conv1 = conv3x3(inputs, outputs, rngs=rngs, dtype=dtype)
+        self.embedding = None if embedding is None else nnx.Linear(embedding, outputs, dtype=dtype, rngs=rngs)
+        self.norm2 = group_norm(outputs, groups, epsilon, rngs=rngs, dtype=dtype)
+        self.conv2 = conv3x3(outputs, outputs, rngs=rngs, dtype=dtype)
+        self.shortcut = None if inputs == outputs else nnx.Conv(inputs, outputs, (1, 1), dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array, embedding: Array | None = None) -> Array:
+        """Args: x: [B, ..., h, w, C]. embedding: [B, E] or None. Returns: [B, ..., h, w, C']."""
+        y = self.conv1(nnx.silu(self.norm1(x)))
+        if self.embedding is not None:
+            shift = self.embedding(nnx.silu(embedding))
+            y = y + shift.reshape(shift.shape[0], *(1,) * (y.ndim - 2), shift.shape[-1])
+        y = self.conv2(nnx.silu(self.norm2(y)))
+        return y + (x if self.shortcut is None else self.shortcut(x))
+
+
+class Upsample(nnx.Module):
+    """Nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
+        self.convolution = conv3x3(channels, channels, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x: Array, size: tuple[int, int] | None = None) -> Array:
+        """Doubles `(h, w)`; `size` cuts the last row or column off where the map below came from an odd size."""
+        x = jnp.repeat(jnp.repeat(x, 2, axis=-3), 2, axis=-2)
+        if size is not None:
+            x = x[..., : size[0], : size[1], :]
+        return self.convolution(x)
+
+
+class FeedForward(nnx.Module):
+    """Gated GELU (GEGLU, Shazeer 2020, arXiv 2002.05202), as in the Stable Diffusion UNet."""
+
+    def __init__(
+        self, channels: int, *, rngs: nnx.Rngs, multiplier: int = 4, zero: bool = False, dtype: DTypeLike | None = None
+    ):
+        hidden = channels * multiplier
+        self.expand = nnx.Linear(channels, 2 * hidden, dtype=dtype, rngs=rngs)
+        contract = zero_linear if zero else nnx.Linear
+        self.contract = contract(hidden, channels, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        """[..., C] -> [..., C]."""
+        value, gate = jnp.split(self.expand(x), 2, axis=-1)
+        return self.contract(value * nnx.gelu(gate, approximate=False))
+
+
+class EmbeddingMLP(nnx.Module):
+    """Linear, SiLU, linear: what turns a sinusoidal embedding into the one that residual blocks take."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, zero: bool = False, dtype: DTypeLike | None = None):
+        self.linear1 = nnx.Linear(inputs, outputs, dtype=dtype, rngs=rngs)
+        last = zero_linear if zero else nnx.Linear
+        self.linear2 = last(outputs, outputs, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        """[..., inputs] -> [..., outputs]."""
+        return self.linear2(nnx.silu(self.linear1(x)))
+
+
+def sinusoidal(
+    values: Array, width: int, *, max_period: float = 10_000.0, cosine_first: bool = True, shift: float = 0.0
+) -> Array:
+    """Sines and cosines of `values` (Vaswani et al. 2017; options as in diffusers' `get_timestep_embedding`).
+
+    Args:
+      values: [...] timesteps, strides or positions.
+      width: of the result, even.
+      max_period: the longest wavelength over 2 pi.
+      cosine_first: cosines in the first half (Stable Diffusion's `flip_sin_to_cos`).
+      shift: Stable Diffusion's `freq_shift`: 0 there, 1 in the original paper.
+
+    Returns:
+      [..., width] float32.
+    """
+    half = width // 2
+    frequencies = jnp.exp(-jnp.log(max_period) * jnp.arange(half, dtype=jnp.float32) / (half - shift))
+    angles = values[..., None].astype(jnp.float32) * frequencies
+    parts = (jnp.cos(angles), jnp.sin(angles)) if cosine_first else (jnp.sin(angles), jnp.cos(angles))
+    return jnp.concatenate(parts, axis=-1)

@@ -1,0 +1,55 @@
+"""The mesh: which device does what.
+
+Four axes, always all four, so that a rule written for one machine holds on every other:
+
+  data     whole clips, or segments, side by side; parameters are copied
+  fsdp     clips side by side too, but parameters and optimizer state are cut into as many pieces
+  tensor   heads and hidden widths of one layer
+  context  3D windows (and, for the spatial layers, frames) of one clip
+
+`make_mesh("data=2,context=4")` takes eight devices; an axis that is not named has size 1, and one axis may be -1: what is left.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from gp_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor", "context")
+
+
+def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Builds a mesh with the axes `AXES`, types Auto (GSPMD places what no rule mentions).
+
+    Args:
+      shape: "data=2,context=4", the same as a mapping, or None for all devices on `data`.
+      devices: the devices to use; all of them by default.
+
+    Raises:
+      UserError: an unknown axis, a size that is no number, or sizes that do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = parse_mesh(shape) if isinstance(shape, str) else dict(shape or {"data": -1})
+    if unknown := set(sizes) - set(AXES):
+        raise UserError(f"mesh axis {sorted(unknown)[0]!r} is unknown; the axes are {', '.join(AXES)}")
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    open_axes = [axis for axis, size in sizes.items() if size == -1]
+    if len(open_axes) > 1 or fixed < 1:
+        raise UserError(f"mesh {sizes} must have positive sizes and at most one -1")
+    if open_axes:
+        sizes[open_axes[0]] = max(1, len(devices) // fixed)
+    if math.prod(sizes.values()) != len(devices):
+        raise UserError(f"mesh {sizes} does not fit the {len(devices)} devices here; the sizes must multiply to that number")
+    shape = tuple(sizes.get(axis, 1) for axis in AXES)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """`"data=2,context=4"` as `{"data": 2, "context": 4}`; raises UserError where it is not of that form."""
+    try:
+        return {name.strip(): int(size) for name, size in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise UserError(f"mesh {text!r} is not of the form data=2,context=4") from None
