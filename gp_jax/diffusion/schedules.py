@@ -1,0 +1,207 @@
+"""Noise schedules: how much signal and noise a latent holds at each timestep, and what a network predicts of them.
+
+A timestep t in 0 .. N-1 mixes a clean latent with Gaussian noise, the squares of the two rates summing to one:
+
+    noisy = alpha[t] * clean + sigma[t] * noise
+
+A network predicts some other mixture of the same two, `target = a * clean + b * noise`; which one is its prediction
+type. Two equations, two unknowns: from `noisy` and a prediction, the clean latent and the noise follow by Cramer's
+rule, so that a prediction type is nothing but its row (a, b) in `PREDICTIONS`.
+
+    schedule = NoiseSchedule.from_config(json.load(open("scheduler/scheduler_config.json")))
+    noisy = schedule.add_noise(clean, noise, t)                  # clean [B, T, h, w, C], t [B]
+    prediction = network(noisy, t)                               # wants to be schedule.target(clean, noise, t)
+    clean_estimate = schedule.to_clean(prediction, noisy, t)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gp_jax.errors import UserError
+
+# The weights (a, b) of (clean, noise) in what a network predicts, given the rates (alpha, sigma).
+PREDICTIONS = {
+    "epsilon": lambda alpha, sigma: (np.zeros_like(alpha), np.ones_like(sigma)),
+    "sample": lambda alpha, sigma: (np.ones_like(alpha), np.zeros_like(sigma)),
+    "v_prediction": lambda alpha, sigma: (-sigma, alpha),  # Salimans and Ho, arXiv:2202.00512
+}
+
+BETA_SCHEDULES = {
+    "linear": np.linspace,
+    "scaled_linear": lambda start, end, count: np.linspace(start**0.5, end**0.5, count) ** 2,
+}
+
+# Timesteps to visit, highest first, given (N, steps, offset): Lin et al., arXiv:2305.08891, table 2.
+SPACINGS = {
+    "leading": lambda count, steps, offset: np.arange(steps)[::-1] * (count // steps) + float(offset),
+    "trailing": lambda count, steps, offset: np.round(np.arange(count, 0, -count / steps)[:steps]) - 1,
+    "linspace": lambda count, steps, offset: np.linspace(0, count - 1, steps)[::-1],
+}
+
+# Options of diffusers' schedulers that would change the result and that we do not have.
+_REFUSED = (
+    "clip_sample",
+    "thresholding",
+    "trained_betas",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_flow_sigmas",
+)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class NoiseSchedule:
+    """A variance-preserving noise schedule and the prediction type of the network trained with it.
+
+    The fields carry the names, meanings and defaults of diffusers' `DDIMScheduler`. A schedule is static to jax: it may
+    be an argument of a jitted function, and its tables become constants of the program.
+
+    Methods on arrays take timesteps `t`, integers `[B]` (or any leading part of the latents' shape), and latents
+    `[B, ...]`. They return float32 or the latents' type, whichever is wider.
+
+    Attributes:
+      num_train_timesteps: N, the number of noise levels.
+      beta_start, beta_end: ends of the noise variances added per timestep.
+      beta_schedule: a name in `BETA_SCHEDULES`.
+      prediction_type: a name in `PREDICTIONS`.
+      rescale_betas_zero_snr: let the last timestep hold noise alone (Lin et al., arXiv:2305.08891, algorithm 1).
+      timestep_spacing: a name in `SPACINGS`.
+      steps_offset: added to the timesteps of the "leading" spacing.
+      set_alpha_to_one: DDIM ends at the clean latent; if False, at the noise level of timestep 0.
+
+    Raises:
+      UserError: a name is unknown, a number out of range, or noise is to be predicted where there is noise alone.
+    """
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+    beta_schedule: str = "linear"
+    prediction_type: str = "epsilon"
+    rescale_betas_zero_snr: bool = False
+    timestep_spacing: str = "leading"
+    steps_offset: int = 0
+    set_alpha_to_one: bool = True
+
+    def __post_init__(self):
+        tables = {"beta_schedule": BETA_SCHEDULES, "prediction_type": PREDICTIONS, "timestep_spacing": SPACINGS}
+        for field, table in tables.items():
+            if (value := getattr(self, field)) not in table:
+                raise UserError(f"The noise schedule's {field} is {value!r}; it must be one of {', '.join(table)}.")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise UserError(
+                f"The noise schedule's betas run from {self.beta_start} to {self.beta_end}; they must rise in (0, 1)."
+            )
+        if self.num_train_timesteps < 2:
+            raise UserError(
+                f"The noise schedule's num_train_timesteps is {self.num_train_timesteps}; it must be 2 or more."
+            )
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise UserError(
+                "The noise schedule sets rescale_betas_zero_snr with prediction_type epsilon, which says nothing about "
+                "the image at the last timestep; use v_prediction or sample."
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
+        """Reads a diffusers `scheduler_config.json`; options of particular samplers are ignored.
+
+        Raises:
+          UserError: a value is one that this schedule cannot honour.
+        """
+        for name in _REFUSED:
+            if config.get(name):
+                raise UserError(
+                    f"The scheduler config sets {name} to {config[name]!r}, which is not supported; unset it."
+                )
+        return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls) if field.name in config})
+
+    def to_config(self) -> dict[str, Any]:
+        """The `scheduler_config.json` from which diffusers builds the same schedule."""
+        return {"_class_name": "DDIMScheduler", "clip_sample": False, **dataclasses.asdict(self)}
+
+    @functools.cached_property
+    def alpha(self) -> np.ndarray:
+        """[N] float64, the rate of the clean latent at each timestep."""
+        betas = BETA_SCHEDULES[self.beta_schedule](self.beta_start, self.beta_end, self.num_train_timesteps)
+        alpha = np.sqrt(np.cumprod(1 - betas))
+        if self.rescale_betas_zero_snr:
+            alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+        return alpha
+
+    @functools.cached_property
+    def sigma(self) -> np.ndarray:
+        """[N] float64, the rate of the noise at each timestep."""
+        return np.sqrt(1 - self.alpha**2)
+
+    def positions(self, steps: int) -> np.ndarray:
+        """The timesteps of a sampler with that many steps: [steps] float64, falling; "linspace" gives fractional ones.
+
+        Raises:
+          UserError: the schedule does not have that many timesteps.
+        """
+        if not 1 <= steps <= self.num_train_timesteps:
+            raise UserError(
+                f"A noise schedule of {self.num_train_timesteps} timesteps cannot be cut into {steps} sampling steps; "
+                "choose fewer, and at least 1."
+            )
+        positions = SPACINGS[self.timestep_spacing](self.num_train_timesteps, steps, self.steps_offset)
+        if positions[0] > self.num_train_timesteps - 1:
+            raise UserError(
+                f"{steps} sampling steps with steps_offset {self.steps_offset} begin beyond the last timestep, "
+                f"{self.num_train_timesteps - 1}; choose fewer steps."
+            )
+        return positions
+
+    def timesteps(self, steps: int) -> np.ndarray:
+        """`positions` rounded to integers, as diffusers' `DDIMScheduler.set_timesteps`: [steps] int64, falling."""
+        return np.round(self.positions(steps)).astype(np.int64)
+
+    def add_noise(self, clean: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+        """The noisy latent of timestep t."""
+        return _mix((self.alpha, self.sigma), clean, noise, t)
+
+    def target(self, clean: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+        """What the network should predict at timestep t."""
+        return _mix(PREDICTIONS[self.prediction_type](self.alpha, self.sigma), clean, noise, t)
+
+    def to_clean(self, prediction: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
+        """The clean latent that a prediction implies."""
+        return _mix(clean_weights(self.prediction_type, self.alpha, self.sigma), noisy, prediction, t)
+
+    def to_noise(self, prediction: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
+        """The noise that a prediction implies."""
+        return _mix(noise_weights(self.prediction_type, self.alpha, self.sigma), noisy, prediction, t)
+
+    def snr(self, t: jax.Array) -> jax.Array:
+        """The signal-to-noise ratio (alpha / sigma)^2 at timestep t, float32."""
+        return jnp.asarray((self.alpha / self.sigma) ** 2, jnp.float32)[t]
+
+
+def clean_weights(prediction_type: str, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of (noisy, prediction) that give the clean latent, at the rates alpha and sigma."""
+    a, b = PREDICTIONS[prediction_type](alpha, sigma)
+    determinant = alpha * b - sigma * a
+    return b / determinant, -sigma / determinant
+
+
+def noise_weights(prediction_type: str, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of (noisy, prediction) that give the noise, at the rates alpha and sigma."""
+    a, b = PREDICTIONS[prediction_type](alpha, sigma)
+    determinant = alpha * b - sigma * a
+    return -a / determinant, alpha / determinant
+
+
+def _mix(weights: tuple[np.ndarray, np.ndarray], first: jax.Array, second: jax.Array, t: jax.Array) -> jax.Array:
+    """Weighs two latents [B, ...] by two tables [N] at timesteps t [B]."""
+    at = [jnp.asarray(table, jnp.float32)[t] for table in weights]
+    one, two = (weight.reshape(weight.shape + (1,) * (first.ndim - weight.ndim)) for weight in at)
+    return one * first + two * second
