@@ -1,0 +1,96 @@
+"""Classifier-free guidance with separate scales for the text and the global tokens.
+
+With t the text and g the global tokens, 0 where either is dropped, and e the network's prediction:
+
+    e(0, 0) + token_scale * (e(0, g) - e(0, 0)) + text_scale * (e(t, g) - e(0, g))
+
+(the nesting of two conditions is that of InstructPix2Pix, Brooks et al., arXiv:2211.09800, eq. 3). Sorted by branch,
+that is a weighted sum, and a branch without weight is never computed:
+
+    branch     e(0, 0)            e(0, g)                     e(t, g)
+    weight     1 - token_scale    token_scale - text_scale    text_scale
+
+So scales (1, 1) cost one branch, equal scales two, others three. Example, within a sampling loop:
+
+    def denoise(latents, timestep):
+        scales = {"text_scale": 7.5, "token_scale": 2.0}
+        return guide(network, latents, timestep, text, null_text, tokens, **scales, frames=frames)
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def guide(
+    model: Callable[..., jax.Array],
+    sample: jax.Array,
+    timesteps: jax.Array,
+    text: jax.Array | None,
+    null_text: jax.Array,
+    tokens: jax.Array | None,
+    *,
+    text_scale: float = 1.0,
+    token_scale: float = 1.0,
+    rescale: float = 0.0,
+    **batched: jax.Array | None,
+) -> jax.Array:
+    """One guided prediction, all its branches in one call of the model.
+
+    Args:
+      model: (sample [M, ...], timesteps [M], text [M, L, D], tokens [M, K, D] or None, **batched) -> [M, ...], where
+        M = B * branches. The branches of a sample lie side by side, so that a sharded batch stays where it is.
+      sample: [B, ...], noisy latents.
+      timesteps: [B] or a scalar.
+      text: [B, L, D], or None for no prompt: then `text_scale` is without effect.
+      null_text: [L, D] or [B, L, D], the embedding of the empty prompt.
+      tokens: [B, K, D] global tokens, or None for a model without: then `token_scale` is without effect. Dropped
+        tokens are zeros.
+      text_scale, token_scale: Python numbers; they decide which branches are compiled.
+      rescale: from 0 (none) to 1, how far to bring each sample's standard deviation back to the most conditional
+        branch's (Lin et al., arXiv:2305.08891, section 3.4; they advise 0.7 for zero terminal SNR).
+      **batched: further inputs of the model, [B, ...] or None, by keyword; repeated for the branches.
+
+    Returns:
+      [B, ...], in float32 if there is more than one branch.
+    """
+    text_scale = 0.0 if text is None else text_scale
+    token_scale = 1.0 if tokens is None else token_scale
+    batch = sample.shape[0]
+    null_text = jnp.broadcast_to(null_text, (batch, *null_text.shape[-2:]))
+    no_tokens = None if tokens is None else jnp.zeros_like(tokens)
+    branches = [
+        (1.0 - token_scale, null_text, no_tokens),
+        (token_scale - text_scale, null_text, tokens),
+        (text_scale, text, tokens),
+    ]
+    weights, texts, branch_tokens = zip(*(branch for branch in branches if branch[0] != 0.0))
+    if len(weights) == 1:
+        return model(sample, jnp.broadcast_to(timesteps, (batch,)), texts[0], branch_tokens[0], **batched)
+
+    def repeat(array: jax.Array) -> jax.Array:
+        return jnp.repeat(array, len(weights), axis=0)
+
+    predictions = model(
+        repeat(sample),
+        repeat(jnp.broadcast_to(timesteps, (batch,))),
+        _side_by_side(texts),
+        None if tokens is None else _side_by_side(branch_tokens),
+        **jax.tree.map(repeat, batched),
+    )
+    predictions = predictions.astype(jnp.float32).reshape(batch, len(weights), *predictions.shape[1:])
+    guided = sum(weight * predictions[:, branch] for branch, weight in enumerate(weights))
+    return _match_deviation(guided, predictions[:, -1], rescale) if rescale else guided
+
+
+def _side_by_side(branches: tuple[jax.Array, ...]) -> jax.Array:
+    """Interleaves arrays [B, ...] to [B * branches, ...]."""
+    return jnp.stack(branches, axis=1).reshape(-1, *branches[0].shape[1:])
+
+
+def _match_deviation(guided: jax.Array, conditional: jax.Array, rescale: float) -> jax.Array:
+    """Scales each sample of [B, ...] towards the standard deviation of the conditional prediction."""
+    axes = tuple(range(1, guided.ndim))
+    ratio = conditional.std(axes, keepdims=True) / guided.std(axes, keepdims=True)
+    return guided * (rescale * ratio + (1 - rescale))
