@@ -1,0 +1,429 @@
+"""The inpainting UNet of Stable Diffusion, grown into a video network.
+
+Built from the `config.json` of a diffusers `UNet2DConditionModel` plus three keys of ours:
+
+  temporal       True: EST modules (est.py) after the spatial blocks
+  window         [t, h, w] of their 3D windowed attention; null: temporal layers only
+  global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
+
+With all of them off this is the image network. With them on and fresh it still computes the same, frame by frame: every new module ends
+in zeros. Training departs from there.
+
+One frame of a segment enters as `[noisy latents 4 | mask 1 | masked-video latents 4]`. For the interpolation model the boundary
+frames carry their clean latents in the last four channels and 0 in the mask.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from gp_jax.errors import UserError
+from gp_jax.models.attention import attend, merge_heads, split_heads
+from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
+from gp_jax.models.layers import (
+    EmbeddingMLP,
+    FeedForward,
+    ResidualBlock,
+    Upsample,
+    conv3x3,
+    group_norm,
+    layer_norm,
+    sinusoidal,
+)
+from gp_jax.parallel import constrain
+
+Array = jax.Array
+_ATTENTION_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnUpBlock2D": True, "UpBlock2D": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """The keys of diffusers' `UNet2DConditionModel` config that change the network, and ours. Defaults: SD2 inpainting."""
+
+    in_channels: int = 9
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    layers_per_block: int = 2
+    # As in diffusers, whose name is a historical mistake: the number of heads, one for all levels or one per level.
+    attention_head_dim: int | tuple[int, ...] = (5, 10, 20, 20)
+    cross_attention_dim: int = 1024
+    use_linear_projection: bool = True
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    flip_sin_to_cos: bool = True
+    freq_shift: int = 0
+    temporal: bool = True
+    window: tuple[int, int, int] | None = (8, 8, 8)
+    global_tokens: bool = True
+    est_multiplier: int = 4
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> "UNetConfig":
+        """Reads a diffusers `config.json`; raises UserError on an option that this network does not have.
+
+        A plain diffusers config has none of our keys and gives the video network with their defaults.
+        """
+        fixed = {
+            "act_fn": ("silu",),
+            "center_input_sample": (False,),
+            "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+            "only_cross_attention": (False,),
+            "dual_cross_attention": (False,),
+            "class_embed_type": (None,),
+            "addition_embed_type": (None,),
+            "encoder_hid_dim": (None,),
+            "num_attention_heads": (None,),
+            "resnet_time_scale_shift": ("default",),
+            "transformer_layers_per_block": (1, [1]),
+            "conv_in_kernel": (3,),
+            "conv_out_kernel": (3,),
+            "time_embedding_type": ("positional",),
+            "downsample_padding": (1,),
+            "mid_block_scale_factor": (1,),
+        }
+        for key, values in fixed.items():
+            if key in config and config[key] not in values:
+                raise UserError(f"UNet config: {key}={config[key]!r} is not supported, only {values[0]!r}")
+        for block in (*config.get("down_block_types", ()), *config.get("up_block_types", ())):
+            if block not in _ATTENTION_BLOCKS:
+                raise UserError(f"UNet config: block type {block!r} is not one of {', '.join(_ATTENTION_BLOCKS)}")
+        known = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
+        # diffusers leaves this out of the oldest configs, where its default is False.
+        known.setdefault("use_linear_projection", False)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """The `config.json` of this network."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return {"_class_name": "UNet2DConditionModel", **plain}
+
+    def heads(self, level: int) -> int:
+        """Attention heads at a level."""
+        heads = self.attention_head_dim
+        return heads if isinstance(heads, int) else heads[level]
+
+    @property
+    def is_image_network(self) -> bool:
+        """True where no video module exists."""
+        return not (self.temporal or self.global_tokens)
+
+
+class UNet(nnx.Module):
+    """See the module's docstring. `attention` names a backend of `attention.BACKENDS`; `dtype` is the compute dtype."""
+
+    def __init__(
+        self, config: UNetConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None, attention: str = "einsum"
+    ):
+        self.config, self.dtype = config, dtype
+        widths, levels = config.block_out_channels, len(config.block_out_channels)
+        make = _BlockFactory(config, rngs, dtype, attention)
+        embedding = 4 * widths[0]
+
+        self.conv_in = conv3x3(config.in_channels, widths[0], rngs=rngs, dtype=dtype)
+        self.time_embedding = EmbeddingMLP(widths[0], embedding, rngs=rngs, dtype=dtype)
+        if config.temporal:
+            self.stride_embedding = EmbeddingMLP(widths[0], embedding, zero=True, rngs=rngs, dtype=dtype)
+
+        skips = [widths[0]]
+        self.down = nnx.List()
+        for level, width in enumerate(widths):
+            inputs = [skips[-1]] + [width] * (config.layers_per_block - 1)
+            attended = _ATTENTION_BLOCKS[config.down_block_types[level]]
+            self.down.append(DownBlock(make, inputs, width, level, attended, last=level == levels - 1))
+            skips += [width] * (config.layers_per_block + (level < levels - 1))
+
+        self.middle = MiddleBlock(make, widths[-1], levels - 1)
+
+        self.up = nnx.List()
+        below = widths[-1]
+        for index, level in enumerate(reversed(range(levels))):
+            width = widths[level]
+            inputs = [x + skips.pop() for x in [below] + [width] * config.layers_per_block]
+            attended = _ATTENTION_BLOCKS[config.up_block_types[index]]
+            self.up.append(UpBlock(make, inputs, width, level, attended, last=level == 0))
+            below = width
+
+        self.norm_out = group_norm(widths[0], config.norm_num_groups, config.norm_eps, rngs=rngs, dtype=dtype)
+        self.conv_out = conv3x3(widths[0], config.out_channels, rngs=rngs, dtype=dtype)
+
+    def __call__(
+        self,
+        sample: Array,
+        timesteps: Array,
+        text: Array,
+        tokens: Array | None = None,
+        frames: Array | None = None,
+    ) -> Array:
+        """Predicts what the schedule's prediction type says (noise, v, ...) for a batch of segments.
+
+        Args:
+          sample: [B, T, h, w, Cin] noisy latents, mask (1 = unknown) and masked-video latents.
+          timesteps: [B], 0 to 999.
+          text: [B, L, D] text embedding, of the null prompt where there is no text.
+          tokens: [B, K, D] global tokens; all zero means dropped. None: as if dropped.
+          frames: [B, T] source frame index of each frame, which tells position and stride; None: 0, 1, 2, ...
+
+        Returns:
+          [B, T, h, w, Cout] in the dtype of `sample`.
+        """
+        config = self.config
+        batch, length = sample.shape[:2]
+        if frames is None:
+            frames = jnp.broadcast_to(jnp.arange(length), (batch, length))
+        stride = (frames[:, -1] - frames[:, 0]) / max(length - 1, 1)
+        positions = (frames - frames[:, :1]) / jnp.maximum(stride, 1e-6)[:, None]
+        x = constrain(sample.astype(self.dtype or sample.dtype), "batch", "frame", None, None, None)
+        text = text.astype(x.dtype)
+        tokens = None if tokens is None or not config.global_tokens else tokens.astype(x.dtype)
+
+        def embed(values):
+            options = {"cosine_first": config.flip_sin_to_cos, "shift": config.freq_shift}
+            return sinusoidal(values, config.block_out_channels[0], **options).astype(x.dtype)
+
+        embedding = self.time_embedding(embed(timesteps))
+        if config.temporal:
+            embedding = embedding + self.stride_embedding(embed(stride))
+        condition = _Condition(embedding, text, tokens, positions)
+
+        x = self.conv_in(x)
+        skips = [x]
+        for block in self.down:
+            x, made = block(x, condition)
+            skips += made
+        x = self.middle(x, condition)
+        for block in self.up:
+            x = block(x, skips, condition)
+        x = self.conv_out(nnx.silu(self.norm_out(x)))
+        return constrain(x.astype(sample.dtype), "batch", "frame", None, None, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Condition:
+    """What every block may look at."""
+
+    embedding: Array
+    text: Array
+    tokens: Array | None
+    positions: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _BlockFactory:
+    """Builds the pieces of all levels; counts the EST transformers, every second of which is shifted."""
+
+    config: UNetConfig
+    rngs: nnx.Rngs
+    dtype: DTypeLike | None
+    attention: str
+    transformers: list[int] = dataclasses.field(default_factory=list)
+
+    def residual(self, inputs: int, outputs: int) -> "SpatialTemporalResidual":
+        return SpatialTemporalResidual(self.config, inputs, outputs, rngs=self.rngs, dtype=self.dtype)
+
+    def transformer(self, width: int, level: int) -> "SpatialTemporalTransformer":
+        self.transformers.append(level)
+        return SpatialTemporalTransformer(
+            self.config,
+            width,
+            self.config.heads(level),
+            shifted=len(self.transformers) % 2 == 0,
+            rngs=self.rngs,
+            dtype=self.dtype,
+            attention=self.attention,
+        )
+
+
+class DownBlock(nnx.Module):
+    """One level on the way down. Returns its output and what it leaves for the way up."""
+
+    def __init__(self, make: _BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
+        self.residual = nnx.List(make.residual(size, width) for size in inputs)
+        self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
+        self.downsample = None if last else conv3x3(width, width, stride=2, rngs=make.rngs, dtype=make.dtype)
+
+    def __call__(self, x: Array, condition: _Condition) -> tuple[Array, list[Array]]:
+        made = []
+        for index, residual in enumerate(self.residual):
+            x = residual(x, condition)
+            if self.transformer is not None:
+                x = self.transformer[index](x, condition)
+            made.append(x)
+        if self.downsample is not None:
+            x = self.downsample(x)
+            made.append(x)
+        return x, made
+
+
+class MiddleBlock(nnx.Module):
+    """Residual, transformer, residual at the lowest level."""
+
+    def __init__(self, make: _BlockFactory, width: int, level: int):
+        self.residual = nnx.List(make.residual(width, width) for _ in range(2))
+        self.transformer = make.transformer(width, level)
+
+    def __call__(self, x: Array, condition: _Condition) -> Array:
+        x = self.transformer(self.residual[0](x, condition), condition)
+        return self.residual[1](x, condition)
+
+
+class UpBlock(nnx.Module):
+    """One level on the way up; takes its skips off the end of the list."""
+
+    def __init__(self, make: _BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
+        self.residual = nnx.List(make.residual(size, width) for size in inputs)
+        self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
+        self.upsample = None if last else Upsample(width, rngs=make.rngs, dtype=make.dtype)
+
+    def __call__(self, x: Array, skips: list[Array], condition: _Condition) -> Array:
+        for index, residual in enumerate(self.residual):
+            x = residual(jnp.concatenate([x, skips.pop()], axis=-1), condition)
+            if self.transformer is not None:
+                x = self.transformer[index](x, condition)
+        if self.upsample is None:
+            return x
+        return self.upsample(x, size=skips[-1].shape[-3:-1])
+
+
+class SpatialTemporalResidual(nnx.Module):
+    """A spatial residual block and, in a video network, a temporal convolution behind it."""
+
+    def __init__(self, config: UNetConfig, inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
+        groups = config.norm_num_groups
+        self.spatial = ResidualBlock(
+            inputs,
+            outputs,
+            groups=groups,
+            epsilon=config.norm_eps,
+            embedding=4 * config.block_out_channels[0],
+            rngs=rngs,
+            dtype=dtype,
+        )
+        self.temporal = (
+            TemporalConvolution(outputs, groups=groups, rngs=rngs, dtype=dtype) if config.temporal else None
+        )
+
+    def __call__(self, x: Array, condition: _Condition) -> Array:
+        x = self.spatial(x, condition.embedding)
+        return x if self.temporal is None else self.temporal(x)
+
+
+class SpatialTemporalTransformer(nnx.Module):
+    """A spatial transformer block and, in a video network, an EST transformer behind it."""
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        width: int,
+        heads: int,
+        *,
+        shifted: bool,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None,
+        attention: str,
+    ):
+        self.spatial = SpatialTransformer(config, width, heads, rngs=rngs, dtype=dtype, attention=attention)
+        self.space_time = (
+            SpaceTimeTransformer(
+                width,
+                heads,
+                window=config.window,
+                shifted=shifted,
+                multiplier=config.est_multiplier,
+                rngs=rngs,
+                dtype=dtype,
+                attention=attention,
+            )
+            if config.temporal
+            else None
+        )
+
+    def __call__(self, x: Array, condition: _Condition) -> Array:
+        x = self.spatial(x, condition)
+        return x if self.space_time is None else self.space_time(x, condition.positions)
+
+
+class SpatialTransformer(nnx.Module):
+    """Self-attention within each frame, cross-attention to text and global tokens, feed-forward."""
+
+    def __init__(
+        self, config: UNetConfig, width: int, heads: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, attention: str
+    ):
+        self.norm = group_norm(width, config.norm_num_groups, 1e-6, rngs=rngs, dtype=dtype)
+        # A 1x1 convolution in SD1, a linear layer in SD2: the same function, other files.
+        self.project_in = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.norm1 = layer_norm(width, rngs=rngs, dtype=dtype)
+        self.self_attention = Attention(width, heads, width, rngs=rngs, dtype=dtype, attention=attention)
+        self.norm2 = layer_norm(width, rngs=rngs, dtype=dtype)
+        self.cross_attention = Attention(
+            width,
+            heads,
+            config.cross_attention_dim,
+            global_tokens=config.global_tokens,
+            rngs=rngs,
+            dtype=dtype,
+            attention=attention,
+        )
+        self.norm3 = layer_norm(width, rngs=rngs, dtype=dtype)
+        self.feed_forward = FeedForward(width, rngs=rngs, dtype=dtype)
+        self.project_out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array, condition: _Condition) -> Array:
+        batch, length, height, width, channels = x.shape
+        y = self.project_in(self.norm(x)).reshape(batch, length, height * width, channels)
+        normed = self.norm1(y)
+        y = y + self.self_attention(normed, normed)
+        # All frames of a clip share text and global tokens, so they are one group of queries.
+        queries = self.norm2(y).reshape(batch, 1, -1, channels)
+        y = y + self.cross_attention(queries, condition.text[:, None], condition.tokens).reshape(y.shape)
+        y = y + self.feed_forward(self.norm3(y))
+        return x + self.project_out(y).reshape(x.shape)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention; with `global_tokens` also to those, through a second pair of projections.
+
+    Decoupled cross-attention as in IP-Adapter (Ye et al. 2023, arXiv 2308.06721). The new value projection starts at zero and has no
+    bias: fresh weights, or tokens that are all zero, add exactly nothing.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        context_width: int,
+        *,
+        global_tokens: bool = False,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None,
+        attention: str,
+    ):
+        self.heads, self.attention = heads, attention
+
+        def linear(inputs, **options):
+            return nnx.Linear(inputs, width, dtype=dtype, rngs=rngs, **options)
+
+        self.query = linear(width, use_bias=False)
+        self.key = linear(context_width, use_bias=False)
+        self.value = linear(context_width, use_bias=False)
+        self.output = linear(width)
+        if global_tokens:
+            self.global_key = linear(context_width, use_bias=False)
+            self.global_value = linear(context_width, use_bias=False, kernel_init=nnx.initializers.zeros)
+
+    def __call__(self, x: Array, context: Array, tokens: Array | None = None) -> Array:
+        """Args: x: [B, N, Q, C]. context: [B, N, K, D]. tokens: [B, G, D] (N = 1 then) or None. Returns: like x."""
+        query = split_heads(self.query(x), self.heads)
+
+        def look(key, value):
+            return attend(query, split_heads(key, self.heads), split_heads(value, self.heads), backend=self.attention)
+
+        y = look(self.key(context), self.value(context))
+        if tokens is not None:
+            y = y + look(self.global_key(tokens)[:, None], self.global_value(tokens)[:, None])
+        return self.output(merge_heads(y))
