@@ -1,0 +1,193 @@
+"""Cuts and renders the training clips of the embedded model from the files of `fetch_training_data.py`.
+
+    python tools/build_tiny_clips.py --data ~/gp_data --out ~/gp_data/clips --clips 500
+
+writes, for each of three shapes of equal area, 500 clips of 57 frames (8 frames at a stride of 1, 2, 4 or 8) to
+`clips_<height>x<width>.npy`, uint8 [clips, 57, height, width, 3], and `clips_<height>x<width>.json`, one entry per
+clip: kind, source, licence, the shot's frames, and whether the clip is for training or validation.
+
+Four kinds of clips, in the shares of `SHARES`: shots of a film, panoramas and photos under a moving camera, and
+machine-made video. Whole shots and pictures are held out for validation, so that no clip of one is in both splits.
+Every clip has a random generator of its own, seeded by `--seed`, shape and number: the result does not depend on the
+number of processes. A shape that is finished is not built again.
+"""
+
+import argparse
+import json
+import os
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from camera_paths import blob_layer, fit_path, render_panorama, render_windows, window_path
+from rich.progress import track
+from shots import decode, find_shots
+
+FRAMES = 57
+SHAPES = ((72, 128), (128, 72), (96, 96))
+SHARES = {"film": 0.35, "panorama": 0.31, "photo": 0.22, "generated": 0.12}
+CACHE_HEIGHT = {"film": 216, "generated": 216}
+HELD_OUT = 0.05
+END_TITLES = {"moviepy-bbb.mp4": (11700, 13940)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture, or one shot of a film (`start` to `stop`; a picture has 0 and 0)."""
+
+    name: str
+    kind: str
+    licence: str
+    path: str
+    start: int = 0
+    stop: int = 0
+    split: str = "train"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder that fetch_training_data.py filled")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the clips")
+    parser.add_argument("--clips", type=int, default=500, help="clips per shape (default: 500)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    sources = hold_out(find_sources(arguments.data), arguments.seed)
+    for size in SHAPES:
+        build(sources, size, arguments.clips, arguments.seed, arguments.out, arguments.processes)
+
+
+def find_sources(data: Path) -> list[Source]:
+    """Every picture, and every usable shot of every film (decoded on the first call, into `data/cache`)."""
+    (data / "cache").mkdir(exist_ok=True)
+    sources = []
+    entries = json.loads((data / "sources.json").read_text())
+    for entry in track(entries, "Looking for shots"):
+        make = partial(Source, kind=entry["kind"], licence=entry["licence"])
+        path = data / "sources" / entry["name"]
+        if entry["kind"] not in CACHE_HEIGHT:
+            sources.append(make(entry["name"], path=str(path)))
+            continue
+        cache = data / "cache" / f"{entry['name']}.npy"
+        film = decode(path, cache, CACHE_HEIGHT[entry["kind"]])
+        titles = END_TITLES.get(entry["name"], (0, 0))
+        for start, stop in find_shots(film, FRAMES):
+            if start < titles[1] and stop > titles[0]:
+                continue
+            sources.append(make(f"{entry['name']}:{start}-{stop}", path=str(cache), start=start, stop=stop))
+    return sources
+
+
+def hold_out(sources: list[Source], seed: int, share: float = HELD_OUT) -> list[Source]:
+    """Moves a run of neighbours of every kind to validation: shots next to each other show the same scene."""
+    result = []
+    for kind in SHARES:
+        members = [source for source in sources if source.kind == kind]
+        count = max(1, round(share * len(members)))
+        first = np.random.default_rng([seed, zlib.crc32(kind.encode())]).integers(0, max(1, len(members) - count))
+        for index, source in enumerate(members):
+            held = first <= index < first + count
+            result.append(Source(**{**asdict(source), "split": "validation" if held else "train"}))
+    return result
+
+
+def build(sources: list[Source], size: tuple[int, int], clips: int, seed: int, out: Path, processes: int) -> None:
+    """Writes the clips of one shape and their list, both under a temporary name first."""
+    name = f"clips_{size[0]}x{size[1]}"
+    if (out / f"{name}.json").exists():
+        return
+    chosen = choose(sources, size, clips, seed)
+    temporary = out / f"{name}.npy.partial"
+    np.lib.format.open_memmap(temporary, "w+", np.uint8, (clips, FRAMES, *size, 3)).flush()
+    photos = tuple(source.path for source in sources if source.kind == "photo" and source.split == "train")
+    job = partial(_write_clip, temporary, size, seed, photos)
+    with ProcessPoolExecutor(processes) as pool:
+        entries = list(track(pool.map(job, range(clips), chosen, chunksize=4), f"Clips {name}", total=clips))
+    (out / f"{name}.json.partial").write_text(json.dumps(entries, indent=0))
+    os.replace(temporary, out / f"{name}.npy")
+    os.replace(out / f"{name}.json.partial", out / f"{name}.json")
+
+
+def choose(sources: list[Source], size: tuple[int, int], clips: int, seed: int) -> list[Source]:
+    """The source of every clip: kinds in their shares, every source of a kind equally often, in random order."""
+    rng = np.random.default_rng([seed, *size])
+    kinds = [kind for kind in SHARES if any(source.kind == kind for source in sources)]
+    bounds = np.cumsum([SHARES[kind] for kind in kinds])
+    counts = np.diff(np.round(clips * bounds / bounds[-1]).astype(int), prepend=0)
+    chosen = []
+    for kind, count in zip(kinds, counts):
+        members = [source for source in sources if source.kind == kind]
+        rounds = [rng.permutation(len(members)) for _ in range(-(-count // len(members)))]
+        chosen += [members[index] for index in np.concatenate(rounds)[:count]] if count else []
+    return [chosen[index] for index in rng.permutation(clips)]
+
+
+def make_clip(
+    source: Source, rng: np.random.Generator, size: tuple[int, int], photos: tuple[str, ...]
+) -> tuple[np.ndarray, dict]:
+    """One clip [57, H, W, 3], uint8, and what its entry in the list says beyond its source."""
+    aspect = size[1] / size[0]
+    if source.kind == "panorama":
+        return render_panorama(expose(read_panorama(source.path), rng), rng, FRAMES, size), {}
+    if source.kind == "photo":
+        photo = read_photo(source.path)
+        path = fit_path(window_path(rng, FRAMES, aspect), photo.shape, rng, least_width=1.2 * size[1], least_fill=0.3)
+        layer = blob_layer(rng, read_photo(rng.choice(photos)), FRAMES, size) if rng.random() < 0.3 else None
+        return render_windows([photo] * FRAMES, path, size, layer), {"layers": 1 if layer is None else 2}
+    film = np.load(source.path, mmap_mode="r")
+    start = int(rng.integers(source.start, source.stop - FRAMES + 1))
+    frames = film[start : start + FRAMES]
+    motion = float(rng.choice([0.0, rng.uniform(0.1, 0.6)]))
+    path = fit_path(window_path(rng, FRAMES, aspect, motion), film.shape[1:], rng, least_width=size[1], least_fill=0.6)
+    return render_windows(frames, path, size), {"first_frame": start, "camera_added": motion > 0}
+
+
+@lru_cache(maxsize=8)
+def read_photo(path: str) -> np.ndarray:
+    """[h, w, 3] uint8, RGB."""
+    return cv2.cvtColor(cv2.imread(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+@lru_cache(maxsize=32)
+def read_panorama(path: str) -> np.ndarray:
+    """[h, w, 3] float32, RGB, linear light, from an OpenEXR file."""
+    with av.open(path, format="exr_pipe") as container:
+        frame = next(container.decode(video=0))
+    kind = np.float16 if "f16" in frame.format.name else np.float32
+    green, blue, red = (np.frombuffer(plane, kind).reshape(frame.height, -1)[:, : frame.width] for plane in frame.planes)
+    return np.stack([red, green, blue], axis=-1).astype(np.float32)
+
+
+def expose(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A photograph [h, w, 3] uint8 of linear light: random exposure around the scene's mean, filmic curve, sRGB-like.
+
+    The curve is Narkowicz's fit of the ACES filmic curve (2016, "ACES Filmic Tone Mapping Curve").
+    """
+    light = np.maximum(radiance, 0.0)
+    horizon = light[light.shape[0] // 4 : -light.shape[0] // 4] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    mean = np.exp(np.log(np.maximum(horizon, 1e-4)).mean())
+    light = light * np.float32(0.2 * 2 ** rng.uniform(-0.8, 0.8) / mean)
+    curve = np.clip(light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14), 0, 1)
+    return (255 * curve ** (1 / 2.2)).round().astype(np.uint8)
+
+
+def _write_clip(
+    file: Path, size: tuple[int, int], seed: int, photos: tuple[str, ...], index: int, source: Source
+) -> dict:
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng([seed, *size, index])
+    clip, facts = make_clip(source, rng, size, photos)
+    array = np.lib.format.open_memmap(file, "r+")
+    array[index] = clip
+    entry = {key: value for key, value in asdict(source).items() if key != "path"}
+    return {**entry, **facts}
+
+
+if __name__ == "__main__":
+    main()
