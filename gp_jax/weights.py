@@ -19,7 +19,7 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,7 +76,20 @@ def flatten(module: nnx.Module) -> dict[str, Any]:
 
 def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
     """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers."""
-    return nnx.eval_shape(lambda: cls(config, rngs=_OneKey(), **options))
+    return nnx.eval_shape(lambda: cls(config, rngs=_Keys(0), **options))
+
+
+def initialise(
+    cls: type[nnx.Module], config: Any, names: Collection[str], seed: int = 0, dtype: DTypeLike | None = None
+) -> dict[str, jax.Array]:
+    """Fresh values of some parameters of `cls(config, ...)`; the others are never made. `dtype`: None keeps theirs."""
+
+    @jax.jit
+    def make():
+        flat = flatten(cls(config, rngs=_Keys(seed)))
+        return {name: flat[name].astype(dtype or flat[name].dtype) for name in names}
+
+    return make()
 
 
 def save_module(
@@ -178,7 +191,7 @@ def read_tensors(path: str | os.PathLike) -> dict[str, LazyTensor]:
     if not os.path.isfile(path):
         raise UserError(f"{path} does not exist")
     try:
-        file = safe_open(path, framework="np")
+        file = safe_open(path, framework="np", backend="pread")
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
     tensors = {}
@@ -231,11 +244,15 @@ def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-class _OneKey:
-    """Stands in for `nnx.Rngs`, whose counter is slow under a trace: half a minute for a network of 1,100 parameters."""
+class _Keys:
+    """`nnx.Rngs` with a plain counter: flax's own is slow under a trace, half a minute for 1,100 parameters."""
+
+    def __init__(self, seed: int):
+        self.seed, self.count = seed, 0
 
     def params(self) -> jax.Array:
-        return jax.random.key(0)
+        self.count += 1
+        return jax.random.fold_in(jax.random.key(self.seed), self.count)
 
 
 def _name(path: tuple) -> str:
