@@ -1,6 +1,7 @@
 """The one exception that means: the user can mend this.
 
-The command line prints its message as a single sentence and exits with code 2; everything else is a bug and keeps its traceback.
+The command line prints its message as a single sentence and exits with code 2; everything else is a bug and keeps its
+traceback.
 """
 
 

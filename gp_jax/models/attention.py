@@ -1,6 +1,7 @@
 """Attention: one entry point, several kernels behind it, and the way into 3D windows and back.
 
-Every attention of this project has the same five axes, `[B, N, S, H, D]`: N groups of S tokens, each group attending to itself only.
+Every attention of this project has the same five axes, `[B, N, S, H, D]`: N groups of S tokens, each group attending
+to itself only.
 
   spatial self-attention     N = frames,              S = positions
   temporal self-attention    N = positions,           S = frames
@@ -157,8 +158,8 @@ def merge_windows(windows: Array, grid: WindowGrid) -> Array:
 def window_mask(grid: WindowGrid) -> Array | None:
     """Who may see whom within a window: bool [N, S, S], or None where all may.
 
-    Shifting rolls the volume, so a window at its end holds tokens from both ends; padding adds tokens that are nothing. Both are kept
-    apart by giving each token the number of its region and letting equal numbers see each other.
+    Shifting rolls the volume, so a window at its end holds tokens from both ends; padding adds tokens that are
+    nothing. Both are kept apart by giving each token the number of its region and letting equal numbers see each other.
     """
     if not any(grid.shift) and grid.padded == grid.volume:
         return None
@@ -178,7 +179,8 @@ def window_mask(grid: WindowGrid) -> Array | None:
 def relative_positions(window: Size3, table_window: Size3) -> np.ndarray:
     """Row of the relative-position table for each pair of tokens: int32 [S, S].
 
-    The table belongs to windows of size `table_window` and has `prod(2 * n - 1)` rows; a window that shrank uses its middle.
+    The table belongs to windows of size `table_window` and has `prod(2 * n - 1)` rows; a window that shrank uses its
+    middle.
     """
     axes = np.stack(np.meshgrid(*(np.arange(n) for n in window), indexing="ij"), axis=-1).reshape(-1, 3)
     offsets = axes[:, None] - axes[None, :] + np.array(table_window) - 1

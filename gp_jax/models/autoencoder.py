@@ -1,8 +1,9 @@
 """AutoencoderKL: pixels to latents and back, one frame at a time.
 
-The autoencoder of Stable Diffusion (Rombach et al. 2022, arXiv 2112.10752), built from the `config.json` of a diffusers folder.
-One addition: with `patch_size` p the network works on p x p patches folded into channels (space to depth), which is how the
-embedded model's autoencoder stays fast on a CPU; p = 1 is the original.
+The autoencoder of Stable Diffusion (Rombach et al. 2022, arXiv 2112.10752), built from the `config.json` of a
+diffusers folder.
+One addition: with `patch_size` p the network works on p x p patches folded into channels (space to depth), which is
+how the embedded model's autoencoder stays fast on a CPU; p = 1 is the original.
 
 Latents come unscaled; whoever diffuses them multiplies by `config.scaling_factor`.
 """

@@ -3,11 +3,12 @@
 Two modules, both of them residual and both ending in zero-initialised projections, so that a fresh one changes nothing:
 
   TemporalConvolution  after each spatial residual block: a 1D convolution over three neighbouring frames.
-  SpaceTimeTransformer after each spatial transformer block: temporal self-attention at each position, then self-attention in 3D windows
+  SpaceTimeTransformer after each spatial transformer block: temporal self-attention at each position, then
+  self-attention in 3D windows
                        with relative positions, then a feed-forward. Windows are shifted in every second block.
 
-The paper's body is not public; the temporal parts follow Make-A-Video (arXiv 2209.14792) and AnimateDiff (arXiv 2307.04725), the windows
-Video Swin (arXiv 2106.13230).
+The paper's body is not public; the temporal parts follow Make-A-Video (arXiv 2209.14792) and AnimateDiff (arXiv
+2307.04725), the windows Video Swin (arXiv 2106.13230).
 """
 
 import jax
@@ -65,9 +66,7 @@ class SpaceTimeTransformer(nnx.Module):
         options = {"rngs": rngs, "attention": attention, "dtype": dtype}
         self.temporal = TemporalAttention(channels, heads, **options)
         self.windowed = (
-            None
-            if window is None
-            else WindowedAttention(channels, heads, window=window, shifted=shifted, **options)
+            None if window is None else WindowedAttention(channels, heads, window=window, shifted=shifted, **options)
         )
         self.norm = layer_norm(channels, rngs=rngs, dtype=dtype)
         self.feed_forward = FeedForward(channels, multiplier=multiplier, zero=True, rngs=rngs, dtype=dtype)
@@ -102,7 +101,8 @@ class TemporalAttention(nnx.Module):
 
 
 class WindowedAttention(nnx.Module):
-    """Self-attention within 3D windows `(t, h, w)` of the latent volume, with a learned bias per relative position and head."""
+    """Self-attention within 3D windows `(t, h, w)` of the latent volume, with a learned bias per relative position
+    and head."""
 
     def __init__(
         self,

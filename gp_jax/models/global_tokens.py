@@ -1,9 +1,10 @@
 """The global token extractor: what all frames show, in a few tokens.
 
-A Perceiver resampler (Jaegle et al. 2021, arXiv 2103.03206; Flamingo, arXiv 2204.14198; the same choice as IP-Adapter-Plus): K learned
-queries attend to the CLIP patch tokens of the observed region of every frame. A token knows where its patch lies on the
-canvas and when its frame is shown, so that what was seen on the left in frame 10 can be told from what was seen on the right in
-frame 90. Features come from the observed rectangle alone; what is not observed can't leak in.
+A Perceiver resampler (Jaegle et al. 2021, arXiv 2103.03206; Flamingo, arXiv 2204.14198; the same choice as
+IP-Adapter-Plus): K learned queries attend to the CLIP patch tokens of the observed region of every frame. A token
+knows where its patch lies on the canvas and when its frame is shown, so that what was seen on the left in frame 10
+can be told from what was seen on the right in frame 90. Features come from the observed rectangle alone; what is not
+observed can't leak in.
 """
 
 import dataclasses

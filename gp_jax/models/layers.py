@@ -1,7 +1,8 @@
 """The bricks that the UNet and the autoencoder share.
 
-Everything works on `[..., h, w, C]`: leading axes (batch, frames) are carried along, so a video is a batch of images to these layers
-and nothing has to be reshaped. Norms use the exact two-pass variance: the parity with the reference networks is 1e-5.
+Everything works on `[..., h, w, C]`: leading axes (batch, frames) are carried along, so a video is a batch of images
+to these layers and nothing has to be reshaped. Norms use the exact two-pass variance: the parity with the reference
+networks is 1e-5.
 """
 
 import jax
@@ -107,7 +108,9 @@ class FeedForward(nnx.Module):
 class EmbeddingMLP(nnx.Module):
     """Linear, SiLU, linear: what turns a sinusoidal embedding into the one that residual blocks take."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, zero: bool = False, dtype: DTypeLike | None = None):
+    def __init__(
+        self, inputs: int, outputs: int, *, rngs: nnx.Rngs, zero: bool = False, dtype: DTypeLike | None = None
+    ):
         self.linear1 = nnx.Linear(inputs, outputs, dtype=dtype, rngs=rngs)
         last = zero_linear if zero else nnx.Linear
         self.linear2 = last(outputs, outputs, dtype=dtype, rngs=rngs)

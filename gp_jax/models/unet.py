@@ -6,11 +6,11 @@ Built from the `config.json` of a diffusers `UNet2DConditionModel` plus three ke
   window         [t, h, w] of their 3D windowed attention; null: temporal layers only
   global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
 
-With all of them off this is the image network. With them on and fresh it still computes the same, frame by frame: every new module ends
-in zeros. Training departs from there.
+With all of them off this is the image network. With them on and fresh it still computes the same, frame by frame:
+every new module ends in zeros. Training departs from there.
 
-One frame of a segment enters as `[noisy latents 4 | mask 1 | masked-video latents 4]`. For the interpolation model the boundary
-frames carry their clean latents in the last four channels and 0 in the mask.
+One frame of a segment enters as `[noisy latents 4 | mask 1 | masked-video latents 4]`. For the interpolation model
+the boundary frames carry their clean latents in the last four channels and 0 in the mask.
 """
 
 import dataclasses
@@ -42,7 +42,10 @@ _ATTENTION_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossA
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
-    """The keys of diffusers' `UNet2DConditionModel` config that change the network, and ours. Defaults: SD2 inpainting."""
+    """The keys of diffusers' `UNet2DConditionModel` config that change the network, and ours.
+
+    The defaults are those of Stable Diffusion 2 inpainting.
+    """
 
     in_channels: int = 9
     out_channels: int = 4
@@ -304,9 +307,7 @@ class SpatialTemporalResidual(nnx.Module):
             rngs=rngs,
             dtype=dtype,
         )
-        self.temporal = (
-            TemporalConvolution(outputs, groups=groups, rngs=rngs, dtype=dtype) if config.temporal else None
-        )
+        self.temporal = TemporalConvolution(outputs, groups=groups, rngs=rngs, dtype=dtype) if config.temporal else None
 
     def __call__(self, x: Array, condition: _Condition) -> Array:
         x = self.spatial(x, condition.embedding)
@@ -388,7 +389,8 @@ class SpatialTransformer(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head attention; with `global_tokens` also to those, through a second pair of projections.
 
-    Decoupled cross-attention as in IP-Adapter (Ye et al. 2023, arXiv 2308.06721). The new value projection starts at zero and has no
+    Decoupled cross-attention as in IP-Adapter (Ye et al. 2023, arXiv 2308.06721). The new value projection starts at
+    zero and has no
     bias: fresh weights, or tokens that are all zero, add exactly nothing.
     """
 

@@ -7,7 +7,8 @@ Four axes, always all four, so that a rule written for one machine holds on ever
   tensor   heads and hidden widths of one layer
   context  3D windows (and, for the spatial layers, frames) of one clip
 
-`make_mesh("data=2,context=4")` takes eight devices; an axis that is not named has size 1, and one axis may be -1: what is left.
+`make_mesh("data=2,context=4")` takes eight devices; an axis that is not named has size 1, and one axis may be -1:
+what is left.
 """
 
 import math
@@ -42,7 +43,9 @@ def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[ja
     if open_axes:
         sizes[open_axes[0]] = max(1, len(devices) // fixed)
     if math.prod(sizes.values()) != len(devices):
-        raise UserError(f"mesh {sizes} does not fit the {len(devices)} devices here; the sizes must multiply to that number")
+        raise UserError(
+            f"mesh {sizes} does not fit the {len(devices)} devices here; the sizes must multiply to that number"
+        )
     shape = tuple(sizes.get(axis, 1) for axis in AXES)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 

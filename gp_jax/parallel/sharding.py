@@ -1,8 +1,8 @@
 """Logical axes: models name what an axis means, rules say where on the mesh it lives.
 
-A network writes `constrain(x, "batch", "window", None, "heads", None)` and knows no mesh. Under `use_mesh(mesh)` the names become mesh
-axes by `RULES`; without a mesh the call does nothing. Parameters are placed by the table `PARAMETER_AXES`, from the end of
-their dotted path.
+A network writes `constrain(x, "batch", "window", None, "heads", None)` and knows no mesh. Under `use_mesh(mesh)` the
+names become mesh axes by `RULES`; without a mesh the call does nothing. Parameters are placed by the table
+`PARAMETER_AXES`, from the end of their dotted path.
 
 An axis whose size the mesh does not divide stays whole: a small feature map then simply is not cut.
 """
@@ -69,7 +69,8 @@ def partition(
     mesh_shape: Mapping[str, int],
     rules: Mapping[str, tuple[str, ...]] = RULES,
 ) -> PartitionSpec:
-    """The partition of an array: per dimension the mesh axes of its logical name that divide it and are not taken yet."""
+    """The partition of an array: per dimension the mesh axes of its logical name that divide it and are not taken
+    yet."""
     taken, spec = set(), []
     for size, axis in zip(shape, axes, strict=True):
         chosen = []

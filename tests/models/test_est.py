@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+
 from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
 
 

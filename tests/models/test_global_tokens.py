@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 
 CONFIG = GlobalTokensConfig(feature_width=6, width=8, tokens=3, layers=2, heads=2, output_width=10)

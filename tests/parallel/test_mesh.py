@@ -2,6 +2,7 @@
 
 import jax
 import pytest
+
 from gp_jax.errors import UserError
 from gp_jax.parallel import AXES, make_mesh
 

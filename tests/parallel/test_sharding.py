@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import PartitionSpec as P
+
 from gp_jax.parallel import constrain, make_mesh, parameter_shardings, use_mesh
 from gp_jax.parallel.sharding import parameter_axes, partition
-from jax.sharding import PartitionSpec as P
 
 MESH = {"data": 2, "fsdp": 2, "tensor": 2, "context": 1}
 
