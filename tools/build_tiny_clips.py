@@ -17,8 +17,9 @@ import json
 import os
 import zlib
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -32,7 +33,7 @@ FRAMES = 57
 SHAPES = ((72, 128), (128, 72), (96, 96))
 SHARES = {"film": 0.35, "panorama": 0.31, "photo": 0.22, "generated": 0.12}
 CACHE_HEIGHT = {"film": 216, "generated": 216}
-HELD_OUT = 0.05
+HELD_OUT = 0.06
 END_TITLES = {"moviepy-bbb.mp4": (11700, 13940)}
 
 
@@ -85,15 +86,20 @@ def find_sources(data: Path) -> list[Source]:
 
 
 def hold_out(sources: list[Source], seed: int, share: float = HELD_OUT) -> list[Source]:
-    """Moves a run of neighbours of every kind to validation: shots next to each other show the same scene."""
+    """Moves some sources of every kind to validation: pictures at random, shots as a run of neighbours.
+
+    Shots next to each other often show the same scene, and would tell the training what validation asks for.
+    """
     result = []
     for kind in SHARES:
         members = [source for source in sources if source.kind == kind]
-        count = max(1, round(share * len(members)))
-        first = np.random.default_rng([seed, zlib.crc32(kind.encode())]).integers(0, max(1, len(members) - count))
-        for index, source in enumerate(members):
-            held = first <= index < first + count
-            result.append(Source(**{**asdict(source), "split": "validation" if held else "train"}))
+        count = min(max(2, round(share * len(members))), len(members) // 2)
+        rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
+        if kind in CACHE_HEIGHT:
+            held = np.arange(count) + rng.integers(0, len(members) - count + 1)
+        else:
+            held = rng.permutation(len(members))[:count]
+        result += [replace(m, split="validation" if i in held else "train") for i, m in enumerate(members)]
     return result
 
 
@@ -107,7 +113,7 @@ def build(sources: list[Source], size: tuple[int, int], clips: int, seed: int, o
     np.lib.format.open_memmap(temporary, "w+", np.uint8, (clips, FRAMES, *size, 3)).flush()
     photos = tuple(source.path for source in sources if source.kind == "photo" and source.split == "train")
     job = partial(_write_clip, temporary, size, seed, photos)
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         entries = list(track(pool.map(job, range(clips), chosen, chunksize=4), f"Clips {name}", total=clips))
     (out / f"{name}.json.partial").write_text(json.dumps(entries, indent=0))
     os.replace(temporary, out / f"{name}.npy")
@@ -160,8 +166,17 @@ def read_panorama(path: str) -> np.ndarray:
     with av.open(path, format="exr_pipe") as container:
         frame = next(container.decode(video=0))
     kind = np.float16 if "f16" in frame.format.name else np.float32
-    green, blue, red = (np.frombuffer(plane, kind).reshape(frame.height, -1)[:, : frame.width] for plane in frame.planes)
-    return np.stack([red, green, blue], axis=-1).astype(np.float32)
+    green, blue, red = (
+        np.frombuffer(plane, kind).reshape(frame.height, -1)[:, : frame.width] for plane in frame.planes
+    )
+    radiance = np.stack([red, green, blue], axis=-1).astype(np.float32)
+    # Lossy compression rings around lamps and the sun, below zero, over blocks of 8 pixels: fill those from around.
+    brightest = radiance.max(axis=-1)
+    by_a_lamp = cv2.dilate(brightest, np.ones((17, 17), np.uint8)) > 8 * np.median(brightest)
+    broken = cv2.dilate((by_a_lamp & (radiance <= 0).any(axis=-1)).astype(np.uint8), np.ones((3, 3), np.uint8))
+    logarithm = np.log(np.maximum(radiance, 1e-4))
+    filled = [cv2.inpaint(channel, broken, 3, cv2.INPAINT_TELEA) for channel in cv2.split(logarithm)]
+    return np.exp(np.stack(filled, axis=-1))
 
 
 def expose(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -172,7 +187,7 @@ def expose(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     light = np.maximum(radiance, 0.0)
     horizon = light[light.shape[0] // 4 : -light.shape[0] // 4] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     mean = np.exp(np.log(np.maximum(horizon, 1e-4)).mean())
-    light = light * np.float32(0.2 * 2 ** rng.uniform(-0.8, 0.8) / mean)
+    light = light * np.float32(0.18 * 2 ** rng.uniform(-0.7, 0.7) / mean)
     curve = np.clip(light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14), 0, 1)
     return (255 * curve ** (1 / 2.2)).round().astype(np.uint8)
 

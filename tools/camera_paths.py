@@ -1,7 +1,8 @@
 """Video from still pictures: a smooth camera path, and the frames that a camera on it sees.
 
-Real footage with a free licence is scarce; photos and panoramas are not. A camera that pans, tilts, zooms and rolls over
-a picture gives frames with real texture and exactly consistent motion, which is what a model learns outpainting from:
+Real footage with a free licence is scarce; photos and panoramas are not. A camera that pans, tilts, zooms and rolls
+over a picture gives frames with real texture and exactly consistent motion, which is what a model learns outpainting
+from:
 
     photo = cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)
     path = fit_path(window_path(rng, 57, aspect=128 / 72), photo.shape, rng, least_width=128)

@@ -11,6 +11,7 @@ before far more than its neighbours do:
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -68,7 +69,7 @@ def find_shots(film: np.ndarray, least: int, margin: int = 2) -> list[tuple[int,
     cuts = [0, *(int(i) + 1 for i in np.flatnonzero(_is_cut(change))), len(film)]
     bright = thumbnails.mean(axis=(1, 2, 3)) > DARK
     shots = []
-    for first, last in zip(cuts, cuts[1:]):
+    for first, last in pairwise(cuts):
         seen = np.flatnonzero(bright[first:last])
         if not len(seen):
             continue
