@@ -37,7 +37,7 @@ class Format:
     audio: tuple[str, ...] = ()
 
 
-_H264 = {"crf": "17", "preset": "medium"}
+_H264 = {"crf": "16", "preset": "veryfast"}
 _VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 _MP4 = Format("libx264", _H264, {"movflags": "faststart"}, ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"))
 

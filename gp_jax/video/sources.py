@@ -260,7 +260,7 @@ def _open(path: Path):
     with container:
         stream = container.streams.best("video")
         if stream is None:
-            raise UserError(f"{path} has no video in it")
+            raise UserError(f"{path} has no video in it, or is truncated before it")
         stream.thread_type = "AUTO"
         yield container, stream
 
