@@ -1,0 +1,1 @@
+"""The command `gp-jax`: one file per subcommand, parsing and printing only."""

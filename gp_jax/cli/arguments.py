@@ -1,0 +1,42 @@
+"""Arguments that several commands take, as `type=` of argparse: text in, value out, or a sentence on what is wrong."""
+
+import re
+from argparse import ArgumentTypeError
+
+
+def aspect(text: str) -> float:
+    """`16:9` or `2.39` as width / height."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?", text)
+    width, height = (float(match[1]), float(match[2] or 1)) if match else (0, 0)
+    if not width or not height:
+        raise ArgumentTypeError(f"'{text}' is not of the form 16:9 or 2.39")
+    return width / height
+
+
+def size(text: str) -> tuple[int, int]:
+    """`1920x1080` as (height, width) in pixels."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise ArgumentTypeError(f"'{text}' is not of the form WIDTHxHEIGHT in pixels, such as 1920x1080")
+    return int(match[2]), int(match[1])
+
+
+def pads(text: str) -> tuple[int, int, int, int]:
+    """`64,64,0,0` as pixels added at the (left, right, top, bottom)."""
+    if not re.fullmatch(r"\d+(,\d+){3}", text):
+        raise ArgumentTypeError(f"'{text}' is not of the form LEFT,RIGHT,TOP,BOTTOM in pixels, such as 64,64,0,0")
+    return tuple(int(part) for part in text.split(","))
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    return int(text)
+
+
+def rate(text: str) -> float:
+    """Frames per second."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        raise ArgumentTypeError(f"'{text}' is not a number of frames per second, such as 29.97")
+    return float(text)

@@ -1,0 +1,60 @@
+"""`gp-jax COMMAND ...`: finds the subcommand and runs it.
+
+A subcommand is a file beside this one with two functions, and a line in `COMMANDS`:
+
+    add_arguments(parser)   declares what it takes
+    run(arguments)          does it; may return an exit code
+
+Only the file of the command that was asked for is imported, so help comes at once. What the user can mend (`UserError`,
+and arguments that do not parse) becomes one sentence and exit code 2; everything else is a bug and keeps its traceback.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from gp_jax import __version__
+from gp_jax.errors import UserError
+
+COMMANDS = {
+    "outpaint": "continue a video beyond its borders",
+    "metrics": "score a video against the true one",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code of the process."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = _parser(argv[0] if argv else None).parse_args(argv)
+        return import_module(f"gp_jax.cli.{arguments.command}").run(arguments) or 0
+    except UserError as error:
+        print(f"gp-jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake as other errors are reported, without the usage in between."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser of all commands, of which only `command` has its arguments."""
+    parser = _Parser(prog="gp-jax", description="Video outpainting by latent diffusion.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"gp-jax {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=summary, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == command:
+            module = import_module(f"gp_jax.cli.{name}")
+            subparser.description = module.__doc__
+            module.add_arguments(subparser)
+    return parser

@@ -1,0 +1,140 @@
+"""Continues a video beyond its borders: a clip goes in, a wider or taller clip comes out.
+
+The source's own pixels stay as they are; frame rate and sound are kept. Give the new frame in one of three ways:
+
+  --aspect 16:9      the smallest frame of that ratio that holds the source: one side grows, nothing is cropped
+  --size 1920x1080   exactly that many pixels
+  --pad 64,64,0,0    so many pixels more on the left, right, top and bottom
+
+Ratios and sizes count stored pixels.
+
+examples:
+  gp-jax outpaint clip.mp4 wide.mp4 --aspect 16:9
+  gp-jax outpaint sample:carphone wide.mp4 --aspect 16:9 --seed 3
+  gp-jax outpaint clip.mov tall.webm --aspect 9:16 --anchor bottom
+  gp-jax outpaint frames/ wider_frames --pad 100,100,50,50 --frame-rate 30
+  gp-jax outpaint clip.mp4 wide.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gp_jax.cli import arguments as parse
+from gp_jax.errors import UserError
+from gp_jax.geometry import ANCHORS, Canvas
+from gp_jax.video import FORMATS, VideoInfo, VideoReader, VideoWriter, check_target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what the command takes."""
+    parser.add_argument("input", metavar="IN", help="a video, a GIF, a folder of images, or sample:NAME")
+    parser.add_argument(
+        "output", metavar="OUT", help=f"ends in {', '.join(FORMATS)}, or in nothing for a folder of PNGs"
+    )
+
+    frame = parser.add_argument_group("the new frame").add_mutually_exclusive_group(required=True)
+    frame.add_argument("--aspect", type=parse.aspect, metavar="W:H", help="ratio of width to height")
+    frame.add_argument("--size", type=parse.size, metavar="WxH", help="pixels")
+    frame.add_argument("--pad", type=parse.pads, metavar="L,R,T,B", help="pixels to add on each side")
+    parser.add_argument(
+        "--anchor",
+        choices=ANCHORS,
+        default="center",
+        metavar="WHERE",
+        help=f"place of the source: {', '.join(ANCHORS)}",
+    )
+
+    model = parser.add_argument_group("the model")
+    model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
+    model.add_argument("--prompt", metavar="TEXT", help="what the new sides show, for checkpoints that read text")
+    model.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other sides")
+    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
+    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
+    model.add_argument("--guidance", type=float, metavar="S", help="weight of what the whole clip shows")
+    model.add_argument("--text-guidance", type=float, metavar="S", help="weight of the prompt")
+    model.add_argument(
+        "--plan", default="hierarchical", metavar="NAME", help="hierarchical (key frames first) or sequential"
+    )
+    model.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
+
+    files = parser.add_argument_group("files")
+    files.add_argument("--overwrite", action="store_true", help="replace OUT if it is a file")
+    files.add_argument(
+        "--frame-rate", type=parse.rate, default=24, metavar="N", help="of a folder of images, which has none itself"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Outpaints one clip. All that can be wrong with the request is found out before the model is loaded."""
+    begin = time.monotonic()
+    target = check_target(arguments.output, arguments.overwrite)
+    reader = VideoReader(arguments.input, arguments.frame_rate)
+    if target.exists() and target.samefile(reader.path):
+        raise UserError(f"{target} is the source itself: choose another name for the result")
+    canvas = _canvas(arguments, reader.info)
+    if reader.info.damage:
+        print(f"gp-jax: {reader.info.damage}", file=sys.stderr)
+
+    from gp_jax.parallel import make_mesh
+    from gp_jax.pipelines import OutpaintPipeline
+
+    mesh = make_mesh(arguments.mesh) if arguments.mesh else None
+    pipeline = OutpaintPipeline.from_pretrained(arguments.checkpoint, mesh=mesh)
+    with (
+        _progress() as progress,
+        VideoWriter(target, reader.info, audio_from=reader, overwrite=arguments.overwrite) as writer,
+    ):
+        for frame in pipeline.stream(
+            reader,
+            canvas,
+            seed=arguments.seed,
+            steps=arguments.steps,
+            sampler=arguments.sampler,
+            prompt=arguments.prompt,
+            guidance=arguments.guidance,
+            text_guidance=arguments.text_guidance,
+            plan=arguments.plan,
+            progress=progress,
+        ):
+            writer.write(frame)
+    frames, seconds = f"{len(reader)} frame{'s' * (len(reader) > 1)}", time.monotonic() - begin
+    print(f"{target}: {frames}, {canvas.width}x{canvas.height}, {seconds:.1f} s, checkpoint {arguments.checkpoint}")
+
+
+def _canvas(arguments: argparse.Namespace, info: VideoInfo) -> Canvas:
+    source = info.height, info.width
+    if arguments.aspect:
+        canvas = Canvas.from_aspect(*source, arguments.aspect, arguments.anchor)
+    elif arguments.size:
+        canvas = Canvas.from_size(*source, *arguments.size, arguments.anchor)
+    else:
+        canvas = Canvas.from_pads(*source, *arguments.pad)
+    if canvas.is_complete:
+        raise UserError(
+            f"{arguments.input} has {info.width}x{info.height} pixels already: there is nothing to outpaint"
+        )
+    return canvas
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A function to call with (done, total, label): moves a bar, or prints a line per label where no bar can move."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        labels = {None}
+
+        def report(done: int, total: int, label: str):
+            bar.update(task, completed=done, total=total, description=label)
+            if not console.is_terminal and label not in labels:
+                labels.add(label)
+                console.print(f"{label} ({done}/{total})")
+
+        yield report

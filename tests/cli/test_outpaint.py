@@ -1,0 +1,180 @@
+"""`gp-jax outpaint` from file to file, around a pipeline that paints unknown pixels in one colour."""
+
+import sys
+from argparse import ArgumentTypeError
+from fractions import Fraction
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gp_jax.cli.arguments import aspect, pads, size
+from gp_jax.cli.main import main
+from gp_jax.errors import UserError
+from gp_jax.video import VideoReader, VideoWriter
+
+
+class FlatPipeline:
+    """Stands in for `OutpaintPipeline`: fast, and every wish it was given can be looked up."""
+
+    wishes = None
+
+    @classmethod
+    def from_pretrained(cls, name, mesh=None):
+        if name not in ("tiny", "other"):
+            raise UserError(f"there is no checkpoint {name}")
+        return cls()
+
+    def stream(self, reader, canvas, *, progress, **wishes):
+        FlatPipeline.wishes = wishes | {"canvas": canvas}
+        for index, frame in enumerate(reader.frames_at(range(len(reader)))):
+            progress(index + 1, len(reader), "key frames")
+            out = np.full((canvas.height, canvas.width, 3), (10, 120, 200), np.uint8)
+            out[canvas.observed] = frame
+            yield out
+            if wishes["prompt"] == "fail":
+                raise RuntimeError("out of memory")
+
+
+@pytest.fixture(autouse=True)
+def flat_pipeline(monkeypatch):
+    module = ModuleType("gp_jax.pipelines")
+    module.OutpaintPipeline = FlatPipeline
+    monkeypatch.setitem(sys.modules, "gp_jax.pipelines", module)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """source("a.mp4", 3) -> path of a clip of 3 frames, 64x48, 12.5 a second."""
+
+    def write(name: str, count: int = 3):
+        rng = np.random.default_rng(0)
+        with VideoWriter(tmp_path / name, 12.5) as writer:
+            for index in range(count):
+                small = Image.fromarray(rng.integers(0, 256, (3, 4, 3), np.uint8) // 2 + index)
+                writer.write(np.array(small.resize((64, 48))))
+        return writer.path
+
+    return write
+
+
+@pytest.mark.parametrize("count", [1, 2, 17])
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "frames"])
+def test_a_clip_comes_out_wider_and_otherwise_the_same(tmp_path, source, name, count, capsys):
+    out = tmp_path / "out.mp4"
+    path = source(name, count)
+    assert main(["outpaint", str(path), str(out), "--aspect", "16:9", "--frame-rate", "12.5"]) == 0
+    before, after = VideoReader(path, 12.5), VideoReader(out)
+    assert (after.info.width, after.info.height, len(after)) == (86, 48, count)
+    assert after.info.times == before.info.times
+    for old, new in zip(before, after):
+        assert abs(new[:, 11:75].astype(int) - old).mean() < 6
+    summary = capsys.readouterr().out
+    assert summary.startswith(f"{out}: {count} frame") and "86x48" in summary and summary.endswith("checkpoint tiny\n")
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.webm", "out.gif", "out"])
+def test_every_target_works_and_frames_are_exact_before_encoding(tmp_path, source, name):
+    path = source("frames")
+    assert main(["outpaint", str(path), str(tmp_path / name), "--pad", "3,4,5,6"]) == 0
+    reader = VideoReader(tmp_path / name)
+    assert (reader.info.width, reader.info.height, len(reader)) == (71, 59, 3)
+    if name == "out":
+        for old, new in zip(VideoReader(path), reader):
+            np.testing.assert_array_equal(new[5:53, 3:67], old)
+
+
+def test_wishes_reach_the_pipeline(tmp_path, source):
+    options = ["--size", "100x60", "--anchor", "top-left", "--seed", "7", "--steps", "4", "--sampler", "euler"]
+    options += ["--guidance", "2.5", "--text-guidance", "3", "--prompt", "a cat", "--plan", "sequential"]
+    assert main(["outpaint", str(source("a.mp4")), str(tmp_path / "out.mp4"), *options]) == 0
+    canvas = FlatPipeline.wishes.pop("canvas")
+    assert (canvas.height, canvas.width, canvas.top, canvas.left) == (60, 100, 0, 0)
+    assert FlatPipeline.wishes == {
+        "seed": 7,
+        "steps": 4,
+        "sampler": "euler",
+        "guidance": 2.5,
+        "text_guidance": 3.0,
+        "prompt": "a cat",
+        "plan": "sequential",
+    }
+
+
+BAD = {
+    "both aspect and size": (["a.mp4", "out.mp4", "--aspect", "16:9", "--size", "90x90"], "not allowed with"),
+    "no frame asked for": (["a.mp4", "out.mp4"], "required"),
+    "smaller than the source": (["a.mp4", "out.mp4", "--size", "60x48"], "smaller than the source of 64x48"),
+    "nothing to do": (["a.mp4", "out.mp4", "--aspect", "4:3"], "nothing to outpaint"),
+    "no aspect": (["a.mp4", "out.mp4", "--aspect", "16:0"], "16:9"),
+    "no steps": (["a.mp4", "out.mp4", "--aspect", "16:9", "--steps", "0"], "whole number"),
+    "no rate": (["frames", "out.mp4", "--aspect", "16:9", "--frame-rate", "0"], "--frame-rate"),
+    "no such anchor": (["a.mp4", "out.mp4", "--aspect", "16:9", "--anchor", "middle"], "middle"),
+    "missing checkpoint": (["a.mp4", "out.mp4", "--aspect", "16:9", "--checkpoint", "nowhere"], "checkpoint nowhere"),
+    "not a video": (["text.mp4", "out.mp4", "--aspect", "16:9"], "text.mp4 is not a video"),
+    "empty": (["empty.mp4", "out.mp4", "--aspect", "16:9"], "empty.mp4 is an empty file"),
+    "missing": (["nowhere.mp4", "out.mp4", "--aspect", "16:9"], "no video or folder"),
+    "truncated at its index": (["cut.mp4", "out.mp4", "--aspect", "16:9"], "truncated"),
+    "unwritable": (["a.mp4", "/proc/out.mp4", "--aspect", "16:9"], "cannot be written"),
+    "no folder for it": (["a.mp4", "nowhere/out.mp4", "--aspect", "16:9"], "no folder nowhere"),
+    "unknown format": (["a.mp4", "out.xyz", "--aspect", "16:9"], "no format that can be written"),
+    "already there": (["a.mp4", "empty.mp4", "--aspect", "16:9"], "there already"),
+    "onto itself": (["a.mp4", "a.mp4", "--aspect", "16:9", "--overwrite"], "the source itself"),
+    "unknown mesh": (["a.mp4", "out.mp4", "--aspect", "16:9", "--mesh", "moon=2"], "moon"),
+}
+
+
+@pytest.mark.parametrize("arguments, sentence", BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence_and_no_file(tmp_path, source, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    data = source("a.mp4").read_bytes()
+    (tmp_path / "text.mp4").write_text("no video\n" * 100)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "cut.mp4").write_bytes(data[:300])
+    before = sorted(tmp_path.iterdir())
+    assert main(["outpaint", *arguments]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err and said.err.count("\n") == 1 and not said.out
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "a.mp4").read_bytes() == data
+
+
+def test_a_truncated_clip_is_outpainted_as_far_as_it_goes_and_that_is_said(tmp_path, source, capsys):
+    path = source("long.mp4", 80)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 5])
+    assert main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--aspect", "2"]) == 0
+    assert "truncated or damaged" in capsys.readouterr().err
+    assert 10 < len(VideoReader(tmp_path / "out.mp4")) == len(VideoReader(path)) < 80
+
+
+def test_a_failure_on_the_way_leaves_nothing(tmp_path, source):
+    path = source("a.mp4")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--aspect", "2", "--prompt", "fail"])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arguments_read_as_people_write_them():
+    assert aspect("16:9") == 16 / 9 and aspect("2.39") == 2.39 and aspect("2.39:1") == 2.39
+    assert size("1920x1080") == (1080, 1920)
+    assert pads("1,2,3,4") == (1, 2, 3, 4)
+    for parse, text in (
+        (aspect, "wide"),
+        (aspect, "0:1"),
+        (aspect, "-1"),
+        (size, "1920"),
+        (pads, "1,2,3"),
+        (pads, "-1,0,0,0"),
+    ):
+        with pytest.raises(ArgumentTypeError, match="form"):
+            parse(text)
+
+
+def test_the_rate_of_a_folder_is_asked_for(tmp_path, source):
+    assert (
+        main(["outpaint", str(source("frames")), str(tmp_path / "o.mp4"), "--aspect", "2", "--frame-rate", "29.97"])
+        == 0
+    )
+    assert VideoReader(tmp_path / "o.mp4").info.frame_rate == Fraction(2997, 100)
