@@ -1,0 +1,1 @@
+"""Protocols, data sets and the harness that compares methods."""

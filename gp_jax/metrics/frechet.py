@@ -1,0 +1,187 @@
+"""FVD: how far apart two sets of videos are, as distributions of I3D features.
+
+Unterthiner et al. (2018, arXiv 1812.01717) fit a Gaussian to the features of each set and take the Frechet distance
+
+    |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr sqrt(S_1 S_2)
+
+The usual code forms 400 x 400 covariances and their matrix root, which needs float64 and a guess at how to treat
+small negative eigenvalues. Neither is needed. With the centred features of a set as X = Q R, S is R^T R / (n - ddof),
+so that tr sqrt(S_1 S_2) is the nuclear norm of R_1 R_2^T over sqrt((n_1 - ddof)(n_2 - ddof)): one QR per set, one SVD
+at the end. (n, mean, R) is also all that another part of the set has to be merged with: parts a and b together have
+
+    R = qr([R_a; R_b; sqrt(n_a n_b / n) (mu_b - mu_a)])
+
+Features are computed on the device; merging and the distance are small and run in float64 on the host.
+
+Published FVDs differ in how a clip becomes I3D's input and in ddof, and are not comparable: see `FLAVOURS`.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from gp_jax.errors import UserError
+from gp_jax.metrics.i3d import I3D, MIN_FRAMES, SIZE, load_i3d
+from gp_jax.metrics.metric import Metric, full, hide, signed
+from gp_jax.parallel import constrain
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Flavour:
+    """How a clip becomes I3D's input, and how the covariance is normalised."""
+
+    fit: str  # "squash" both sides to 224, or "crop" the centre square after the short side is 224
+    frames: str  # "all", the "first" 16, or 16 that are spread "evenly"
+    ddof: int
+
+    @property
+    def min_frames(self) -> int:
+        """Frames that a clip needs."""
+        return MIN_FRAMES if self.frames == "all" else 16
+
+    def pick(self, count: int) -> list[int]:
+        """Which of a clip's `count` frames are looked at; raises UserError where there are too few."""
+        if count < self.min_frames:
+            raise UserError(f"this FVD needs clips of at least {self.min_frames} frames, not {count}")
+        if self.frames == "all":
+            return list(range(count))
+        last = count - 1 if self.frames == "evenly" else 15
+        return np.linspace(0, last, 16).round().astype(int).tolist()
+
+
+FLAVOURS = {
+    # google-research/frechet_video_distance, and MAGVIT
+    "tf": Flavour("squash", "all", 1),
+    # universome/stylegan-v, fvd2048_16f (there the 16 frames start anywhere; here at the beginning, to be repeatable)
+    "stylegan-v": Flavour("squash", "first", 0),
+    # wilson1yan/VideoGPT as MOTIA evaluates with it; the crop can cut outpainted sides away
+    "videogpt": Flavour("crop", "evenly", 1),
+}
+
+
+class Moments(NamedTuple):
+    """What FVD has to know of a set: the number of clips, their mean feature, and R with R^T R the centred scatter."""
+
+    count: Array  # []
+    mean: Array  # [D]
+    root: Array  # [D, D] upper triangular
+
+
+class FrechetState(NamedTuple):
+    """The moments of both sets."""
+
+    reference: Moments
+    generated: Moments
+
+
+def state(
+    reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None, *, flavour: Flavour
+) -> FrechetState:
+    """Moments of a batch of clips; the two sides may differ in their number and length.
+
+    Args:
+      reference, generated: [B, T, H, W, 3] uint8, or float in [-1, 1].
+      mask: 1 where a pixel counts, broadcastable to [B, T, H, W]; pixels that don't are grey in both sets.
+      flavour: of `FLAVOURS`.
+
+    Raises:
+      UserError: the clips are too short, or the weights of I3D were not fetched.
+    """
+    return FrechetState(
+        video_moments(reference, mask, flavour=flavour), video_moments(generated, mask, flavour=flavour)
+    )
+
+
+def video_moments(video: ArrayLike, mask: ArrayLike | None = None, *, flavour: Flavour) -> Moments:
+    """Moments of one side, such as a data set's that is compared with many methods; arguments as for `state`."""
+    frames = np.asarray(flavour.pick(video.shape[1]))
+    mask = jnp.broadcast_to(full(mask), video.shape[:-1])[:, frames]
+    graph, parameters = nnx.split(load_i3d())
+    return feature_moments(_features(graph, parameters, video[:, frames], mask, fit=flavour.fit))
+
+
+@jax.jit
+def feature_moments(features: Array) -> Moments:
+    """Moments of features [N, D] float32."""
+    count, width = features.shape
+    mean = features.mean(axis=0)
+    root = jnp.linalg.qr(features - mean, mode="r")
+    return Moments(jnp.float32(count), mean, jnp.zeros((width, width), features.dtype).at[: len(root)].set(root))
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Moments of the union of two disjoint sets, in float64 on the host."""
+    (n_a, mean_a, root_a), (n_b, mean_b, root_b) = (tuple(np.asarray(x, np.float64) for x in m) for m in (a, b))
+    count, shift = n_a + n_b, mean_b - mean_a
+    rows = np.concatenate([root_a, root_b, [np.sqrt(n_a * n_b / count) * shift]])
+    return Moments(count, mean_a + n_b / count * shift, np.linalg.qr(rows, mode="r"))
+
+
+def merge(a: FrechetState, b: FrechetState) -> FrechetState:
+    """The state of both batches together."""
+    return FrechetState(*map(merge_moments, a, b))
+
+
+def compute(state: FrechetState, *, flavour: Flavour) -> float:
+    """The distance; NaN where ddof leaves no degree of freedom."""
+    return frechet_distance(*state, ddof=flavour.ddof)
+
+
+def frechet_distance(a: Moments, b: Moments, ddof: int) -> float:
+    """Frechet distance of the Gaussians with these moments, in float64."""
+    (n_a, mean_a, root_a), (n_b, mean_b, root_b) = (tuple(np.asarray(x, np.float64) for x in m) for m in (a, b))
+    if min(n_a, n_b) <= ddof:
+        return math.nan
+    root_a, root_b = root_a / np.sqrt(n_a - ddof), root_b / np.sqrt(n_b - ddof)
+    shared = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    squares = np.square(mean_a - mean_b).sum() + np.square(root_a).sum() + np.square(root_b).sum()
+    return float(max(0.0, squares - 2 * shared))
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "fit"))
+def _features(graph: nnx.GraphDef[I3D], parameters: nnx.State, video: Array, mask: Array, fit: str) -> Array:
+    video = constrain(video, "batch", None, None, None, None)
+    video = fit_frames(hide(signed(video), mask), fit)
+    return nnx.merge(graph, parameters)(video)
+
+
+def fit_frames(video: Array, fit: str) -> Array:
+    """[B, T, H, W, C] to [B, T, 224, 224, C], as torch's bilinear `interpolate` does it: no antialiasing.
+
+    Args:
+      video: any float frames.
+      fit: "squash" or "crop", see `Flavour`.
+    """
+    batch, frames, height, width, channels = video.shape
+    short = min(height, width)
+    new = (SIZE, SIZE) if fit == "squash" else tuple(-(-side * SIZE // short) for side in (height, width))
+    video = jax.image.resize(video, (batch, frames, *new, channels), "linear", antialias=False)
+    top, left = (new[0] - SIZE) // 2, (new[1] - SIZE) // 2
+    return video[:, :, top : top + SIZE, left : left + SIZE]
+
+
+def _fvd(preset: str) -> Metric:
+    flavour = FLAVOURS[preset]
+    return Metric(
+        "fvd",
+        preset,
+        "lower",
+        functools.partial(state, flavour=flavour),
+        merge,
+        functools.partial(compute, flavour=flavour),
+        min_frames=flavour.min_frames,
+    )
+
+
+fvd = _fvd("tf")
+fvd_stylegan_v = _fvd("stylegan-v")
+fvd_videogpt = _fvd("videogpt")

@@ -1,0 +1,113 @@
+"""I3D, the video classifier whose logits FVD compares.
+
+The two-stream inflated Inception-v1 of Carreira and Zisserman (2017, arXiv 1705.07750), RGB stream, trained on
+Kinetics-400. It is the network of every published FVD, so each detail follows the original
+(google-deepmind/kinetics-i3d): SAME padding everywhere as TensorFlow defines it, batch normalisation without gamma, a
+final average pool over 2 x 7 x 7. Batch normalisation is folded into the convolutions when the weights are converted;
+that changes the last bit, no more.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gp_jax.metrics.weights import load
+from gp_jax.weights import abstract, load_into
+
+Array = jax.Array
+
+WEIGHTS = "i3d-kinetics-400"
+FEATURES = 400
+SIZE = 224  # pixels of each side of the input
+MIN_FRAMES = 10
+
+# Per Inception block the channels of: 1x1 | 1x1, 3x3 | 1x1, 3x3 | pool, 1x1. None is the max pool of that (window,
+# stride).
+STAGES = (
+    ("mixed_3b", (64, 96, 128, 16, 32, 32)),
+    ("mixed_3c", (128, 128, 192, 32, 96, 64)),
+    ("pool", ((3, 3, 3), (2, 2, 2))),
+    ("mixed_4b", (192, 96, 208, 16, 48, 64)),
+    ("mixed_4c", (160, 112, 224, 24, 64, 64)),
+    ("mixed_4d", (128, 128, 256, 24, 64, 64)),
+    ("mixed_4e", (112, 144, 288, 32, 64, 64)),
+    ("mixed_4f", (256, 160, 320, 32, 128, 128)),
+    ("pool", ((2, 2, 2), (2, 2, 2))),
+    ("mixed_5b", (256, 160, 320, 32, 128, 128)),
+    ("mixed_5c", (384, 192, 384, 48, 128, 128)),
+)
+
+
+class I3D(nnx.Module):
+    """Video to class logits, in float32 at the highest precision the device has."""
+
+    def __init__(self, config: None = None, *, rngs: nnx.Rngs):
+        self.conv_1a = _conv(3, 64, 7, 2, rngs)
+        self.conv_2b = _conv(64, 64, 1, 1, rngs)
+        self.conv_2c = _conv(64, 192, 3, 1, rngs)
+        channels = 192
+        for name, widths in STAGES:
+            if name != "pool":
+                setattr(self, name, Inception(channels, widths, rngs=rngs))
+                channels = widths[0] + widths[2] + widths[4] + widths[5]
+        self.logits = _conv(channels, FEATURES, 1, 1, rngs)
+
+    def __call__(self, video: Array) -> Array:
+        """Logits averaged over time.
+
+        Args:
+          video: [B, T, 224, 224, 3] float32 in [-1, 1], T at least 10.
+
+        Returns:
+          [B, 400] float32.
+        """
+        x = nnx.relu(self.conv_1a(video))
+        x = _max_pool(x, (1, 3, 3), (1, 2, 2))
+        x = nnx.relu(self.conv_2b(x))
+        x = nnx.relu(self.conv_2c(x))
+        x = _max_pool(x, (1, 3, 3), (1, 2, 2))
+        for name, detail in STAGES:
+            x = _max_pool(x, *detail) if name == "pool" else getattr(self, name)(x)
+        x = nnx.avg_pool(x, (2, 7, 7), (1, 1, 1), "VALID")
+        return self.logits(x).mean(axis=(1, 2, 3))
+
+
+class Inception(nnx.Module):
+    """Four branches side by side, joined along the channels."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], *, rngs: nnx.Rngs):
+        self.point = _conv(channels, widths[0], 1, 1, rngs)
+        self.reduce_1 = _conv(channels, widths[1], 1, 1, rngs)
+        self.expand_1 = _conv(widths[1], widths[2], 3, 1, rngs)
+        self.reduce_2 = _conv(channels, widths[3], 1, 1, rngs)
+        self.expand_2 = _conv(widths[3], widths[4], 3, 1, rngs)
+        self.pooled = _conv(channels, widths[5], 1, 1, rngs)
+
+    def __call__(self, x: Array) -> Array:
+        branches = (
+            self.point(x),
+            self.expand_1(nnx.relu(self.reduce_1(x))),
+            self.expand_2(nnx.relu(self.reduce_2(x))),
+            self.pooled(_max_pool(x, (3, 3, 3), (1, 1, 1))),
+        )
+        return nnx.relu(jnp.concatenate(branches, axis=-1))
+
+
+@functools.cache
+def load_i3d() -> I3D:
+    """The network with its Kinetics-400 weights; raises UserError where they were not fetched."""
+    model = abstract(I3D, None)
+    load_into(model, load(WEIGHTS), source=WEIGHTS)
+    return model
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
+    return nnx.Conv(
+        inputs, outputs, (kernel,) * 3, (stride,) * 3, padding="SAME", precision=jax.lax.Precision.HIGHEST, rngs=rngs
+    )
+
+
+def _max_pool(x: Array, window: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    return nnx.max_pool(x, window, strides, "SAME")

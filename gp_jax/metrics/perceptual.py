@@ -1,0 +1,164 @@
+"""LPIPS: how different two frames look to a network that has learned to see.
+
+Zhang et al. (2018, arXiv 1801.03924), version 0.1: both frames run through an ImageNet classifier; at five depths the
+features are normalised at every position, subtracted, squared and weighted by a learned head, averaged over space, and
+the five are added up. AlexNet is what papers report when they say LPIPS; VGG16 is the other one in use.
+
+Under a mask both frames are mid-grey where pixels don't count, so that nothing there can reach a feature, and each
+depth averages its distances with the share of counting pixels at each position as weight. A full mask changes
+nothing.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from gp_jax.metrics.metric import FrameValues, Metric, frame_metric, full, hide, region, signed, spread
+from gp_jax.metrics.weights import load
+from gp_jax.weights import abstract, load_into
+
+Array = jax.Array
+
+# Mean and deviation of ImageNet's colours, for pixels in [-1, 1].
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Convolutions in a row, a ReLU after each, before which an optional max pool halves the map."""
+
+    channels: tuple[int, ...]
+    pool: int = 0  # window; the stride is 2
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+
+
+NETS = {
+    "alex": (
+        Stage((64,), kernel=11, stride=4, padding=2),
+        Stage((192,), pool=3, kernel=5, padding=2),
+        Stage((384,), pool=3),
+        Stage((256,)),
+        Stage((256,)),
+    ),
+    "vgg": (
+        Stage((64,) * 2),
+        Stage((128,) * 2, pool=2),
+        Stage((256,) * 3, pool=2),
+        Stage((512,) * 3, pool=2),
+        Stage((512,) * 3, pool=2),
+    ),
+}
+
+# Smaller frames leave a stage without a position.
+MIN_SIDES = {"alex": 31, "vgg": 16}
+
+
+class LPIPS(nnx.Module):
+    """The classifier's convolutions and one head per stage."""
+
+    def __init__(self, net: str, *, rngs: nnx.Rngs):
+        self.stages, self.heads, self.pools = nnx.List([]), nnx.List([]), tuple(stage.pool for stage in NETS[net])
+        inputs = 3
+        for stage in NETS[net]:
+            convolutions = nnx.List([])
+            for outputs in stage.channels:
+                convolutions.append(
+                    nnx.Conv(
+                        inputs,
+                        outputs,
+                        (stage.kernel,) * 2,
+                        (stage.stride,) * 2,
+                        padding=stage.padding,
+                        precision=jax.lax.Precision.HIGHEST,
+                        rngs=rngs,
+                    )
+                )
+                inputs = outputs
+            self.stages.append(convolutions)
+            self.heads.append(nnx.Param(jnp.ones(inputs)))
+
+    def __call__(self, reference: Array, generated: Array) -> list[Array]:
+        """Distances at each depth.
+
+        Args:
+          reference, generated: [N, H, W, 3] float32 in [-1, 1], `MIN_SIDES` pixels a side at least.
+
+        Returns:
+          five maps [N, h, w], each coarser than or as coarse as the one before.
+        """
+        count, height, width, channels = reference.shape
+        # Pairs side by side: one pass through the network, and what a mesh has spread stays where it is.
+        pairs = jnp.stack((reference, generated), axis=1).reshape(2 * count, height, width, channels)
+        distances = []
+        for maps, head in zip(self.features(pairs), self.heads, strict=True):
+            squares = jnp.square(maps[0::2] - maps[1::2])
+            distances.append(jnp.einsum("nhwc,c->nhw", squares, head, precision=jax.lax.Precision.HIGHEST))
+        return distances
+
+    def features(self, frames: Array) -> list[Array]:
+        """Features of unit length at each depth, [N, h, w, C] each; arguments as for the call."""
+        x, features = (frames - jnp.array(_SHIFT)) / jnp.array(_SCALE), []
+        for pool, convolutions in zip(self.pools, self.stages, strict=True):
+            x = nnx.max_pool(x, (pool, pool), (2, 2)) if pool else x
+            for convolution in convolutions:
+                x = nnx.relu(convolution(x))
+            features.append(x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10))
+        return features
+
+
+@functools.cache
+def load_lpips(net: str) -> LPIPS:
+    """The network with its published weights, "alex" or "vgg"; raises UserError where they were not fetched."""
+    model, name = abstract(LPIPS, net), f"lpips-{net}"
+    load_into(model, load(name), source=name)
+    return model
+
+
+def lpips_map(reference: ArrayLike, generated: ArrayLike, net: str = "alex") -> Array:
+    """Where frames differ: each depth's distances, bilinearly at full size, added up (`spatial=True` of the original).
+
+    Args:
+      reference, generated: [N, H, W, 3] uint8, or float in [-1, 1].
+      net: "alex" or "vgg".
+
+    Returns:
+      [N, H, W] float32. Its mean is close to LPIPS, not equal: coarse maps are not stretched evenly at the rim.
+    """
+    return _map(*nnx.split(load_lpips(net)), reference, generated)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _map(graph: nnx.GraphDef[LPIPS], parameters: nnx.State, reference: Array, generated: Array) -> Array:
+    distances = nnx.merge(graph, parameters)(signed(reference), signed(generated))
+    return sum(jax.image.resize(distance, reference.shape[:3], "linear") for distance in distances)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _frames(
+    graph: nnx.GraphDef[LPIPS], parameters: nnx.State, reference: Array, generated: Array, mask: Array
+) -> FrameValues:
+    batch, frames, height, width, _ = reference.shape
+    counts = region(mask, reference).reshape(-1, height, width)
+    images = (hide(signed(spread(v)), mask).reshape(-1, height, width, 3) for v in (reference, generated))
+    values = 0
+    for distance in nnx.merge(graph, parameters)(*images):
+        share = jax.image.resize(counts.astype(jnp.float32), distance.shape, "linear", antialias=True)
+        values += (share * distance).sum(axis=(1, 2)) / jnp.maximum(share.sum(axis=(1, 2)), 1e-6)
+    return FrameValues(values.reshape(batch, frames), counts.any(axis=(1, 2)).reshape(batch, frames))
+
+
+def _lpips(net: str) -> Metric:
+    def frames(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> FrameValues:
+        return _frames(*nnx.split(load_lpips(net)), reference, generated, full(mask))
+
+    return frame_metric("lpips", net, "lower", frames, min_side=MIN_SIDES[net])
+
+
+lpips = _lpips("alex")
+lpips_vgg = _lpips("vgg")

@@ -1,0 +1,67 @@
+"""Weights of the networks behind LPIPS and FVD: where they lie, and proof that they are the right ones.
+
+A perceptual metric is only comparable when everybody runs the same network. So nothing is shipped, guessed or
+initialised here: `tools/fetch_metric_weights.py` fetches each set once and converts it into the cache, and `load`
+checks a digest over names, shapes and values before a number is computed.
+
+    ~/.cache/gp_jax/metrics/i3d-kinetics-400.safetensors     or under $GP_JAX_CACHE, or $XDG_CACHE_HOME/gp_jax
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gp_jax.errors import UserError
+from gp_jax.weights import read_tensors
+
+# sha256 over the converted tensors, as `digest` makes it.
+DIGESTS = {
+    "lpips-alex": "1d1c0527e2264bfe7dbdcc5c4874a412d98a2d4e769256ced58641cdb29d687c",
+    "lpips-vgg": "85a13de73d10de941d0dee2cf5c6cb4623aa88ea264204484a81905cfd9fb470",
+    "i3d-kinetics-400": "91dd02c64d22cc4f324e3280213327e4660dbd4f9ae1f3b48dfc1f85f68f0ad9",
+}
+
+
+def cache_folder() -> Path:
+    """Where everything that is fetched lies: $GP_JAX_CACHE, else the user's cache folder."""
+    if folder := os.environ.get("GP_JAX_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gp_jax")
+
+
+def weights_path(name: str) -> Path:
+    """The converted file of one set of weights, a key of `DIGESTS`."""
+    return cache_folder() / "metrics" / f"{name}.safetensors"
+
+
+def load(name: str) -> dict[str, np.ndarray]:
+    """Verified tensors by parameter name.
+
+    Raises:
+      UserError: they were not fetched yet, or are not the ones that the published numbers come from.
+    """
+    path = weights_path(name)
+    remedy = f"run `python tools/fetch_metric_weights.py {name}`"
+    if not path.is_file():
+        raise UserError(f"the weights of {name} are not at {path}: {remedy}")
+    tensors = read(path)
+    if digest(tensors) != DIGESTS[name]:
+        raise UserError(f"{path} does not hold the published weights of {name}: delete it and {remedy}")
+    return tensors
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file, unverified."""
+    return {name: np.asarray(tensor) for name, tensor in read_tensors(path).items()}
+
+
+def digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """sha256 over names, dtypes, shapes and values, in the order of the names."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        total.update(np.ascontiguousarray(tensor))
+    return total.hexdigest()
