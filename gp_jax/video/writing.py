@@ -8,6 +8,7 @@ The clip grows under a temporary name beside its target and takes the target's n
 wrong on the way, nothing is left behind. Times come from the source frame by frame: a variable frame rate stays one.
 """
 
+import contextlib
 import os
 import shutil
 from fractions import Fraction
@@ -32,7 +33,7 @@ class VideoWriter:
       overwrite: whether a file of that name may be replaced. A folder never is.
 
     Raises:
-      UserError: see `check_target`.
+      UserError: see `check_target`; also later, when the disk is full.
     """
 
     def __init__(
@@ -54,23 +55,26 @@ class VideoWriter:
 
     def write(self, frame: np.ndarray):
         """Appends one frame, uint8 [H, W, 3]; all have the size of the first."""
-        if self._target is None:
-            if self.path.suffix:
-                self._target = VideoFile(self._temporary, *frame.shape[:2], self._timing, self._audio_from)
-            else:
-                self._target = _FrameFolder(self._temporary)
-        self._target.write(frame)
+        with _failure_told(self.path):
+            if self._target is None:
+                if self.path.suffix:
+                    self._target = VideoFile(self._temporary, *frame.shape[:2], self._timing, self._audio_from)
+                else:
+                    self._target = _FrameFolder(self._temporary)
+            self._target.write(frame)
 
     def __exit__(self, kind, error, trace):
         try:
             if kind is None:
                 if self._target is None:
                     raise ValueError(f"no frame was written to {self.path}")
-                self._target.finish()
-                os.replace(self._temporary, self.path)
+                with _failure_told(self.path):
+                    self._target.finish()
+                    os.replace(self._temporary, self.path)
         finally:
-            if self._target is not None:
-                self._target.close()
+            with contextlib.suppress(OSError):  # closing a file for which there was no room fails once more
+                if self._target is not None:
+                    self._target.close()
             if self._temporary.is_dir():
                 shutil.rmtree(self._temporary)
             else:
@@ -96,11 +100,9 @@ def check_target(path: str | Path, overwrite: bool = False) -> Path:
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
     trial = _temporary_name(path)
-    try:
+    with _failure_told(path):
         trial.touch()
         trial.unlink()
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
     return path
 
 
@@ -121,6 +123,14 @@ class _FrameFolder:
 
     def close(self):
         pass
+
+
+@contextlib.contextmanager
+def _failure_told(path: Path):
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _temporary_name(path: Path) -> Path:

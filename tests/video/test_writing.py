@@ -116,6 +116,18 @@ def test_a_failure_leaves_nothing(tmp_path, picture, name):
     assert not list(tmp_path.iterdir())
 
 
+def full_disk(*arguments, **options):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("when", ["write", "finish"])
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, picture, monkeypatch, when):
+    monkeypatch.setattr(f"gp_jax.video.encoding.VideoFile.{when}", full_disk)
+    with pytest.raises(UserError, match="No space left"), VideoWriter(tmp_path / "a.gif", 25) as writer:
+        writer.write(picture(1)[0])
+    assert not list(tmp_path.iterdir())
+
+
 def test_frames_that_do_not_belong_are_refused_and_leave_nothing(tmp_path, clip, picture):
     info = VideoReader(clip("s.mp4", count=2)).info
     video = picture(3)
