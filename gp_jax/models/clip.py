@@ -1,14 +1,14 @@
 """CLIP's two towers: images to patch tokens, words to token embeddings.
 
-The networks of Radford et al. 2021 (arXiv 2103.00020) as OpenAI and OpenCLIP publish them, from ViT-B/32 to ViT-H/14, built from
-a transformers `config.json`. The text tower conditions Stable Diffusion; the patch tokens of the vision tower are what
-the global token extractor sees of a clip.
+The networks of Radford et al. 2021 (arXiv 2103.00020) as OpenAI and OpenCLIP publish them, from ViT-B/32 to ViT-H/14,
+built from a transformers `config.json`. The text tower conditions Stable Diffusion; the patch tokens of the vision tower
+are what the global token extractor sees of a clip.
 
     tower = VisionTower(VisionConfig(image_size=64, patch_size=16, hidden_size=128, ...), rngs=nnx.Rngs(0))
     tokens = tower(preprocess(frames, 64))        # [N, 72, 96, 3] in [-1, 1] -> [N, 16, 128]
 
-Stable Diffusion 2 takes the text tower's penultimate output, through the final norm: `tower(ids, skip=1)`. The `text_encoder/` of
-its diffusers folder has the last layer cut off instead (23 of 24), so there `tower(ids)` is the same thing.
+Stable Diffusion 2 takes the text tower's penultimate output, through the final norm. Its original files hold all 24
+layers (our config then says `skip_layers` 1); the `text_encoder/` of its diffusers folder has the last one cut off.
 """
 
 import dataclasses
@@ -45,7 +45,10 @@ def preprocess(pixels: Array, size: int) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """The keys of transformers' `CLIPVisionConfig` that change the network; its defaults. `projection_dim` None: none."""
+    """The keys of transformers' `CLIPVisionConfig` that change the network, with its defaults.
+
+    `projection_dim` None: no projection.
+    """
 
     hidden_size: int = 768
     intermediate_size: int = 3072
@@ -75,7 +78,10 @@ class VisionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """The keys of transformers' `CLIPTextConfig` that change the network; its defaults. `projection_dim` None: none."""
+    """The keys of transformers' `CLIPTextConfig` that change the network, with its defaults, and one of ours.
+
+    `projection_dim` None: no projection. `skip_layers`: layers at the end that token embeddings do not pass through.
+    """
 
     vocab_size: int = 49408
     hidden_size: int = 512
@@ -87,6 +93,7 @@ class TextConfig:
     layer_norm_eps: float = 1e-5
     projection_dim: int | None = 512
     eos_token_id: int = 49407
+    skip_layers: int = 0
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> "TextConfig":
@@ -156,29 +163,25 @@ class TextTower(nnx.Module):
         self.final_norm = layer_norm(width, epsilon=config.layer_norm_eps, dtype=dtype, rngs=rngs)
         self.projection = _projection(config, rngs, dtype)
 
-    def __call__(self, ids: Array, *, skip: int = 0) -> Array:
-        """Token embeddings after the final norm.
+    def __call__(self, ids: Array) -> Array:
+        """Token embeddings after the final norm: [B, L] int, L at most max_position_embeddings -> [B, L, D]."""
+        return self._encode(ids, len(self.layers) - self.config.skip_layers)
 
-        Args:
-          ids: [B, L] int, L at most config.max_position_embeddings.
-          skip: layers left out at the end; 1 gives the penultimate output.
+    def pooled(self, ids: Array) -> Array:
+        """[B, L] -> the text embedding [B, projection_dim] of all layers, not normalised, at the end-of-text token."""
+        # Configs older than transformers 4.31 say 2 and mean the largest id: the vocabulary ends with end-of-text.
+        end = ids if self.config.eos_token_id == 2 else ids == self.config.eos_token_id
+        tokens = self._encode(ids, len(self.layers))
+        return _project(self.projection, tokens[jnp.arange(ids.shape[0]), jnp.argmax(end, axis=-1)])
 
-        Returns:
-          [B, L, D].
-        """
+    def _encode(self, ids: Array, layers: int) -> Array:
         length = ids.shape[1]
         x = self.token_embedding(ids)
         x = x + self.position_embedding[:length].astype(x.dtype)
         causal = jnp.tril(jnp.ones((length, length), bool))
-        for layer in self.layers[: len(self.layers) - skip]:
+        for layer in self.layers[:layers]:
             x = layer(x, causal)
         return self.final_norm(x)
-
-    def pooled(self, ids: Array) -> Array:
-        """[B, L] -> the text embedding [B, projection_dim], not normalised, taken at the end-of-text token."""
-        # Configs older than transformers 4.31 say 2, and mean the largest id: end of text is the last of the vocabulary.
-        end = ids if self.config.eos_token_id == 2 else ids == self.config.eos_token_id
-        return _project(self.projection, self(ids)[jnp.arange(ids.shape[0]), jnp.argmax(end, axis=-1)])
 
 
 class TransformerLayer(nnx.Module):
@@ -220,7 +223,7 @@ def _project(projection: nnx.Linear | None, x: Array) -> Array:
 
 
 def _read(cls: type, config: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The fields of `cls` in a transformers config; a whole CLIP keeps them under `part`, and its own projection width."""
+    """The fields of `cls` in a transformers config; a whole CLIP keeps them under `part`, except the projection width."""
     whole = part in config
     fields = {**config[part], "projection_dim": config.get("projection_dim", 512)} if whole else config
     known = {f.name: fields[f.name] for f in dataclasses.fields(cls) if f.name in fields}

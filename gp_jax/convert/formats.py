@@ -1,0 +1,136 @@
+"""Which formats there are, and how each is told from the tensors it holds.
+
+`FORMATS[name][component]` says how a component is spelled in a format. `PIECES` recognises them: a file may hold
+several, such as the UNet, the autoencoder and the text tower of a single-file Stable Diffusion. A new format is a table
+of rules, an entry in FORMATS and a line in PIECES.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from gp_jax.convert import autoencoder, clip, unet
+from gp_jax.convert.rules import ARRAY, Rule, Rules
+from gp_jax.errors import UserError
+from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
+from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
+from gp_jax.models.unet import UNet, UNetConfig
+
+# By the name of their folder in a checkpoint: the network's class, and its config's.
+COMPONENTS = {
+    "unet": (UNet, UNetConfig),
+    "interpolation_unet": (UNet, UNetConfig),
+    "vae": (AutoencoderKL, AutoencoderConfig),
+    "global_tokens": (GlobalTokens, GlobalTokensConfig),
+    "clip": (VisionTower, VisionConfig),
+    "text": (TextTower, TextConfig),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How one component is spelled in one format."""
+
+    rules: Callable[[Any], Rules]
+    """The table, for a config of ours."""
+    config: Callable[[Any], dict[str, Any]] = lambda config: config.to_json()
+    """The format's own config, for a config of ours."""
+    infer: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    """The config from the tensors, where the format comes without one."""
+    aliases: tuple[tuple[str, str], ...] = ()
+    """Other spellings, for `rules.rename`."""
+
+
+def _same(rules: Rules) -> Callable[[Any], Rules]:
+    return lambda config: rules
+
+
+def _diffusers_unet_json(config: UNetConfig) -> dict[str, Any]:
+    ours = {"temporal", "window", "global_tokens", "est_multiplier"}
+    return {key: value for key, value in config.to_json().items() if key not in ours}
+
+
+def _diffusers_vae_json(config: AutoencoderConfig) -> dict[str, Any]:
+    if config.patch_size != 1:
+        raise UserError(f"this autoencoder works on patches of {config.patch_size} pixels, which no other format knows")
+    return {key: value for key, value in config.to_json().items() if key != "patch_size"}
+
+
+_TRANSFORMERS_CLIP = Format(
+    _same(clip.TRANSFORMERS_VISION),
+    aliases=((r"^(?=(embeddings|encoder|pre_layrnorm|post_layernorm)\.)", "vision_model."),),
+)
+_TRANSFORMERS_TEXT = Format(
+    _same(clip.TRANSFORMERS_TEXT),
+    config=clip.transformers_text_json,
+    aliases=((r"^(?=(embeddings|encoder|final_layer_norm)\.)", "text_model."),),
+)
+FORMATS: dict[str, dict[str, Format]] = {
+    "gp_jax": dict.fromkeys(COMPONENTS, Format(_same((Rule("{path}", "{path}", ARRAY),)))),
+    "diffusers": {
+        "unet": Format(unet.diffusers_rules, config=_diffusers_unet_json),
+        "vae": Format(autoencoder.diffusers_rules, config=_diffusers_vae_json, aliases=autoencoder.DIFFUSERS_ALIASES),
+        "clip": _TRANSFORMERS_CLIP,
+        "text": _TRANSFORMERS_TEXT,
+    },
+    "ldm": {
+        "unet": Format(unet.ldm_rules, infer=unet.ldm_json),
+        "vae": Format(autoencoder.ldm_rules, infer=autoencoder.ldm_json),
+        "text": Format(_same(clip.TRANSFORMERS_TEXT), infer=clip.ldm_text_json),
+    },
+    # Stable Diffusion 2's single files, which differ in the text tower alone.
+    "ldm_open_clip": {"text": Format(_same(clip.OPEN_CLIP_TEXT), infer=clip.ldm_open_clip_text_json)},
+    "open_clip": {
+        "clip": Format(_same(clip.OPEN_CLIP_VISION)),
+        "text": Format(_same(clip.OPEN_CLIP_TEXT), aliases=((r"^text\.", ""),)),
+    },
+}
+
+
+class Piece(NamedTuple):
+    """A component within a file: there when a name matches `sign`; it owns what matches `owns`, by its group."""
+
+    format: str
+    component: str
+    sign: str
+    owns: str
+
+
+PIECES = (
+    Piece("ldm", "unet", r"model\.diffusion_model\.input_blocks\.0\.0\.weight", r"model\.diffusion_model\.(.+)"),
+    Piece("ldm", "vae", r"first_stage_model\.encoder\.conv_in\.weight", r"first_stage_model\.(.+)"),
+    Piece("ldm", "vae", r"encoder\.mid\.block_1\.conv1\.weight", r"(.+)"),
+    Piece("ldm", "text", r"cond_stage_model\.transformer\.text_model\..+", r"cond_stage_model\.transformer\.(.+)"),
+    Piece("ldm_open_clip", "text", r"cond_stage_model\.model\.ln_final\.weight", r"cond_stage_model\.model\.(.+)"),
+    Piece("diffusers", "unet", r"down_blocks\.0\.resnets\.0\.time_emb_proj\.weight", r"(.+)"),
+    Piece("diffusers", "vae", r"encoder\.mid_block\.resnets\.0\.conv1\.weight", r"(.+)"),
+    Piece(
+        "diffusers", "clip", r"vision_model\.embeddings\.class_embedding", r"((?:vision_model|visual_projection)\..+)"
+    ),
+    Piece("diffusers", "clip", r"embeddings\.class_embedding", r"(.+)"),
+    Piece("diffusers", "text", r"text_model\.embeddings\.token_embedding\.weight", r"(text_(?:model|projection)\..+)"),
+    Piece("diffusers", "text", r"embeddings\.token_embedding\.weight", r"(.+)"),
+    Piece("open_clip", "clip", r"visual\.class_embedding", r"(visual\..+)"),
+    Piece(
+        "open_clip",
+        "text",
+        r"(text\.)?token_embedding\.weight",
+        r"((?:text\.)?(?:token_embedding|positional_embedding|transformer|ln_final|text_projection)(?:\..+)?)",
+    ),
+    Piece("gp_jax", "unet", r"down\.0\.residual\.0\.spatial\.conv1\.kernel", r"(.+)"),
+    Piece("gp_jax", "vae", r"encoder\.down\.0\.residual\.0\.conv1\.kernel", r"(.+)"),
+    Piece("gp_jax", "clip", r"class_embedding", r"(.+)"),
+    Piece("gp_jax", "text", r"token_embedding\.embedding", r"(.+)"),
+    Piece("gp_jax", "global_tokens", r"queries", r"(.+)"),
+)
+
+# Tensors that no network of ours has a use for, by their whole name; a report lists them as ignored.
+IGNORED = re.compile(
+    r"(.+\.)?(position_ids|logit_scale|attn_mask)"
+    r"|model_ema\..+"  # the trainer's average; `model.` is what inference uses
+    r"|(betas|alphas_cumprod(_prev)?|sqrt_.+|log_one_minus_.+|posterior_.+|logvar|lvlb_weights|scale_factor)"
+    r"|(first_stage_model\.)?loss\..+"  # the autoencoder's discriminator
+    r"|global_step"
+)

@@ -1,0 +1,116 @@
+"""`load` and `convert`: open a source, find every tensor's place, and put it there."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+from jax.typing import DTypeLike
+
+from gp_jax import weights
+from gp_jax.convert.formats import COMPONENTS
+from gp_jax.convert.report import Report
+from gp_jax.convert.sources import Source, open_source
+from gp_jax.convert.translate import Network, translate
+from gp_jax.convert.writers import WRITERS
+from gp_jax.errors import UserError
+
+# What Stable Diffusion up to version 2 was trained with (v1-inference.yaml, v2-inference.yaml of its repositories).
+_SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+
+
+def load(
+    path: str | Path, *, param_dtype: DTypeLike | None = None, seed: int = 0
+) -> tuple[nnx.Module | dict[str, nnx.Module], Report]:
+    """Networks from any checkpoint that is known here.
+
+    Args:
+      path: a file or folder, in any format of `formats.FORMATS`.
+      param_dtype: of the parameters; None keeps the file's, and makes new ones in float32.
+      seed: for modules that the file does not have.
+
+    Returns:
+      The network, or, where the source holds several, a dictionary by component; and what was done.
+
+    Raises:
+      UserError: not a checkpoint, or one that does not fit to the last tensor.
+    """
+    opened = open_source(path)
+    networks = [translate(part) for part in opened.parts]
+    modules = {}
+    for network in networks:
+        cls, _ = COMPONENTS[network.component]
+        modules[network.component] = module = weights.abstract(cls, network.config)
+        weights.load_into(module, network.complete(seed), param_dtype=param_dtype, source=str(path))
+    report = Report.of(f"{path}: {opened.format}", networks, opened.ignored)
+    return (next(iter(modules.values())) if len(modules) == 1 else modules), report
+
+
+def convert(
+    source: str | Path,
+    dest: str | Path,
+    *,
+    to: str = "gp_jax",
+    dtype: DTypeLike | None = None,
+    only: Collection[str] | None = None,
+    tokenizer: str | Path | None = None,
+    prediction_type: str | None = None,
+    seed: int = 0,
+) -> Report:
+    """Writes a checkpoint in another format, one tensor in memory at a time.
+
+    Args:
+      source: a file or folder, in any format of `formats.FORMATS`.
+      dest: what to write. With `to="gp_jax"` it may be a checkpoint that exists: components are added to it.
+      to: a name of `writers.WRITERS`.
+      dtype: of the floating-point tensors written; None keeps the source's.
+      only: components to take; None: all.
+      tokenizer: a folder with `vocab.json` and `merges.txt`, for sources that have none.
+      prediction_type: for single files, which do not say it: `epsilon` or `v_prediction`.
+      seed: for modules that the source does not have.
+
+    Raises:
+      UserError: the source is not a checkpoint or does not fit to the last tensor, or the target can't be written.
+    """
+    opened = open_source(source)
+    if only and (lost := sorted(set(only) - {part.component for part in opened.parts})):
+        raise UserError(
+            f"{source} has no {', '.join(lost)}; it has {', '.join(part.component for part in opened.parts)}"
+        )
+    networks = [translate(part) for part in opened.parts if not only or part.component in only]
+    options: dict[str, Any] = {
+        "scheduler": _scheduler(opened, networks, prediction_type),
+        "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
+        "dtype": dtype,
+        "seed": seed,
+    }
+    written = WRITERS[to](Path(dest), networks, **options)
+    return Report.of(f"{source}: {opened.format}", written, opened.ignored)
+
+
+def describe(source: str | Path) -> Report:
+    """What `convert` would do, without doing it."""
+    opened = open_source(source)
+    return Report.of(f"{source}: {opened.format}", [translate(part) for part in opened.parts], opened.ignored)
+
+
+def _scheduler(opened: Source, networks: list[Network], prediction_type: str | None) -> dict[str, Any] | None:
+    """The scheduler's config. Weights do not tell it: a plain Stable Diffusion 2 may predict noise or v."""
+    unet = next((network for network in networks if network.component == "unet"), None)
+    if opened.scheduler is not None or unet is None:
+        return opened.scheduler
+    if prediction_type is None and unet.notes and unet.config.use_linear_projection:
+        raise UserError(
+            "a plain Stable Diffusion 2 file does not say what it predicts: give --prediction-type epsilon "
+            "(the 512 pixel models) or v_prediction (the 768 pixel models)"
+        )
+    return {**_SCHEDULER, "prediction_type": prediction_type or "epsilon"}

@@ -1,0 +1,138 @@
+"""From a part of a source to the tensors of our network, and from ours to another format's.
+
+    network = translate(part)          # strict: every tensor has its place, or UserError names those that do not
+    network.tensors                    # ours, still unread
+    network.initialised                # what the other network doesn't have: EST, global tokens
+
+Nothing is read here; tensors flow when they are written or loaded.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import DTypeLike
+
+from gp_jax import weights
+from gp_jax.convert.formats import COMPONENTS, FORMATS
+from gp_jax.convert.rules import covered, to_ours, to_theirs
+from gp_jax.convert.sources import Part
+from gp_jax.errors import UserError
+from gp_jax.models.unet import UNetConfig
+from gp_jax.weights import LazyTensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A component in our words: what was found, and what has to be initialised."""
+
+    component: str
+    config: Any
+    tensors: dict[str, LazyTensor]
+    initialised: dict[str, jax.ShapeDtypeStruct]
+    left_out: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Tensors of ours that the target format has no place for."""
+    notes: tuple[str, ...] = ()
+
+    def complete(self, seed: int = 0, dtype: DTypeLike | None = None) -> dict[str, Any]:
+        """All tensors of the network, the new ones made now and with `dtype`; None: float32."""
+        cls, _ = COMPONENTS[self.component]
+        fresh = weights.initialise(cls, self.config, list(self.initialised), seed, dtype) if self.initialised else {}
+        return self.tensors | fresh
+
+
+def translate(part: Part) -> Network:
+    """Finds each tensor's place.
+
+    A UNet whose input is the latents alone is widened to the inpainting input, by zeros for mask and masked latents.
+
+    Raises:
+      UserError: a tensor is missing, unexpected or of another shape; all of them are named, in the source's words.
+    """
+    cls, config_cls = COMPONENTS[part.component]
+    config = config_cls.from_json(part.config)
+    shapes = weights.flatten(weights.abstract(cls, config))
+    rules = part.format.rules(config)
+    known = covered(rules, shapes)
+    weights.check_match(to_theirs(rules, {name: shapes[name] for name in known}), part.tensors, str(part.path))
+    tensors = {
+        name: dataclasses.replace(tensor, read=lambda name=name, tensor=tensor: _read(name, tensor, part))
+        for name, tensor in to_ours(rules, part.tensors, sorted(known)).items()
+    }
+    initialised = {name: shape for name, shape in shapes.items() if name not in known}
+    network = Network(part.component, config, tensors, initialised)
+    return _widen(network) if isinstance(config, UNetConfig) else network
+
+
+def exported(network: Network, kept: Collection[str]) -> Network:
+    """What a report says of a network whose tensors `kept` went into another format."""
+    tensors = {name: tensor for name, tensor in network.tensors.items() if name in kept}
+    left_out = {name: tensor for name, tensor in network.tensors.items() if name not in kept}
+    return dataclasses.replace(network, tensors=tensors, initialised={}, left_out=left_out)
+
+
+def fresh(component: str, config: Any) -> Network:
+    """A component that no source has, all of it to be initialised."""
+    cls, _ = COMPONENTS[component]
+    return Network(component, config, {}, weights.flatten(weights.abstract(cls, config)))
+
+
+def to_foreign(
+    component: str, config: Any, tensors: Mapping[str, Any], format: str
+) -> tuple[dict[str, Any], dict[str, LazyTensor], set[str]]:
+    """The way back.
+
+    Args:
+      component: a name of `COMPONENTS`.
+      config: ours.
+      tensors: ours, by name.
+      format: a name of `FORMATS`.
+
+    Returns:
+      The format's config, its tensors, and those of our names that have a place there.
+
+    Raises:
+      UserError: the format does not know this component, or cannot express this network.
+    """
+    if component not in FORMATS.get(format, {}):
+        raise UserError(f"{format} has no place for {component}")
+    spelling = FORMATS[format][component]
+    foreign_json = spelling.config(config)
+    cls, config_cls = COMPONENTS[component]
+    there = config_cls.from_json(foreign_json)
+    rules = spelling.rules(there)
+    kept = covered(rules, weights.flatten(weights.abstract(cls, there)))
+    made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in kept})
+    return foreign_json, made, kept
+
+
+def _read(name: str, tensor: LazyTensor, part: Part) -> np.ndarray:
+    return weights.finite(name, tensor.read(), str(part.path))
+
+
+def _widen(network: Network) -> Network:
+    """Image networks see noisy latents; ours see mask and masked latents too, which at first weigh nothing."""
+    config, kernel = network.config, network.tensors["conv_in.kernel"]
+    wide = 2 * config.out_channels + 1
+    if config.in_channels == wide:
+        return network
+    if config.in_channels != config.out_channels:
+        raise UserError(
+            f"this UNet has {config.in_channels} input channels; "
+            f"{config.out_channels} (plain) or {wide} (inpainting) can be used"
+        )
+
+    def read():
+        array = kernel.read()
+        zeros = np.zeros((*array.shape[:2], wide - config.in_channels, array.shape[3]), array.dtype)
+        return np.concatenate([array, zeros], axis=2)
+
+    shape = (*kernel.shape[:2], wide, kernel.shape[3])
+    return dataclasses.replace(
+        network,
+        config=dataclasses.replace(config, in_channels=wide),
+        tensors=network.tensors | {"conv_in.kernel": LazyTensor(shape, kernel.dtype, read)},
+        notes=(f"conv_in widened from {config.in_channels} to {wide} input channels by zeros",),
+    )

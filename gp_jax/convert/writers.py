@@ -1,0 +1,206 @@
+"""Where converted networks go: a checkpoint of ours, or another format's files.
+
+Everything is written beside the target under a temporary name, and renamed when it is whole.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.typing import DTypeLike
+
+from gp_jax import weights
+from gp_jax.convert import clip
+from gp_jax.convert.formats import COMPONENTS
+from gp_jax.convert.translate import Network, exported, fresh, to_foreign
+from gp_jax.errors import UserError
+from gp_jax.models.global_tokens import GlobalTokensConfig
+
+# Of a folder of CLIP's tokenizer, what transformers reads.
+_TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+# Where CLIP's training starts (Radford et al. 2021, section 2.5): open_clip's files must have one, we keep none.
+_LOGIT_SCALE = math.log(1 / 0.07)
+
+
+def write_checkpoint(
+    dest: Path,
+    networks: list[Network],
+    *,
+    scheduler: dict[str, Any] | None,
+    tokenizer: Path | None,
+    config: dict[str, Any] | None = None,
+    dtype: DTypeLike | None = None,
+    seed: int = 0,
+) -> list[Network]:
+    """A checkpoint of ours; into one that exists, components that it does not have are added.
+
+    A checkpoint with a UNet that takes global tokens and a vision tower gets a fresh extractor between the two.
+    """
+    there = _configs(dest)
+    if taken := sorted(there.keys() & {network.component for network in networks}):
+        raise UserError(
+            f"{dest} has {', '.join(taken)} already; convert into another folder, or leave it out with --only"
+        )
+    configs = there | {network.component: network.config for network in networks}
+    if {"unet", "clip"} <= configs.keys() and "global_tokens" not in configs and configs["unet"].global_tokens:
+        networks = [*networks, fresh("global_tokens", _extractor(configs["unet"], configs["clip"]))]
+    with _replacing(dest, merge=bool(there)) as folder:
+        for network in networks:
+            target = folder / network.component
+            weights.write_tensors(target / weights.WEIGHTS_FILE, network.complete(seed, dtype), dtype)
+            weights.write_json(target / weights.CONFIG_FILE, network.config.to_json())
+        _write_extras(folder, scheduler, tokenizer)
+        if not there:
+            weights.write_json(folder / weights.CONFIG_FILE, config or _pipeline_config(configs))
+    return networks
+
+
+def write_diffusers(
+    dest: Path,
+    networks: list[Network],
+    *,
+    scheduler: dict[str, Any] | None,
+    tokenizer: Path | None,
+    dtype: DTypeLike | None = None,
+    **_: Any,
+) -> list[Network]:
+    """A diffusers folder, its towers as transformers writes them."""
+    index: dict[str, Any] = {"_class_name": "StableDiffusionInpaintPipeline", "safety_checker": [None, None]}
+    done = []
+    with _replacing(dest) as folder:
+        for network in networks:
+            if network.component not in _DIFFUSERS_FOLDERS:
+                done.append(exported(network, ()))
+                continue
+            name, library, file = _DIFFUSERS_FOLDERS[network.component]
+            config, tensors, kept = to_foreign(network.component, network.config, network.tensors, "diffusers")
+            class_name = config.get("_class_name") or config["architectures"][0]
+            weights.write_tensors(folder / name / file, tensors, dtype)
+            weights.write_json(folder / name / weights.CONFIG_FILE, config)
+            index[name] = [library, class_name]
+            done.append(exported(network, kept))
+        _write_extras(folder, scheduler, tokenizer)
+        if scheduler is not None:
+            index["scheduler"] = ["diffusers", scheduler.get("_class_name", "DDIMScheduler")]
+        if tokenizer is not None:
+            index["tokenizer"] = ["transformers", "CLIPTokenizer"]
+        weights.write_json(folder / "model_index.json", index)
+    return done
+
+
+def write_ldm(dest: Path, networks: list[Network], *, dtype: DTypeLike | None = None, **_: Any) -> list[Network]:
+    """A single Stable Diffusion file."""
+    if dest.suffix != ".safetensors":
+        raise UserError(f"a single file must end in .safetensors, {dest} does not")
+    if dest.exists():
+        raise UserError(f"{dest} exists already")
+    everything, done = {}, []
+    for network in networks:
+        format, prefix = _ldm_place(network)
+        if prefix is None:
+            done.append(exported(network, ()))
+            continue
+        _, tensors, kept = to_foreign(network.component, network.config, network.tensors, format)
+        everything |= {prefix + name: tensor for name, tensor in tensors.items()}
+        done.append(exported(network, kept))
+    weights.write_tensors(dest, everything, dtype)
+    return done
+
+
+def write_open_clip(dest: Path, networks: list[Network], *, dtype: DTypeLike | None = None, **_: Any) -> list[Network]:
+    """An open_clip folder: both towers in one file."""
+    towers = {network.component: network.config for network in networks if network.component in ("clip", "text")}
+    config = clip.open_clip_json(towers.get("clip"), towers.get("text"))
+    tensors, done = {"logit_scale": np.array(_LOGIT_SCALE, np.float32)}, []
+    for network in networks:
+        kept = ()
+        if network.component in towers:
+            _, own, kept = to_foreign(network.component, network.config, network.tensors, "open_clip")
+            tensors |= own
+        done.append(exported(network, kept))
+    with _replacing(dest) as folder:
+        weights.write_tensors(folder / "open_clip_model.safetensors", tensors, dtype)
+        weights.write_json(folder / "open_clip_config.json", config)
+    return done
+
+
+WRITERS: dict[str, Callable[..., list[Network]]] = {
+    "gp_jax": write_checkpoint,
+    "diffusers": write_diffusers,
+    "ldm": write_ldm,
+    "open_clip": write_open_clip,
+}
+
+# Component: (folder, library, weight file).
+_DIFFUSERS_FOLDERS = {
+    "unet": ("unet", "diffusers", "diffusion_pytorch_model.safetensors"),
+    "vae": ("vae", "diffusers", "diffusion_pytorch_model.safetensors"),
+    "text": ("text_encoder", "transformers", "model.safetensors"),
+    "clip": ("image_encoder", "transformers", "model.safetensors"),
+}
+
+
+def _ldm_place(network: Network) -> tuple[str, str | None]:
+    if network.component == "text":
+        if network.config.skip_layers == 1:
+            return "ldm_open_clip", "cond_stage_model.model."
+        if network.config.hidden_act == "quick_gelu":
+            return "ldm", "cond_stage_model.transformer."
+        raise UserError("this text tower's last layer was cut off (diffusers does that); a single file needs it")
+    return "ldm", {"unet": "model.diffusion_model.", "vae": "first_stage_model."}.get(network.component)
+
+
+def _configs(dest: Path) -> dict[str, Any]:
+    """The configs of a checkpoint that exists, by component."""
+    return {
+        name: config_cls.from_json(weights.read_json(dest / name / weights.CONFIG_FILE))
+        for name, (_, config_cls) in COMPONENTS.items()
+        if (dest / name / weights.CONFIG_FILE).is_file() and (dest / weights.CONFIG_FILE).is_file()
+    }
+
+
+def _extractor(unet: Any, tower: Any) -> GlobalTokensConfig:
+    width = unet.cross_attention_dim
+    return GlobalTokensConfig(
+        feature_width=tower.hidden_size, width=width, heads=max(1, width // 64), output_width=width
+    )
+
+
+def _pipeline_config(configs: dict[str, Any]) -> dict[str, Any]:
+    """What the pipeline should do where nobody says: frames at once, pixels, steps."""
+    return {"native_size": [512, 512], "segment_frames": 16, "steps": 30, "sampler": "dpm++", "guidance": 7.5}
+
+
+def _write_extras(folder: Path, scheduler: dict[str, Any] | None, tokenizer: Path | None) -> None:
+    if scheduler is not None:
+        weights.write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    if tokenizer is not None:
+        (folder / "tokenizer").mkdir()
+        for name in _TOKENIZER_FILES:
+            if (tokenizer / name).is_file():
+                shutil.copyfile(tokenizer / name, folder / "tokenizer" / name)
+
+
+@contextmanager
+def _replacing(dest: Path, *, merge: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `dest` that becomes it, or whose entries move into it, when nothing failed."""
+    if dest.exists() and not merge:
+        raise UserError(f"{dest} exists already")
+    temporary = dest.with_name(f".{dest.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if merge:
+            for entry in temporary.iterdir():
+                entry.rename(dest / entry.name)
+        else:
+            temporary.rename(dest)
+    except OSError as error:
+        raise UserError(f"cannot write {dest}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
