@@ -81,10 +81,15 @@ def find_shots(film: np.ndarray, least: int, margin: int = 2) -> list[tuple[int,
 
 
 def _is_cut(change: np.ndarray) -> np.ndarray:
-    padded = np.pad(change, NEIGHBOURS, mode="reflect") if len(change) > NEIGHBOURS else np.pad(change, NEIGHBOURS)
+    """Which changes [frames - 1] stand out of those around them, or strongly out of those on one side.
+
+    The second catches a cut into fast motion, and is strict, for a camera may start with a jerk.
+    """
+    padded = np.pad(change, NEIGHBOURS, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
-    usual = np.median(windows, axis=-1)
-    return (change > CUT) & (change > OUTLIER * usual)
+    around = np.median(windows, axis=-1)
+    one_side = np.minimum(np.median(windows[:, :NEIGHBOURS], axis=-1), np.median(windows[:, NEIGHBOURS + 1 :], axis=-1))
+    return (change > CUT) & (change > OUTLIER * around) | (change > 4 * CUT) & (change > OUTLIER * one_side)
 
 
 def _frames(path: Path) -> Iterator[np.ndarray]:

@@ -26,6 +26,15 @@ def test_shots_lie_between_cuts_and_leave_out_black_and_still_ones():
     assert find_shots(film, least=30, margin=2) == [(32, 69)]
 
 
+def test_a_cut_into_fast_motion_is_a_cut():
+    rng = np.random.default_rng(2)
+    film = np.concatenate([drifting(rng, 20), drifting(rng, 20, speed=29)])
+    (first, second) = find_shots(film, least=10, margin=2)
+    assert first == (2, 18)
+    # The first frames of the motion stand out of the quiet before the cut as well, and go with it.
+    assert 22 <= second[0] <= 25 and second[1] == 38
+
+
 def test_a_film_is_decoded_once(tmp_path):
     frames = drifting(np.random.default_rng(1), 5)
     pictures = [Image.fromarray(frame) for frame in frames]
