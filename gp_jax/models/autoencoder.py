@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 
 from gp_jax.errors import UserError
 from gp_jax.models.attention import attend
-from gp_jax.models.layers import ResidualBlock, Upsample, conv3x3, group_norm
+from gp_jax.models.layers import GroupNorm, ResidualBlock, Upsample, conv3x3
 
 Array = jax.Array
 _EPSILON = 1e-6
@@ -111,7 +111,7 @@ class Encoder(nnx.Module):
             for width_index, (inputs, width) in enumerate(zip((widths[0], *widths), widths))
         )
         self.middle = MiddleBlock(config, rngs=rngs, dtype=dtype)
-        self.norm_out = group_norm(widths[-1], config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
+        self.norm_out = GroupNorm(widths[-1], config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
         self.conv_out = conv3x3(widths[-1], 2 * config.latent_channels, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: Array) -> Array:
@@ -132,7 +132,7 @@ class Decoder(nnx.Module):
             UpBlock(config, inputs, width, last=width_index == len(widths) - 1, rngs=rngs, dtype=dtype)
             for width_index, (inputs, width) in enumerate(zip((widths[0], *widths), widths))
         )
-        self.norm_out = group_norm(widths[-1], config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
+        self.norm_out = GroupNorm(widths[-1], config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
         self.conv_out = conv3x3(widths[-1], config.out_channels * config.patch_size**2, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: Array) -> Array:
@@ -179,7 +179,7 @@ class MiddleBlock(nnx.Module):
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
         width = config.block_out_channels[-1]
         self.residual = _residual_blocks(config, width, width, 2, rngs, dtype)
-        self.norm = group_norm(width, config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
+        self.norm = GroupNorm(width, config.norm_num_groups, _EPSILON, rngs=rngs, dtype=dtype)
         self.query = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.key = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)

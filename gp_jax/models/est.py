@@ -27,7 +27,7 @@ from gp_jax.models.attention import (
     window_grid,
     window_mask,
 )
-from gp_jax.models.layers import FeedForward, group_norm, layer_norm, sinusoidal, zero_linear
+from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
 
 Array = jax.Array
 
@@ -36,7 +36,7 @@ class TemporalConvolution(nnx.Module):
     """Group norm, SiLU, a convolution of width 3 over the frames (written as one matrix product), residual."""
 
     def __init__(self, channels: int, *, groups: int, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
-        self.norm = group_norm(channels, groups, 1e-5, rngs=rngs, dtype=dtype)
+        self.norm = GroupNorm(channels, groups, 1e-5, rngs=rngs, dtype=dtype)
         self.convolution = zero_linear(3 * channels, channels, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: Array) -> Array:

@@ -13,17 +13,16 @@ from jax.typing import DTypeLike
 Array = jax.Array
 
 
-def group_norm(channels: int, groups: int, epsilon: float, *, rngs: nnx.Rngs, dtype: DTypeLike | None) -> nnx.GroupNorm:
+class GroupNorm(nnx.GroupNorm):
     """Group norm over `(h, w)` and the channels of a group, each frame for itself."""
-    return nnx.GroupNorm(
-        channels,
-        num_groups=groups,
-        epsilon=epsilon,
-        reduction_axes=(-3, -2, -1),
-        use_fast_variance=False,
-        dtype=dtype,
-        rngs=rngs,
-    )
+
+    def __init__(self, channels: int, groups: int, epsilon: float, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
+        super().__init__(channels, num_groups=groups, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        """[..., h, w, C] -> the same."""
+        # flax places the statistics right only behind a single batch axis.
+        return super().__call__(x.reshape(-1, *x.shape[-3:])).reshape(x.shape)
 
 
 def layer_norm(channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, epsilon: float = 1e-5) -> nnx.LayerNorm:
@@ -57,10 +56,10 @@ class ResidualBlock(nnx.Module):
         embedding: int | None = None,
         dtype: DTypeLike | None = None,
     ):
-        self.norm1 = group_norm(inputs, groups, epsilon, rngs=rngs, dtype=dtype)
+        self.norm1 = GroupNorm(inputs, groups, epsilon, rngs=rngs, dtype=dtype)
         self.conv1 = conv3x3(inputs, outputs, rngs=rngs, dtype=dtype)
         self.embedding = None if embedding is None else nnx.Linear(embedding, outputs, dtype=dtype, rngs=rngs)
-        self.norm2 = group_norm(outputs, groups, epsilon, rngs=rngs, dtype=dtype)
+        self.norm2 = GroupNorm(outputs, groups, epsilon, rngs=rngs, dtype=dtype)
         self.conv2 = conv3x3(outputs, outputs, rngs=rngs, dtype=dtype)
         self.shortcut = None if inputs == outputs else nnx.Conv(inputs, outputs, (1, 1), dtype=dtype, rngs=rngs)
 

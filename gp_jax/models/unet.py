@@ -27,10 +27,10 @@ from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
 from gp_jax.models.layers import (
     EmbeddingMLP,
     FeedForward,
+    GroupNorm,
     ResidualBlock,
     Upsample,
     conv3x3,
-    group_norm,
     layer_norm,
     sinusoidal,
 )
@@ -152,7 +152,7 @@ class UNet(nnx.Module):
             self.up.append(UpBlock(make, inputs, width, level, attended, last=level == 0))
             below = width
 
-        self.norm_out = group_norm(widths[0], config.norm_num_groups, config.norm_eps, rngs=rngs, dtype=dtype)
+        self.norm_out = GroupNorm(widths[0], config.norm_num_groups, config.norm_eps, rngs=rngs, dtype=dtype)
         self.conv_out = conv3x3(widths[0], config.out_channels, rngs=rngs, dtype=dtype)
 
     def __call__(
@@ -355,7 +355,7 @@ class SpatialTransformer(nnx.Module):
     def __init__(
         self, config: UNetConfig, width: int, heads: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, attention: str
     ):
-        self.norm = group_norm(width, config.norm_num_groups, 1e-6, rngs=rngs, dtype=dtype)
+        self.norm = GroupNorm(width, config.norm_num_groups, 1e-6, rngs=rngs, dtype=dtype)
         # A 1x1 convolution in SD1, a linear layer in SD2: the same function, other files.
         self.project_in = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.norm1 = layer_norm(width, rngs=rngs, dtype=dtype)
