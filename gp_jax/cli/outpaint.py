@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=ANCHORS,
         default="center",
         metavar="WHERE",
-        help=f"place of the source: {', '.join(ANCHORS)}",
+        help=f"place of the source, unless --pad says it: {', '.join(ANCHORS)}",
     )
 
     model = parser.add_argument_group("the model")
@@ -127,9 +127,9 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
     """A function to call with (done, total, label): moves a bar, or prints a line per label where no bar can move."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
-        labels = {None}
+        labels = set()
 
         def report(done: int, total: int, label: str):
             bar.update(task, completed=done, total=total, description=label)

@@ -70,7 +70,9 @@ def test_a_clip_comes_out_wider_and_otherwise_the_same(tmp_path, source, name, c
     assert after.info.times == before.info.times
     for old, new in zip(before, after):
         assert abs(new[:, 11:75].astype(int) - old).mean() < 6
-    summary = capsys.readouterr().out
+    said = capsys.readouterr()
+    assert said.err == f"key frames (1/{count})\n"  # one line per label where no bar can move
+    summary = said.out
     assert summary.startswith(f"{out}: {count} frame") and "86x48" in summary and summary.endswith("checkpoint tiny\n")
 
 
