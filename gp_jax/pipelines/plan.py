@@ -3,22 +3,23 @@
 A network denoises segments of T frames, clips have any number. `plan` cuts a clip into levels of segments:
 
     level 0    key frames: one segment, spread evenly over the whole clip
-    level 1..  interpolation: each segment lies between two neighbouring completed frames and makes frames between them;
-               where the gap is too long for one segment, it makes the evenly spread frames that split the gap
+    level 1..  interpolation: a segment lies between two neighbouring completed frames and makes frames between them,
+               those that split the gap evenly or, in the last level, all of them
 
-Example: 22 frames, T = 8. Three gaps of 7 steps each suffice, so key frames 0, 7, 14 and 21 are kept of level 0, and
+Example: 22 frames, T = 8. Three gaps of 7 steps suffice, so that frames 0, 7, 14 and 21 are kept of the key frames, and
 level 1 has three segments: 0..7, 7..14 and 14..21, whose first and last frames are known.
 
     plan(22, 8).levels[0]  -> (Segment(frames=(0, 3, 7, 9, 12, 14, 18, 21), boundary=(), kept=(0, 2, 5, 7)),)
     plan(22, 8).levels[1]  -> (Segment(frames=(0, 1, ..., 7), boundary=(0, 7), kept=(1, 2, 3, 4, 5, 6)), ...)
 
-A segment that splits a gap is always T frames long and evenly spread, as the network was trained; those of its frames
-that a finer level makes anew are not kept. So the finest level has as few segments as can be. A longer clip has more
-levels, never longer segments.
+The plan is made from its end: the last level has as few segments as can be, of nearly equal length; levels above it are
+added until the key frames bridge the clip, each splitting gaps into about as many pieces. A segment that splits a gap
+is T frames long and evenly spread all the same, as the network was trained; what a finer level makes anew is not kept of
+it. A longer clip has more levels, never longer segments.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gp_jax.errors import UserError
@@ -37,6 +38,11 @@ class Segment:
     frames: tuple[int, ...]
     boundary: tuple[int, ...]
     kept: tuple[int, ...]
+
+    @property
+    def denoised(self) -> tuple[int, ...]:
+        """Source indices of all frames that are not boundary, rising, be they kept or not."""
+        return tuple(frame for frame in dict.fromkeys(self.frames) if frame not in self.boundary)
 
     @property
     def made(self) -> tuple[int, ...]:
@@ -70,17 +76,22 @@ def plan(num_frames: int, segment_frames: int) -> Plan:
       UserError: a number is below that.
     """
     _check(num_frames, segment_frames)
+    last = num_frames - 1
     if num_frames <= segment_frames:
-        return Plan(((_whole(range(num_frames), (), segment_frames),),))
-    key = _between(0, num_frames - 1, segment_frames, boundary=())
-    levels = [(key,)]
-    neighbours = key.made
-    while True:
-        gaps = [(a, b) for a, b in itertools.pairwise(neighbours) if b - a > 1]
-        if not gaps:
-            return Plan(tuple(levels))
-        levels.append(tuple(_between(a, b, segment_frames, boundary=(a, b)) for a, b in gaps))
-        neighbours = sorted({*neighbours, *(frame for segment in levels[-1] for frame in segment.made)})
+        return Plan(((_segment(0, last, range(num_frames), (), segment_frames),),))
+    # Frames that are complete after each level, the last level first: each is chosen from the one below.
+    complete = [range(num_frames)]
+    for gaps in reversed(_gaps(last, segment_frames - 1)):
+        complete.append([complete[-1][i] for i in spread(len(complete[-1]), gaps + 1)])
+    coarse_to_fine = complete[::-1]
+    levels = [(_segment(0, last, coarse_to_fine[0], (), segment_frames),)]
+    for coarse, fine in itertools.pairwise(coarse_to_fine):
+        level, rest = [], iter(fine[1:])
+        for a, b in itertools.pairwise(coarse):
+            if between := list(itertools.takewhile(lambda frame, b=b: frame < b, rest)):
+                level.append(_segment(a, b, between, (a, b), segment_frames))
+        levels.append(tuple(level))
+    return Plan(tuple(levels))
 
 
 def sequential(num_frames: int, segment_frames: int) -> Plan:
@@ -90,48 +101,53 @@ def sequential(num_frames: int, segment_frames: int) -> Plan:
     many frames per segment. Arguments and errors are those of `plan`.
     """
     _check(num_frames, segment_frames)
-    first = _whole(range(min(num_frames, segment_frames)), (), segment_frames)
-    following = tuple(
-        _whole(range(start, min(start + segment_frames, num_frames)), (start, start + 1), segment_frames)
-        for start in range(segment_frames - 2, num_frames - 2, segment_frames - 2)
+    starts = range(0, max(num_frames - 2, 1), segment_frames - 2)
+    first, *following = (
+        _segment(
+            start, stop - 1, range(start + 2 if start else 0, stop), (start, start + 1)[: start * 2], segment_frames
+        )
+        for start in starts
+        for stop in [min(start + segment_frames, num_frames)]
     )
-    return Plan(((first,), following) if following else ((first,),), chained=True)
+    return Plan(((first,), tuple(following)) if following else ((first,),), chained=True)
 
 
 # By the names of the option; each: (number of frames, frames per segment) -> Plan.
 PLANS: dict[str, Callable[[int, int], Plan]] = {"hierarchical": plan, "sequential": sequential}
 
 
-def spread(num_frames: int, count: int) -> tuple[int, ...]:
+def spread(num_frames: int, count: int) -> list[int]:
     """`count` indices of `num_frames`, evenly spread and with both ends; all of them where there are fewer."""
     if num_frames <= count:
-        return tuple(range(num_frames))
-    return tuple(_fraction(0, num_frames - 1, i, count - 1) for i in range(count))
+        return list(range(num_frames))
+    # In integers: the nearest to i / (count - 1) of the way.
+    return [(2 * i * (num_frames - 1) + count - 1) // (2 * (count - 1)) for i in range(count)]
 
 
-def _between(first: int, last: int, length: int, boundary: tuple[int, ...]) -> Segment:
-    """The segment from `first` to `last`: all frames between them, or those that split the gap evenly."""
-    steps, longest = last - first, length - 1
-    if steps <= longest:
-        return _whole(range(first, last + 1), boundary, length)
-    pieces = min(longest, -(-steps // longest))
-    frames = [_fraction(first, last, i, longest) for i in range(length)]
-    positions = [_fraction(0, longest, i, pieces) for i in range(pieces + 1)]
-    for i, position in enumerate(positions):
-        frames[position] = _fraction(first, last, i, pieces)  # pieces of equal length need it moved a little
-    kept = (position for position in positions if frames[position] not in boundary)
-    return Segment(tuple(frames), boundary, tuple(kept))
+def _gaps(steps: int, longest: int) -> list[int]:
+    """How many gaps are left after each level but the last, coarse to fine.
+
+    Args:
+      steps: from the first to the last frame of the clip.
+      longest: steps of the longest gap that one segment fills.
+    """
+    gaps = [-(-steps // longest)]
+    levels = next(levels for levels in itertools.count(1) if longest**levels >= gaps[0])
+    ratio = next(ratio for ratio in itertools.count(1) if ratio**levels >= gaps[0])
+    for _ in range(levels - 1):
+        gaps.append(-(-gaps[-1] // ratio))
+    return gaps[::-1]
 
 
-def _whole(frames: range, boundary: tuple[int, ...], length: int) -> Segment:
-    """The segment that makes all of `frames` but the boundary."""
-    padded = (*frames, *[frames[-1]] * (length - len(frames)))
-    return Segment(padded, boundary, tuple(i for i, frame in enumerate(frames) if frame not in boundary))
-
-
-def _fraction(first: int, last: int, part: int, parts: int) -> int:
-    """The integer nearest to `part / parts` of the way from `first` to `last`."""
-    return first + (2 * (last - first) * part + parts) // (2 * parts)
+def _segment(first: int, last: int, wanted: Sequence[int], boundary: tuple[int, ...], length: int) -> Segment:
+    """The segment from `first` to `last` that makes the frames `wanted`, its other frames evenly spread."""
+    even = {first + i for i in spread(last - first + 1, length)}
+    others = even - {*wanted, *boundary}
+    for frame in (frame for frame in wanted if frame not in even):
+        others.remove(min(others, key=lambda other, frame=frame: abs(other - frame)))
+    frames = sorted({*boundary, *others, *wanted})
+    kept = tuple(frames.index(frame) for frame in wanted)
+    return Segment((*frames, *[last] * (length - len(frames))), boundary, kept)
 
 
 def _check(num_frames: int, segment_frames: int) -> None:

@@ -47,6 +47,7 @@ def test_hierarchy(segment_frames, pace):
             for segment in level:
                 assert segment.boundary == (segment.frames[0], segment.frames[-1])
                 assert segment.boundary in enclosing, "boundary frames are neighbours among the completed ones"
+                assert set(segment.frames).issubset(range(segment.boundary[0], segment.boundary[1] + 1))
             neighbours = sorted({*neighbours, *(frame for segment in level for frame in segment.made)})
 
 
@@ -56,11 +57,15 @@ def test_segments_that_split_are_evenly_spread():
             first, last = segment.frames[0], segment.frames[-1]
             if last - first > 7:
                 pace = (last - first) / 7
-                assert all(abs(frame - (first + pace * i)) <= pace / 2 + 1 for i, frame in enumerate(segment.frames))
+                assert all(abs(frame - (first + pace * i)) <= pace + 1 for i, frame in enumerate(segment.frames))
 
 
 def test_longer_clips_need_more_levels_only():
     assert [len(plan(n, 8).levels) for n in (8, 9, 50, 51, 344, 345, 2402, 20_000)] == [1, 2, 2, 3, 3, 4, 4, 6]
+
+
+def test_the_last_level_has_as_few_segments_as_can_be():
+    assert all(len(plan(n, 8).levels[-1]) == -(-(n - 1) // 7) for n in range(9, 500, 13))
 
 
 def test_sequential_begins_with_the_last_two_frames():
@@ -68,8 +73,8 @@ def test_sequential_begins_with_the_last_two_frames():
 
 
 def test_spread():
-    assert spread(3, 5) == (0, 1, 2)
-    assert spread(100, 4) == (0, 33, 66, 99)
+    assert spread(3, 5) == [0, 1, 2]
+    assert spread(100, 4) == [0, 33, 66, 99]
 
 
 @pytest.mark.parametrize("num_frames, segment_frames", [(0, 8), (10, 2)])

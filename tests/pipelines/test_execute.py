@@ -1,0 +1,41 @@
+"""The executor alone, with numbers in the place of latents."""
+
+import pytest
+
+from gp_jax.pipelines.execute import execute
+from gp_jax.pipelines.plan import PLANS
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("num_frames, batch", [(1, 4), (8, 4), (9, 1), (100, 3), (700, 2), (700, 1000)])
+def test_frames_come_in_order_each_made_once_from_its_boundary(name, num_frames, batch):
+    plan, made = PLANS[name](num_frames, 8), []
+
+    def make(number, segments, completed):
+        assert len(segments) <= (1 if plan.chained else batch)
+        for segment in segments:
+            assert segment in plan.levels[number]
+            assert all(completed[frame] == frame for frame in segment.boundary)
+        made.extend(segments)
+        return {frame: frame for segment in segments for frame in segment.made}
+
+    assert list(execute(plan, make, batch)) == [(index, index) for index in range(num_frames)]
+    assert sorted(map(hash, made)) == sorted(hash(segment) for level in plan.levels for segment in level)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_memory_does_not_grow_with_the_clip(name):
+    def most_held(num_frames):
+        most = 0
+
+        def make(number, segments, completed):
+            nonlocal most
+            most = max(most, len(completed))
+            return {frame: frame for segment in segments for frame in segment.made}
+
+        for _ in execute(PLANS[name](num_frames, 8), make, 4):
+            pass
+        return most
+
+    assert max(most_held(n) for n in range(2000, 2400, 37)) <= 4 * 8
+    assert most_held(20_000) <= 4 * 8
