@@ -55,7 +55,7 @@ def ssim_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array,
     """SSIM of each frame: [B, T]; frames need 11 pixels a side."""
     # Variances don't depend on an offset; around 0 less of float32 is lost to it.
     x, y = unit(reference) - 0.5, unit(generated) - 0.5
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = map(_blur, (x, y, x * x, y * y, x * y))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = _blur(jnp.stack((x, y, x * x, y * y, x * y)))
     variances = mean_xx - mean_x**2 + mean_yy - mean_y**2
     covariance = mean_xy - mean_x * mean_y
     mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
@@ -70,8 +70,8 @@ def ssim_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array,
 
 
 def _blur(video: Array) -> Array:
-    """[B, T, H, W, C] to [B, T, H - 10, W - 10, C]. Shifted slices fuse; a convolution of depth 1 would be slow."""
-    for axis in (2, 3):
+    """[..., H, W, C] to [..., H - 10, W - 10, C]. Shifted slices fuse; a convolution of depth 1 would be slow."""
+    for axis in (-3, -2):
         length = video.shape[axis] - len(_TAPS) + 1
         shifted = (jax.lax.slice_in_dim(video, i, i + length, axis=axis) for i in range(len(_TAPS)))
         video = sum(tap * part for tap, part in zip(_TAPS, shifted))

@@ -1,0 +1,34 @@
+"""LPIPS against the published number and against the original implementation."""
+
+import numpy as np
+import pytest
+import torch
+from bench_metrics import to_torch, torch_lpips
+
+from gp_jax.metrics import METRICS, lpips, lpips_map
+
+pytestmark = pytest.mark.usefixtures("weights")
+
+
+def test_black_against_white_is_the_published_number():
+    black = np.full((1, 1, 64, 64, 3), -1, np.float32)
+    np.testing.assert_allclose(lpips(black, -black), 0.8139544, rtol=1e-5)
+    np.testing.assert_allclose(lpips_map(black[0], -black[0]).mean(), 0.8140429, rtol=1e-5)
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_it_is_the_original(net):
+    a, b = np.random.default_rng(0).uniform(-1, 1, (2, 1, 2, 45, 51, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = torch_lpips(net)(*(to_torch(x[0]) for x in (a, b)))
+    metric = METRICS["lpips" if net == "alex" else "lpips-vgg"]
+    np.testing.assert_allclose(metric.frames(a, b).values[0], expected.reshape(-1), rtol=1e-5)
+
+
+def test_the_map_shows_where_frames_differ():
+    a = np.zeros((1, 64, 64, 3), np.float32)
+    b = a.copy()
+    b[:, 40:, :24] = 1
+    distances = np.asarray(lpips_map(a, b))[0]
+    assert distances.shape == (64, 64)
+    assert distances[44:, :20].mean() > 2 * distances[:24, 40:].mean()

