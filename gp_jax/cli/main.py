@@ -21,6 +21,7 @@ from gp_jax.errors import UserError
 COMMANDS = {
     "outpaint": "continue a video beyond its borders",
     "metrics": "score a video against the true one",
+    "convert": "bring a checkpoint into this package's layout, or back",
 }
 
 

@@ -5,7 +5,8 @@ modules, report = load("v1-5-pruned.safetensors")                 # {"unet": ...
 print(convert("stable-diffusion-2-inpainting", "checkpoint"))     # a folder that the pipeline runs
 """
 
-from gp_jax.convert.run import convert, load
+from gp_jax.convert.known import describe_known
+from gp_jax.convert.run import convert, describe, load
 from gp_jax.convert.translate import to_foreign
 
-__all__ = ["convert", "load", "to_foreign"]
+__all__ = ["convert", "describe", "describe_known", "load", "to_foreign"]

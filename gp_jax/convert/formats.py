@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gp_jax.convert import autoencoder, clip, unet
+from gp_jax.convert import autoencoder, clip, motion, unet
 from gp_jax.convert.rules import ARRAY, Rule, Rules
 from gp_jax.errors import UserError
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -48,7 +48,7 @@ def _same(rules: Rules) -> Callable[[Any], Rules]:
 
 
 def _diffusers_unet_json(config: UNetConfig) -> dict[str, Any]:
-    ours = {"temporal", "window", "global_tokens", "est_multiplier"}
+    ours = {"temporal", "window", "global_tokens", "est_multiplier", "motion_modules"}
     return {key: value for key, value in config.to_json().items() if key not in ours}
 
 
@@ -82,6 +82,7 @@ FORMATS: dict[str, dict[str, Format]] = {
     },
     # Stable Diffusion 2's single files, which differ in the text tower alone.
     "ldm_open_clip": {"text": Format(_same(clip.OPEN_CLIP_TEXT), infer=clip.ldm_open_clip_text_json)},
+    "animatediff": {"unet": Format(_same(motion.RULES))},
     "open_clip": {
         "clip": Format(_same(clip.OPEN_CLIP_VISION)),
         "text": Format(_same(clip.OPEN_CLIP_TEXT), aliases=((r"^text\.", ""),)),

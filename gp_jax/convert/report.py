@@ -52,7 +52,8 @@ class Report:
                 f"{millions(count(loaded))} loaded ({len(loaded)} tensors), "
                 f"{millions(count(new))} initialised ({len(new)} tensors)"
             )
-            lines += [f"    new: {line}" for line in modules(new, loaded)]
+            if loaded:
+                lines += [f"    new: {line}" for line in modules(new, loaded)]
             lines += [f"    left out: {line}" for line in modules(self.left_out[component], loaded)]
         if self.ignored:
             lines.append(f"  ignored ({len(self.ignored)}):")

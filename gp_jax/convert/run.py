@@ -1,5 +1,6 @@
 """`load` and `convert`: open a source, find every tensor's place, and put it there."""
 
+import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax import weights
+from gp_jax.convert.animatediff import add_motion
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.report import Report
 from gp_jax.convert.sources import Source, open_source
@@ -29,12 +31,17 @@ _SCHEDULER = {
 
 
 def load(
-    path: str | Path, *, param_dtype: DTypeLike | None = None, seed: int = 0
+    path: str | Path,
+    *,
+    motion: str | Path | None = None,
+    param_dtype: DTypeLike | None = None,
+    seed: int = 0,
 ) -> tuple[nnx.Module | dict[str, nnx.Module], Report]:
     """Networks from any checkpoint that is known here.
 
     Args:
       path: a file or folder, in any format of `formats.FORMATS`.
+      motion: AnimateDiff's motion modules, for the temporal attention of the UNet.
       param_dtype: of the parameters; None keeps the file's, and makes new ones in float32.
       seed: for modules that the file does not have.
 
@@ -45,13 +52,13 @@ def load(
       UserError: not a checkpoint, or one that does not fit to the last tensor.
     """
     opened = open_source(path)
-    networks = [translate(part) for part in opened.parts]
+    networks, ignored = _translate(opened, None, motion)
     modules = {}
     for network in networks:
         cls, _ = COMPONENTS[network.component]
         modules[network.component] = module = weights.abstract(cls, network.config)
         weights.load_into(module, network.complete(seed), param_dtype=param_dtype, source=str(path))
-    report = Report.of(f"{path}: {opened.format}", networks, opened.ignored)
+    report = Report.of(f"{path}: {opened.format}", networks, ignored)
     return (next(iter(modules.values())) if len(modules) == 1 else modules), report
 
 
@@ -62,6 +69,7 @@ def convert(
     to: str = "gp_jax",
     dtype: DTypeLike | None = None,
     only: Collection[str] | None = None,
+    motion: str | Path | None = None,
     tokenizer: str | Path | None = None,
     prediction_type: str | None = None,
     seed: int = 0,
@@ -74,6 +82,7 @@ def convert(
       to: a name of `writers.WRITERS`.
       dtype: of the floating-point tensors written; None keeps the source's.
       only: components to take; None: all.
+      motion: AnimateDiff's motion modules, for the temporal attention of the UNet.
       tokenizer: a folder with `vocab.json` and `merges.txt`, for sources that have none.
       prediction_type: for single files, which do not say it: `epsilon` or `v_prediction`.
       seed: for modules that the source does not have.
@@ -82,25 +91,50 @@ def convert(
       UserError: the source is not a checkpoint or does not fit to the last tensor, or the target can't be written.
     """
     opened = open_source(source)
-    if only and (lost := sorted(set(only) - {part.component for part in opened.parts})):
-        raise UserError(
-            f"{source} has no {', '.join(lost)}; it has {', '.join(part.component for part in opened.parts)}"
-        )
-    networks = [translate(part) for part in opened.parts if not only or part.component in only]
+    networks, ignored = _translate(opened, only, motion)
     options: dict[str, Any] = {
         "scheduler": _scheduler(opened, networks, prediction_type),
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
+        "config": opened.config or _settings(opened),
         "dtype": dtype,
         "seed": seed,
     }
     written = WRITERS[to](Path(dest), networks, **options)
-    return Report.of(f"{source}: {opened.format}", written, opened.ignored)
+    report = Report.of(f"{source}: {opened.format}", written, ignored)
+    if to == "gp_jax" and "text" in report.loaded and options["tokenizer"] is None:
+        note = "text: the source has no tokenizer, without which the checkpoint cannot run; give it by --tokenizer"
+        report = dataclasses.replace(report, notes=(*report.notes, note))
+    return report
 
 
-def describe(source: str | Path) -> Report:
+def describe(source: str | Path, *, only: Collection[str] | None = None, motion: str | Path | None = None) -> Report:
     """What `convert` would do, without doing it."""
     opened = open_source(source)
-    return Report.of(f"{source}: {opened.format}", [translate(part) for part in opened.parts], opened.ignored)
+    return Report.of(f"{source}: {opened.format}", *_translate(opened, only, motion))
+
+
+def _translate(
+    opened: Source, only: Collection[str] | None, motion: str | Path | None
+) -> tuple[list[Network], tuple[str, ...]]:
+    """The networks wanted, and the names that are of no use."""
+    there = [part.component for part in opened.parts]
+    if only and (lost := sorted(set(only) - set(there))):
+        raise UserError(f"the source has no {', '.join(lost)}; it has {', '.join(there)}")
+    networks = {part.component: translate(part) for part in opened.parts if not only or part.component in only}
+    ignored = opened.ignored
+    if motion is not None:
+        if "unet" not in networks:
+            raise UserError("motion modules extend a UNet, and the source has none")
+        networks["unet"], unused = add_motion(networks["unet"], motion)
+        ignored += unused
+    return list(networks.values()), ignored
+
+
+def _settings(opened: Source) -> dict[str, Any]:
+    """What the pipeline has to know of the network: the pixels and frames that it is used to."""
+    unet = opened.part("unet")
+    size = 8 * ((unet and unet.config.get("sample_size")) or 64)
+    return {"format": "gp_jax", "native_area": size * size, "segment_frames": 16}
 
 
 def _scheduler(opened: Source, networks: list[Network], prediction_type: str | None) -> dict[str, Any] | None:

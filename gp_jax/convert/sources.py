@@ -136,9 +136,13 @@ def _weights(path: Path, configs: Mapping[str, Json] | None) -> Source:
             raise UserError(
                 f"{path} needs its config: give the folder that has it, with config.json or open_clip_config.json"
             )
-        config = format.infer(own) if configs is None else configs[piece.component]
+        config = _infer(format, own, path) if configs is None else configs[piece.component]
         parts.append(Part(piece.component, format, config, own, path))
         formats.append(piece.format)
+    if any("motion_modules." in name for name in tensors):
+        raise UserError(
+            f"{path} holds motion modules, which extend a network: gp-jax convert NETWORK DEST --motion {path}"
+        )
     if not parts:
         raise UserError(
             f"{path} is of no known format; its tensors begin with {', '.join([*tensors][:3]) or 'nothing'}"
@@ -146,6 +150,13 @@ def _weights(path: Path, configs: Mapping[str, Json] | None) -> Source:
     if unknown := sorted(name for name in tensors if not IGNORED.fullmatch(name)):
         raise UserError(f"{path} holds tensors that belong to nothing known:\n  " + "\n  ".join(unknown))
     return Source(_NAMES[formats[0]], parts, tuple(sorted(tensors)))
+
+
+def _infer(format: Format, tensors: dict[str, LazyTensor], path: Path) -> Json:
+    try:
+        return format.infer(tensors)
+    except (KeyError, IndexError, ValueError) as error:
+        raise UserError(f"{path}: the size of the network can't be told from its tensors ({error})") from None
 
 
 _NAMES = {

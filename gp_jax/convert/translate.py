@@ -8,7 +8,9 @@ Nothing is read here; tensors flow when they are written or loaded.
 """
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +22,8 @@ from gp_jax.convert.formats import COMPONENTS, FORMATS
 from gp_jax.convert.rules import covered, to_ours, to_theirs
 from gp_jax.convert.sources import Part
 from gp_jax.errors import UserError
+from gp_jax.models.clip import VisionConfig
+from gp_jax.models.global_tokens import GlobalTokensConfig
 from gp_jax.models.unet import UNetConfig
 from gp_jax.weights import LazyTensor
 
@@ -57,13 +61,22 @@ def translate(part: Part) -> Network:
     rules = part.format.rules(config)
     known = covered(rules, shapes)
     weights.check_match(to_theirs(rules, {name: shapes[name] for name in known}), part.tensors, str(part.path))
-    tensors = {
-        name: dataclasses.replace(tensor, read=lambda name=name, tensor=tensor: _read(name, tensor, part))
-        for name, tensor in to_ours(rules, part.tensors, sorted(known)).items()
-    }
+    tensors = checked(to_ours(rules, part.tensors, sorted(known)), part.path)
     initialised = {name: shape for name, shape in shapes.items() if name not in known}
     network = Network(part.component, config, tensors, initialised)
     return _widen(network) if isinstance(config, UNetConfig) else network
+
+
+def checked(tensors: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
+    """The same tensors; reading one that holds NaN or infinity raises UserError."""
+
+    def read(name: str, tensor: LazyTensor) -> np.ndarray:
+        return weights.finite(name, tensor.read(), str(path))
+
+    return {
+        name: dataclasses.replace(tensor, read=functools.partial(read, name, tensor))
+        for name, tensor in tensors.items()
+    }
 
 
 def exported(network: Network, kept: Collection[str]) -> Network:
@@ -77,6 +90,13 @@ def fresh(component: str, config: Any) -> Network:
     """A component that no source has, all of it to be initialised."""
     cls, _ = COMPONENTS[component]
     return Network(component, config, {}, weights.flatten(weights.abstract(cls, config)))
+
+
+def extractor(unet: UNetConfig, tower: VisionConfig) -> GlobalTokensConfig:
+    """The global token extractor between a vision tower and a UNet."""
+    width = unet.cross_attention_dim
+    heads = max(1, width // 64)
+    return GlobalTokensConfig(feature_width=tower.hidden_size, width=width, heads=heads, output_width=width)
 
 
 def to_foreign(
@@ -106,10 +126,6 @@ def to_foreign(
     kept = covered(rules, weights.flatten(weights.abstract(cls, there)))
     made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in kept})
     return foreign_json, made, kept
-
-
-def _read(name: str, tensor: LazyTensor, part: Part) -> np.ndarray:
-    return weights.finite(name, tensor.read(), str(part.path))
 
 
 def _widen(network: Network) -> Network:

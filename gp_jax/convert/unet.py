@@ -1,9 +1,9 @@
 """The Stable Diffusion UNet as diffusers and as the original files (LDM) spell it.
 
 diffusers names levels and blocks, as we do. LDM counts through: `input_blocks.0` is the first convolution, then comes
-one block per residual block (`.0`, with its transformer as `.1`) and one per downsampling; `output_blocks` likewise, with
-the upsampling as the last entry of a level's last block. The transformers' outer projections are 1x1 convolutions in
-SD1, linear layers in SD2.
+one block per residual block (`.0`, with its transformer as `.1`) and one per downsampling; `output_blocks` likewise,
+with the upsampling as the last entry of a level's last block. The transformers' outer projections are 1x1 convolutions
+in SD1, linear layers in SD2.
 """
 
 from collections.abc import Mapping

@@ -17,9 +17,8 @@ from jax.typing import DTypeLike
 from gp_jax import weights
 from gp_jax.convert import clip
 from gp_jax.convert.formats import COMPONENTS
-from gp_jax.convert.translate import Network, exported, fresh, to_foreign
+from gp_jax.convert.translate import Network, exported, extractor, fresh, to_foreign
 from gp_jax.errors import UserError
-from gp_jax.models.global_tokens import GlobalTokensConfig
 
 # Of a folder of CLIP's tokenizer, what transformers reads.
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -33,7 +32,7 @@ def write_checkpoint(
     *,
     scheduler: dict[str, Any] | None,
     tokenizer: Path | None,
-    config: dict[str, Any] | None = None,
+    config: dict[str, Any],
     dtype: DTypeLike | None = None,
     seed: int = 0,
 ) -> list[Network]:
@@ -48,7 +47,7 @@ def write_checkpoint(
         )
     configs = there | {network.component: network.config for network in networks}
     if {"unet", "clip"} <= configs.keys() and "global_tokens" not in configs and configs["unet"].global_tokens:
-        networks = [*networks, fresh("global_tokens", _extractor(configs["unet"], configs["clip"]))]
+        networks = [*networks, fresh("global_tokens", extractor(configs["unet"], configs["clip"]))]
     with _replacing(dest, merge=bool(there)) as folder:
         for network in networks:
             target = folder / network.component
@@ -56,7 +55,7 @@ def write_checkpoint(
             weights.write_json(target / weights.CONFIG_FILE, network.config.to_json())
         _write_extras(folder, scheduler, tokenizer)
         if not there:
-            weights.write_json(folder / weights.CONFIG_FILE, config or _pipeline_config(configs))
+            weights.write_json(folder / weights.CONFIG_FILE, config)
     return networks
 
 
@@ -95,16 +94,35 @@ def write_diffusers(
 
 def write_ldm(dest: Path, networks: list[Network], *, dtype: DTypeLike | None = None, **_: Any) -> list[Network]:
     """A single Stable Diffusion file."""
+    return _write_single(dest, networks, _ldm_place, dtype)
+
+
+def write_animatediff(
+    dest: Path, networks: list[Network], *, dtype: DTypeLike | None = None, **_: Any
+) -> list[Network]:
+    """The motion modules of the key-frame network, in a single file."""
+    if not any(network.component == "unet" and network.config.motion_modules for network in networks):
+        raise UserError("there are no motion modules here; they come with `gp-jax convert --motion FILE`")
+    return _write_single(dest, networks, lambda network: {"unet": ("animatediff", "")}.get(network.component), dtype)
+
+
+def _write_single(
+    dest: Path,
+    networks: list[Network],
+    place: Callable[[Network], tuple[str, str] | None],
+    dtype: DTypeLike | None,
+) -> list[Network]:
+    """All networks that have a `place`, a format and a prefix for their names, in one file."""
     if dest.suffix != ".safetensors":
         raise UserError(f"a single file must end in .safetensors, {dest} does not")
     if dest.exists():
         raise UserError(f"{dest} exists already")
     everything, done = {}, []
     for network in networks:
-        format, prefix = _ldm_place(network)
-        if prefix is None:
+        if (placed := place(network)) is None:
             done.append(exported(network, ()))
             continue
+        format, prefix = placed
         _, tensors, kept = to_foreign(network.component, network.config, network.tensors, format)
         everything |= {prefix + name: tensor for name, tensor in tensors.items()}
         done.append(exported(network, kept))
@@ -133,6 +151,7 @@ WRITERS: dict[str, Callable[..., list[Network]]] = {
     "gp_jax": write_checkpoint,
     "diffusers": write_diffusers,
     "ldm": write_ldm,
+    "animatediff": write_animatediff,
     "open_clip": write_open_clip,
 }
 
@@ -145,14 +164,15 @@ _DIFFUSERS_FOLDERS = {
 }
 
 
-def _ldm_place(network: Network) -> tuple[str, str | None]:
+def _ldm_place(network: Network) -> tuple[str, str] | None:
     if network.component == "text":
         if network.config.skip_layers == 1:
             return "ldm_open_clip", "cond_stage_model.model."
         if network.config.hidden_act == "quick_gelu":
             return "ldm", "cond_stage_model.transformer."
         raise UserError("this text tower's last layer was cut off (diffusers does that); a single file needs it")
-    return "ldm", {"unet": "model.diffusion_model.", "vae": "first_stage_model."}.get(network.component)
+    prefix = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}.get(network.component)
+    return None if prefix is None else ("ldm", prefix)
 
 
 def _configs(dest: Path) -> dict[str, Any]:
@@ -162,18 +182,6 @@ def _configs(dest: Path) -> dict[str, Any]:
         for name, (_, config_cls) in COMPONENTS.items()
         if (dest / name / weights.CONFIG_FILE).is_file() and (dest / weights.CONFIG_FILE).is_file()
     }
-
-
-def _extractor(unet: Any, tower: Any) -> GlobalTokensConfig:
-    width = unet.cross_attention_dim
-    return GlobalTokensConfig(
-        feature_width=tower.hidden_size, width=width, heads=max(1, width // 64), output_width=width
-    )
-
-
-def _pipeline_config(configs: dict[str, Any]) -> dict[str, Any]:
-    """What the pipeline should do where nobody says: frames at once, pixels, steps."""
-    return {"native_size": [512, 512], "segment_frames": 16, "steps": 30, "sampler": "dpm++", "guidance": 7.5}
 
 
 def _write_extras(folder: Path, scheduler: dict[str, Any] | None, tokenizer: Path | None) -> None:

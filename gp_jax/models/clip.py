@@ -1,8 +1,8 @@
 """CLIP's two towers: images to patch tokens, words to token embeddings.
 
 The networks of Radford et al. 2021 (arXiv 2103.00020) as OpenAI and OpenCLIP publish them, from ViT-B/32 to ViT-H/14,
-built from a transformers `config.json`. The text tower conditions Stable Diffusion; the patch tokens of the vision tower
-are what the global token extractor sees of a clip.
+built from a transformers `config.json`. The text tower conditions Stable Diffusion; the patch tokens of the vision
+tower are what the global token extractor sees of a clip.
 
     tower = VisionTower(VisionConfig(image_size=64, patch_size=16, hidden_size=128, ...), rngs=nnx.Rngs(0))
     tokens = tower(preprocess(frames, 64))        # [N, 72, 96, 3] in [-1, 1] -> [N, 16, 128]
@@ -223,7 +223,7 @@ def _project(projection: nnx.Linear | None, x: Array) -> Array:
 
 
 def _read(cls: type, config: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The fields of `cls` in a transformers config; a whole CLIP keeps them under `part`, except the projection width."""
+    """The fields of `cls` in a transformers config; a whole CLIP keeps them, but for the projection, in `part`."""
     whole = part in config
     fields = {**config[part], "projection_dim": config.get("projection_dim", 512)} if whole else config
     known = {f.name: fields[f.name] for f in dataclasses.fields(cls) if f.name in fields}

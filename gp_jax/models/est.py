@@ -28,6 +28,7 @@ from gp_jax.models.attention import (
     window_mask,
 )
 from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
+from gp_jax.models.motion import MotionModule
 
 Array = jax.Array
 
@@ -49,7 +50,10 @@ class TemporalConvolution(nnx.Module):
 
 
 class SpaceTimeTransformer(nnx.Module):
-    """Temporal attention, 3D windowed attention (unless `window` is None) and a feed-forward."""
+    """Temporal attention, 3D windowed attention (unless `window` is None) and a feed-forward.
+
+    With `motion_module` the temporal part is AnimateDiff's.
+    """
 
     def __init__(
         self,
@@ -60,11 +64,14 @@ class SpaceTimeTransformer(nnx.Module):
         shifted: bool,
         rngs: nnx.Rngs,
         multiplier: int = 4,
+        motion_module: bool = False,
         attention: str = "einsum",
         dtype: DTypeLike | None = None,
     ):
         options = {"rngs": rngs, "attention": attention, "dtype": dtype}
-        self.temporal = TemporalAttention(channels, heads, **options)
+        self.temporal = (
+            MotionModule(channels, **options) if motion_module else TemporalAttention(channels, heads, **options)
+        )
         self.windowed = (
             None if window is None else WindowedAttention(channels, heads, window=window, shifted=shifted, **options)
         )

@@ -1,9 +1,10 @@
 """The inpainting UNet of Stable Diffusion, grown into a video network.
 
-Built from the `config.json` of a diffusers `UNet2DConditionModel` plus three keys of ours:
+Built from the `config.json` of a diffusers `UNet2DConditionModel` plus four keys of ours:
 
   temporal       True: EST modules (est.py) after the spatial blocks
   window         [t, h, w] of their 3D windowed attention; null: temporal layers only
+  motion_modules True: the temporal attention within EST is AnimateDiff's motion module (motion.py)
   global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
 
 With all of them off this is the image network. With them on and fresh it still computes the same, frame by frame:
@@ -65,6 +66,7 @@ class UNetConfig:
     window: tuple[int, int, int] | None = (8, 8, 8)
     global_tokens: bool = True
     est_multiplier: int = 4
+    motion_modules: bool = False
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "UNetConfig":
@@ -336,6 +338,7 @@ class SpatialTemporalTransformer(nnx.Module):
                 window=config.window,
                 shifted=shifted,
                 multiplier=config.est_multiplier,
+                motion_module=config.motion_modules,
                 rngs=rngs,
                 dtype=dtype,
                 attention=attention,

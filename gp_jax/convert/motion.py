@@ -1,0 +1,39 @@
+"""AnimateDiff's motion modules, `mm_sd_v14` to `mm_sd_v15_v2`, as its files and diffusers' adapters spell them."""
+
+from gp_jax.convert.rules import LINEAR, NORM, Rule, Rules, nest
+
+_ATTENTION = (
+    Rule("to_q", "query", LINEAR),
+    Rule("to_k", "key", LINEAR),
+    Rule("to_v", "value", LINEAR),
+    Rule("to_out.0", "output", LINEAR),
+)
+_MODULE = (
+    Rule("norm", "norm", NORM),
+    Rule("proj_in", "project_in", LINEAR),
+    *nest("transformer_blocks.0.attention_blocks.{k}", "attention.{k}", _ATTENTION),
+    Rule("transformer_blocks.0.norms.{k}", "attention.{k}.norm", NORM),
+    Rule("transformer_blocks.0.ff.net.0.proj", "feed_forward.expand", LINEAR),
+    Rule("transformer_blocks.0.ff.net.2", "feed_forward.contract", LINEAR),
+    Rule("transformer_blocks.0.ff_norm", "feed_forward_norm", NORM),
+    Rule("proj_out", "project_out", LINEAR),
+)
+RULES: Rules = tuple(
+    rule
+    for theirs, ours in (
+        ("down_blocks.{i}.motion_modules.{j}", "down.{i}.transformer.{j}"),
+        ("mid_block.motion_modules.0", "middle.transformer"),
+        ("up_blocks.{i}.motion_modules.{j}", "up.{i}.transformer.{j}"),
+    )
+    for rule in nest(f"{theirs}.temporal_transformer", f"{ours}.space_time.temporal", _MODULE)
+)
+# Training leaves `module.`; diffusers' `MotionAdapter` has names of its own.
+ALIASES = (
+    (r"^module\.", ""),
+    (r"(motion_modules\.\d+)\.(?!temporal_transformer)", r"\1.temporal_transformer."),
+    (r"\.attn1\.", ".attention_blocks.0."),
+    (r"\.attn2\.", ".attention_blocks.1."),
+    (r"(transformer_blocks\.0)\.norm1\.", r"\1.norms.0."),
+    (r"(transformer_blocks\.0)\.norm2\.", r"\1.norms.1."),
+    (r"(transformer_blocks\.0)\.norm3\.", r"\1.ff_norm."),
+)

@@ -1,0 +1,69 @@
+"""AnimateDiff's motion module (Guo et al. 2023, arXiv 2307.04725), as an EST transformer's temporal part.
+
+Norm, projection, two self-attentions over the frames at each position, a feed-forward, projection, residual. It does
+the work of `est.TemporalAttention` with weights that exist; `gp-jax convert --motion` puts them in its place.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from gp_jax.models.attention import attend, merge_heads, split_heads
+from gp_jax.models.layers import FeedForward, layer_norm, sinusoidal, zero_linear
+
+Array = jax.Array
+# All of AnimateDiff's published modules have these, whatever their width.
+HEADS = 8
+GROUPS = 32
+
+
+class MotionModule(nnx.Module):
+    """The module behind one spatial transformer."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs, attention: str, dtype: DTypeLike | None):
+        # Statistics over all frames of the segment, unlike the norms of the image network.
+        self.norm = nnx.GroupNorm(
+            channels, num_groups=GROUPS, epsilon=1e-6, use_fast_variance=False, dtype=dtype, rngs=rngs
+        )
+        self.project_in = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
+        self.attention = nnx.List(
+            FrameAttention(channels, rngs=rngs, attention=attention, dtype=dtype) for _ in range(2)
+        )
+        self.feed_forward_norm = layer_norm(channels, rngs=rngs, dtype=dtype)
+        self.feed_forward = FeedForward(channels, rngs=rngs, dtype=dtype)
+        self.project_out = zero_linear(channels, channels, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x: Array, positions: Array) -> Array:
+        """Args: x: [B, T, h, w, C]. positions: [B, T], place of each frame in its segment. Returns: like x."""
+        batch, frames, height, width, channels = x.shape
+        y = self.project_in(self.norm(x)).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
+        encoding = interleaved(positions, channels).astype(y.dtype)[:, None]
+        for attention in self.attention:
+            y = attention(y, encoding)
+        y = self.project_out(y + self.feed_forward(self.feed_forward_norm(y)))
+        return x + y.swapaxes(1, 2).reshape(x.shape)
+
+
+class FrameAttention(nnx.Module):
+    """Self-attention over frames whose places were added to them, residual."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs, attention: str, dtype: DTypeLike | None):
+        self.backend = attention
+        self.norm = layer_norm(channels, rngs=rngs, dtype=dtype)
+        self.query = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
+        self.key = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
+        self.value = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
+        self.output = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Array, encoding: Array) -> Array:
+        """Args: x: [B, N, T, C]. encoding: [B, 1, T, C]. Returns: like x."""
+        y = self.norm(x) + encoding
+        query, key, value = (split_heads(project(y), HEADS) for project in (self.query, self.key, self.value))
+        return x + self.output(merge_heads(attend(query, key, value, backend=self.backend)))
+
+
+def interleaved(positions: Array, width: int) -> Array:
+    """[...] -> [..., width]: sine and cosine of each frequency side by side, where `sinusoidal` has halves."""
+    halves = sinusoidal(positions, width, cosine_first=False)
+    return jnp.stack(jnp.split(halves, 2, axis=-1), axis=-1).reshape(halves.shape)

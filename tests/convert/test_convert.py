@@ -1,0 +1,142 @@
+"""What `convert` writes, from every way a component's weights may lie on disk."""
+
+import json
+import tracemalloc
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from gp_jax import weights
+from gp_jax.convert import convert, describe, load
+from gp_jax.convert.files import open_weights
+from gp_jax.errors import UserError
+from tests.convert import references
+from tests.convert.test_formats import assert_same
+
+
+@pytest.fixture(scope="module")
+def tower():
+    return references.vision_tower()
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diffusers") / "sd2"
+    references.save_pipeline(folder)
+    return folder
+
+
+LAYOUTS = {
+    "safetensors": {},
+    "fp16 variant": {"variant": "fp16"},
+    "shards": {"max_shard_size": "8KB"},
+    "shards of the fp16 variant": {"max_shard_size": "8KB", "variant": "fp16"},
+    "pickle": {"pickle": True},
+    "pickled shards": {"pickle": True, "shards": True},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_of_a_weight_file_gives_the_same_tensors(tmp_path, tower, layout):
+    options = dict(LAYOUTS[layout])
+    pickled, shards = options.pop("pickle", False), options.pop("shards", False)
+    tower.save_pretrained(tmp_path / "a", **options)
+    if pickled:
+        (tmp_path / "a" / "model.safetensors").unlink()
+        state = dict(tower.state_dict())
+        halves = [dict(list(state.items())[::2]), dict(list(state.items())[1::2])] if shards else [state]
+        names = [f"pytorch_model-{i}.bin" for i in range(2)] if shards else ["pytorch_model.bin"]
+        for half, name in zip(halves, names):
+            torch.save(half, tmp_path / "a" / name)
+        where = {key: name for half, name in zip(halves, names) for key in half}
+        if shards:
+            (tmp_path / "a" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    if "max_shard_size" in options:
+        assert len(list((tmp_path / "a").glob("*.safetensors"))) > 2
+    convert(tmp_path / "a", tmp_path / "b")
+    convert(tmp_path / "b", tmp_path / "c", to="diffusers")
+    assert_same(load_file(tmp_path / "c" / "image_encoder" / "model.safetensors"), tower.state_dict())
+
+
+def test_a_whole_folder_becomes_a_checkpoint(tmp_path, pipeline):
+    report = convert(pipeline, tmp_path / "ours", seed=3)
+    ours = tmp_path / "ours"
+    assert {path.name for path in ours.iterdir()} == {"config.json", "unet", "vae", "text", "tokenizer", "scheduler"}
+    assert weights.read_json(ours / "config.json")["native_area"] == 512 * 512
+    assert weights.read_json(ours / "scheduler" / "scheduler_config.json")["beta_schedule"] == "scaled_linear"
+    modules, again = load(ours)
+    assert not any(again.initialised.values())
+    for name, module in modules.items():
+        assert report.parameters(name) == sum(x.size for x in weights.flatten(module).values())
+    # What is new ends in zeros, and is not zero all over.
+    new = {name: weights.flatten(modules["unet"])[name] for name in report.initialised["unet"]}
+    assert not new["middle.transformer.space_time.temporal.output.kernel"].any()
+    assert new["middle.transformer.space_time.temporal.query.kernel"].any()
+    other, _ = load(pipeline, seed=4)
+    name = "middle.transformer.space_time.temporal.query.kernel"
+    assert not np.array_equal(weights.flatten(other["unet"])[name], new[name])
+
+
+def test_the_report_counts_everything_once(pipeline):
+    report = describe(pipeline)
+    text = str(report)
+    for part in ("unet", "vae", "text", "new: middle.transformer.space_time (", "new: stride_embedding ("):
+        assert part in text
+    for name, loaded in report.loaded.items():
+        assert not loaded.keys() & report.initialised[name].keys()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_dtypes_are_cast_on_request_and_then_kept(tmp_path, pipeline, dtype):
+    convert(pipeline, tmp_path / "half", dtype=dtype, only=["unet"])
+    convert(tmp_path / "half", tmp_path / "again")
+    for folder in ("half", "again"):
+        tensors = open_weights(tmp_path / folder / "unet" / "model.safetensors")
+        assert {tensor.dtype for tensor in tensors.values()} == {jnp.dtype(dtype)}
+    whole, half = load(pipeline / "unet")[0], load(tmp_path / "half")[0]
+    name = "conv_in.kernel"
+    assert np.array_equal(weights.flatten(whole)[name].astype(dtype), weights.flatten(half)[name])
+
+
+def test_components_are_added_but_never_replaced(tmp_path, pipeline, tower):
+    tower.save_pretrained(tmp_path / "tower")
+    convert(pipeline, tmp_path / "ours", only=["unet", "vae"])
+    report = convert(tmp_path / "tower", tmp_path / "ours")
+    assert {"clip", "global_tokens"} == report.loaded.keys()
+    modules, _ = load(tmp_path / "ours")
+    assert modules["global_tokens"].config.feature_width == 24
+    assert modules["global_tokens"].config.output_width == modules["unet"].config.cross_attention_dim
+    before = (tmp_path / "ours" / "unet" / "model.safetensors").stat()
+    with pytest.raises(UserError, match="has clip already"):
+        convert(tmp_path / "tower", tmp_path / "ours")
+    with pytest.raises(UserError, match="has no text; it has clip"):
+        convert(tmp_path / "tower", tmp_path / "ours", only=["text"])
+    assert (tmp_path / "ours" / "unet" / "model.safetensors").stat() == before
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        convert(pipeline, tmp_path / "other")
+
+
+def test_single_files_need_what_weights_do_not_tell(tmp_path):
+    reference = references.unet("sd2-plain")
+    references.save_unet(reference, tmp_path / "unet")
+    with pytest.raises(UserError, match="--prediction-type"):
+        convert(tmp_path / "unet", tmp_path / "ours")
+    convert(tmp_path / "unet", tmp_path / "ours", prediction_type="v_prediction")
+    scheduler = weights.read_json(tmp_path / "ours" / "scheduler" / "scheduler_config.json")
+    assert scheduler["prediction_type"] == "v_prediction"
+
+
+def test_tensors_flow_one_by_one(tmp_path):
+    """Python's own count of memory, numpy's arrays included, stays far below the file's size."""
+    references.vision_tower(width=256, layers=8).save_pretrained(tmp_path / "a")
+    size = (tmp_path / "a" / "model.safetensors").stat().st_size
+    convert(tmp_path / "a", tmp_path / "warm-up")
+    tracemalloc.start()
+    convert(tmp_path / "a", tmp_path / "b")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 4

@@ -1,0 +1,101 @@
+"""AnimateDiff's motion modules: a network that has them computes what diffusers' `UNetMotionModel` computes."""
+
+import re
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from safetensors.numpy import load_file
+
+from gp_jax import weights
+from gp_jax.convert import convert, load
+from gp_jax.errors import UserError
+from tests.convert import references
+from tests.convert.references import close, random, randomised
+from tests.convert.test_formats import assert_same
+
+# Transformers in every level, so that every motion module has its place.
+UNET = references.SD1 | {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+    "layers_per_block": 1,
+}
+
+
+def adapter(middle):
+    return randomised(
+        diffusers.MotionAdapter(
+            UNET["block_out_channels"], motion_layers_per_block=1, use_motion_mid_block=middle, motion_max_seq_length=32
+        )
+    )
+
+
+def original(state):
+    """The names that AnimateDiff's own files have, position encodings among them."""
+    names = {"norm1": "norms.0", "norm2": "norms.1", "norm3": "ff_norm"}
+    names |= {"attn1": "attention_blocks.0", "attn2": "attention_blocks.1"}
+    renamed = {}
+    for key, value in state.items():
+        key = re.sub(r"(motion_modules\.\d)", r"\1.temporal_transformer", key)
+        for new, old in names.items():
+            key = re.sub(rf"(transformer_blocks\.0)\.{new}\.", rf"\1.{old}.", key)
+        renamed[f"module.{key}"] = value
+        if key.endswith("to_q.weight"):
+            renamed[f"module.{key}".replace("to_q.weight", "pos_encoder.pe")] = torch.zeros(1, 32, value.shape[0])
+    return renamed
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("image") / "unet"
+    reference = randomised(diffusers.UNet2DConditionModel(**UNET))
+    reference.save_pretrained(folder)
+    return reference, folder
+
+
+def test_equals_diffusers_over_several_frames(tmp_path, image):
+    reference, folder = image
+    motion = adapter(middle=True)
+    motion.save_pretrained(tmp_path / "adapter")
+    unet, report = load(folder, motion=tmp_path / "adapter")
+    video = diffusers.UNetMotionModel.from_unet2d(reference, motion).eval()
+    sample, text = random(1, 9, 5, 8, 6), random(1, 4, 64)
+    with torch.no_grad():
+        theirs = video(torch.tensor(sample), 371, torch.tensor(text)).sample
+    ours = nnx.jit(lambda unet, *inputs: unet(*inputs))(unet, sample.transpose(0, 2, 3, 4, 1), np.array([371]), text)
+    close(ours, theirs.permute(0, 2, 3, 4, 1))
+    assert not any("space_time.temporal" in name for name in report.initialised["unet"])
+
+
+def test_original_file_and_back(tmp_path, image):
+    motion = adapter(middle=False)
+    file = tmp_path / "mm.ckpt"
+    torch.save({"state_dict": original(motion.state_dict())}, file)
+    report = convert(image[1], tmp_path / "ours", motion=file)
+    assert any(name.startswith("middle.transformer.space_time.temporal") for name in report.initialised["unet"])
+    assert all(name.endswith(".pe") for name in report.ignored)
+    convert(tmp_path / "ours", tmp_path / "mm.safetensors", to="animatediff")
+    back = {f"module.{name}": x for name, x in load_file(tmp_path / "mm.safetensors").items()}
+    back = {name: x for name, x in back.items() if "mid_block" not in name}
+    assert_same(back, {k: v for k, v in original(motion.state_dict()).items() if not k.endswith(".pe")})
+
+
+def test_modules_of_levels_without_transformers_are_left_out_and_listed(tmp_path):
+    references.save_unet(references.unet("sd1"), tmp_path / "unet", video=True)
+    two = diffusers.MotionAdapter((32, 64), motion_layers_per_block=2, use_motion_mid_block=False)
+    two.save_pretrained(tmp_path / "adapter")
+    _, report = load(tmp_path / "unet", motion=tmp_path / "adapter")
+    assert report.ignored and all(re.match(r"down_blocks\.1|up_blocks\.0", name) for name in report.ignored)
+
+
+def test_faults(tmp_path, image):
+    state = {k: v.numpy() for k, v in original(adapter(middle=False).state_dict()).items()}
+    name = "module.down_blocks.1.motion_modules.0.temporal_transformer.proj_in.weight"
+    lost = {key: value for key, value in state.items() if key != name}
+    weights.write_tensors(tmp_path / "mm.safetensors", lost)
+    with pytest.raises(UserError, match=r"missing: down_blocks\.1.*proj_in\.weight"):
+        load(image[1], motion=tmp_path / "mm.safetensors")
+    with pytest.raises(UserError, match="no motion modules"):
+        load(image[1], motion=image[1])
