@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gp_jax import weights
 from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
 
 
 def perturb(module, scale=0.3):
     """Moves every parameter off its initial value, zero-initialised ones above all."""
-    graph, params = nnx.split(module, nnx.Param)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(9), len(leaves))
-    moved = [x + scale * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys)]
-    return nnx.merge(graph, jax.tree.unflatten(tree, moved))
+    rng = np.random.default_rng(9)
+    moved = {name: x + scale * rng.standard_normal(x.shape, np.float32) for name, x in weights.flatten(module).items()}
+    weights.load_into(module, moved)
+    return module
 
 
 def modules():
