@@ -23,18 +23,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.errors import UserError
-from gp_jax.models.attention import attend, merge_heads, split_heads
 from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
 from gp_jax.models.layers import (
     EmbeddingMLP,
-    FeedForward,
     GroupNorm,
     ResidualBlock,
     Upsample,
     conv3x3,
-    layer_norm,
     sinusoidal,
 )
+from gp_jax.models.transformer import SpatialTransformer
 from gp_jax.parallel import constrain
 
 Array = jax.Array
@@ -330,7 +328,16 @@ class SpatialTemporalTransformer(nnx.Module):
         dtype: DTypeLike | None,
         attention: str,
     ):
-        self.spatial = SpatialTransformer(config, width, heads, rngs=rngs, dtype=dtype, attention=attention)
+        self.spatial = SpatialTransformer(
+            width,
+            heads,
+            config.cross_attention_dim,
+            groups=config.norm_num_groups,
+            global_tokens=config.global_tokens,
+            rngs=rngs,
+            dtype=dtype,
+            attention=attention,
+        )
         self.space_time = (
             SpaceTimeTransformer(
                 width,
@@ -348,87 +355,5 @@ class SpatialTemporalTransformer(nnx.Module):
         )
 
     def __call__(self, x: Array, condition: _Condition) -> Array:
-        x = self.spatial(x, condition)
+        x = self.spatial(x, condition.text, condition.tokens)
         return x if self.space_time is None else self.space_time(x, condition.positions)
-
-
-class SpatialTransformer(nnx.Module):
-    """Self-attention within each frame, cross-attention to text and global tokens, feed-forward."""
-
-    def __init__(
-        self, config: UNetConfig, width: int, heads: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, attention: str
-    ):
-        self.norm = GroupNorm(width, config.norm_num_groups, 1e-6, rngs=rngs, dtype=dtype)
-        # A 1x1 convolution in SD1, a linear layer in SD2: the same function, other files.
-        self.project_in = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-        self.norm1 = layer_norm(width, rngs=rngs, dtype=dtype)
-        self.self_attention = Attention(width, heads, width, rngs=rngs, dtype=dtype, attention=attention)
-        self.norm2 = layer_norm(width, rngs=rngs, dtype=dtype)
-        self.cross_attention = Attention(
-            width,
-            heads,
-            config.cross_attention_dim,
-            global_tokens=config.global_tokens,
-            rngs=rngs,
-            dtype=dtype,
-            attention=attention,
-        )
-        self.norm3 = layer_norm(width, rngs=rngs, dtype=dtype)
-        self.feed_forward = FeedForward(width, rngs=rngs, dtype=dtype)
-        self.project_out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Array, condition: _Condition) -> Array:
-        batch, length, height, width, channels = x.shape
-        y = self.project_in(self.norm(x)).reshape(batch, length, height * width, channels)
-        normed = self.norm1(y)
-        y = y + self.self_attention(normed, normed)
-        # All frames of a clip share text and global tokens, so they are one group of queries.
-        queries = self.norm2(y).reshape(batch, 1, -1, channels)
-        y = y + self.cross_attention(queries, condition.text[:, None], condition.tokens).reshape(y.shape)
-        y = y + self.feed_forward(self.norm3(y))
-        return x + self.project_out(y).reshape(x.shape)
-
-
-class Attention(nnx.Module):
-    """Multi-head attention; with `global_tokens` also to those, through a second pair of projections.
-
-    Decoupled cross-attention as in IP-Adapter (Ye et al. 2023, arXiv 2308.06721). The new value projection starts at
-    zero and has no
-    bias: fresh weights, or tokens that are all zero, add exactly nothing.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        context_width: int,
-        *,
-        global_tokens: bool = False,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike | None,
-        attention: str,
-    ):
-        self.heads, self.attention = heads, attention
-
-        def linear(inputs, **options):
-            return nnx.Linear(inputs, width, dtype=dtype, rngs=rngs, **options)
-
-        self.query = linear(width, use_bias=False)
-        self.key = linear(context_width, use_bias=False)
-        self.value = linear(context_width, use_bias=False)
-        self.output = linear(width)
-        if global_tokens:
-            self.global_key = linear(context_width, use_bias=False)
-            self.global_value = linear(context_width, use_bias=False, kernel_init=nnx.initializers.zeros)
-
-    def __call__(self, x: Array, context: Array, tokens: Array | None = None) -> Array:
-        """Args: x: [B, N, Q, C]. context: [B, N, K, D]. tokens: [B, G, D] (N = 1 then) or None. Returns: like x."""
-        query = split_heads(self.query(x), self.heads)
-
-        def look(key, value):
-            return attend(query, split_heads(key, self.heads), split_heads(value, self.heads), backend=self.attention)
-
-        y = look(self.key(context), self.value(context))
-        if tokens is not None:
-            y = y + look(self.global_key(tokens)[:, None], self.global_value(tokens)[:, None])
-        return self.output(merge_heads(y))
