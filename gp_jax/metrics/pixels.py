@@ -20,8 +20,7 @@ from gp_jax.metrics.metric import frame_metric, jit_frames, region, unit
 
 Array = jax.Array
 
-# Equal frames, such as black ones at a fade, count as 100 dB and not as infinity: common_metrics_on_video_quality
-# does so.
+# Equal frames, black ones at a fade say, count as 100 dB and not as infinity, as in common_metrics_on_video_quality.
 _MIN_ERROR = 1e-10
 
 _TAPS = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)

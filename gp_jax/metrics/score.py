@@ -214,6 +214,7 @@ def _score(key: tuple[str, str], state: State | None, note: str, resolution: str
 
 
 def _is_clip(path: Path) -> bool:
+    # A folder of WebP files is a folder of clips, since they may be animated.
     return path.is_file() or any(file.suffix.lower() in IMAGES - {".webp"} for file in path.iterdir())
 
 

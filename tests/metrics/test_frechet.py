@@ -7,7 +7,7 @@ from bench_metrics import TorchI3D, textbook_distance, to_torch
 from flax import nnx
 
 from gp_jax.errors import UserError
-from gp_jax.metrics import METRICS, fvd
+from gp_jax.metrics import METRICS, frechet, fvd
 from gp_jax.metrics.frechet import (
     FLAVOURS,
     feature_moments,
@@ -105,3 +105,16 @@ def test_seeded_noise_is_the_published_number():
         state = part if state is None else fvd.merge(state, part)
     np.testing.assert_allclose(fvd.compute(state), 10.1380854, rtol=1e-5)
     np.testing.assert_allclose(METRICS["fvd-stylegan-v"].compute(state), 10.0628, rtol=1e-5)
+
+
+def test_a_mask_that_changes_over_time_is_thinned_as_the_video_is(monkeypatch):
+    class Grid(nnx.Module):
+        def __call__(self, video):
+            return video.mean(axis=(2, 4)).reshape(len(video), -1)[:, ::97]
+
+    monkeypatch.setattr(frechet, "load_i3d", Grid)
+    video = np.random.default_rng(0).integers(0, 256, (3, 33, 32, 32, 3), np.uint8)
+    mask = np.zeros((33, 32, 32), np.float32)
+    mask[FLAVOURS["videogpt"].pick(33)] = 1
+    hidden, seen = (video_moments(video, m, flavour=FLAVOURS["videogpt"]) for m in (mask, None))
+    np.testing.assert_array_equal(hidden.root, seen.root)
