@@ -14,8 +14,8 @@ level 1 has three segments: 0..7, 7..14 and 14..21, whose first and last frames 
 
 The plan is made from its end: the last level has as few segments as can be, of nearly equal length; levels above it are
 added until the key frames bridge the clip, each splitting gaps into about as many pieces. A segment that splits a gap
-is T frames long and evenly spread all the same, as the network was trained; what a finer level makes anew is not kept of
-it. A longer clip has more levels, never longer segments.
+is T frames long and evenly spread all the same, as the network was trained; what a finer level makes anew is not kept
+of it. A longer clip has more levels, never longer segments.
 """
 
 import itertools

@@ -1,0 +1,125 @@
+"""What the networks are told of a clip: the one place where pixels become conditions, for sampling and for training.
+
+All of it derives from the observed pixels alone. Each function takes whole frames, of which the unknown part may hold
+anything, even the answer, and gives the same whatever stands there:
+
+    pixels = to_native(source, canvas, native)                              the source, as the model's size shows it
+    mask, masked = inpainting_condition(vae, pixels, ...)                   two of the three inputs of the UNet
+    views = observed_views(pixels, native, size)                            what the vision tower sees
+    tokens = clip_tokens(vision, extractor, views, positions, times, valid)
+
+Pixels are float in [-1, 1], uint8 where they come from a video.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gp_jax.geometry import Canvas
+from gp_jax.models.autoencoder import AutoencoderKL
+from gp_jax.models.clip import VisionTower, preprocess
+from gp_jax.models.global_tokens import GlobalTokens
+from gp_jax.parallel import constrain
+
+Array = jax.Array
+
+
+def to_float(frames: Array) -> Array:
+    """uint8 to float32 in [-1, 1]."""
+    return frames.astype(jnp.float32) / 127.5 - 1.0
+
+
+def to_native(source: Array, canvas: Canvas, native: Canvas) -> Array:
+    """The source's frames at their place in the model's frame, antialiased.
+
+    Args:
+      source: [N, Hs, Ws, 3] uint8.
+      canvas: the target frame in which the source lies.
+      native: `canvas.native(...)`.
+
+    Returns:
+      [N, H, W, 3] float32 of the size of `native`; 0 wherever a pixel is not wholly observed.
+    """
+    scale = jnp.array([native.height / canvas.height, native.width / canvas.width])
+    offset = scale * jnp.array([canvas.top, canvas.left])
+    shape = (source.shape[0], native.height, native.width, 3)
+    frames = jax.image.scale_and_translate(to_float(source), shape, (1, 2), scale, offset, "linear", antialias=True)
+    rows, columns = native.observed
+    return jnp.zeros(shape).at[:, rows, columns].set(frames[:, rows, columns])
+
+
+def encode(vae: AutoencoderKL, pixels: Array) -> Array:
+    """Scaled latents of segments: the mean of the autoencoder's posterior.
+
+    Args:
+      pixels: [B, T, H, W, 3]. The frames of a segment go through the autoencoder one after another, to save memory.
+
+    Returns:
+      [B, T, h, w, C] float32.
+    """
+
+    def encode_frame(frame: Array) -> Array:
+        mean, _ = vae.encode(constrain(frame, "batch", None, None, None))
+        return mean.astype(jnp.float32) * vae.config.scaling_factor
+
+    return jax.lax.map(encode_frame, pixels.swapaxes(0, 1)).swapaxes(0, 1)
+
+
+def inpainting_condition(
+    vae: AutoencoderKL, pixels: Array, pixel_mask: Array, latent_mask: Array, known: Array, completed: Array
+) -> tuple[Array, Array]:
+    """What the UNet gets beside the noisy latents.
+
+    Of a completed frame, such as the boundary of an interpolation segment, its clean latents and the mask 0 everywhere;
+    of the others the latents of their observed pixels.
+
+    Args:
+      vae: the autoencoder.
+      pixels: [B, T, H, W, 3].
+      pixel_mask: [B, H, W] or [1, H, W], 1 where a pixel is unknown.
+      latent_mask: [B, h, w] or [1, h, w], the same for latents.
+      known: [B, T] bool, whether a frame is complete.
+      completed: [B, T, h, w, C] scaled latents, read where `known`.
+
+    Returns:
+      mask [B, T, h, w, 1] and masked-video latents [B, T, h, w, C], float32.
+    """
+    known = known[:, :, None, None, None]
+    observed = jnp.where(pixel_mask[:, None, :, :, None] == 0, pixels, 0.0)
+    masked = jnp.where(known, completed, encode(vae, observed))
+    return jnp.where(known, 0.0, latent_mask[:, None, :, :, None]), masked
+
+
+def observed_views(pixels: Array, canvas: Canvas, size: int) -> Array:
+    """The observed rectangle alone, since a vision transformer mixes all that it sees.
+
+    Args:
+      pixels: [N, H, W, 3], of the size of `canvas`.
+      size: of the vision tower's input.
+
+    Returns:
+      [N, size, size, 3], normalised for the tower.
+    """
+    rows, columns = canvas.observed
+    return preprocess(pixels[:, rows, columns], size)
+
+
+def clip_tokens(
+    vision: VisionTower, extractor: GlobalTokens, views: Array, positions: Array, times: Array, valid: Array
+) -> Array:
+    """Global tokens.
+
+    Args:
+      vision, extractor: the networks.
+      views: [B, F, S, S, 3] from `observed_views`, of F frames spread over the whole clip.
+      positions: [P, 2] or [B, F, P, 2], `patch_positions` of the canvas.
+      times: [B, F], index / (number of frames - 1), in [0, 1].
+      valid: [B, F] bool, False for what only fills the batch.
+
+    Returns:
+      [B, K, D].
+    """
+    batch, frames = times.shape
+    features = vision(views.reshape(-1, *views.shape[2:]))
+    features = features.reshape(batch, frames, *features.shape[1:])
+    positions = jnp.broadcast_to(positions, (*features.shape[:3], 2))
+    return extractor(features, positions, times, valid)

@@ -1,0 +1,278 @@
+"""Outpainting of whole clips: from frames to wider frames.
+
+    pipe = OutpaintPipeline.from_pretrained("tiny")
+    canvas = Canvas.from_aspect(144, 176, aspect=16 / 9)
+    video = pipe(frames, canvas, seed=0)                         # uint8 [T, 144, 176, 3] -> uint8 [T, 144, 256, 3]
+
+    for frame in pipe.stream(VideoReader("clip.mp4"), canvas):   # any length: frames come and go
+        writer.write(frame)
+
+The work is done at the model's native size, on `canvas.native(...)`; what is made there is brought up to the canvas'
+size and put around the source's own pixels, which come back exactly.
+
+Frames stream: the clip is read once for its global tokens, once per level of its plan and once for the result, each
+pass a few frames ahead of the work. Kept are only latents of completed frames that a level still stands on,
+`4 * h * w * C` bytes each, no more of them than a batch of segments has frames (execute.py).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from gp_jax.errors import UserError
+from gp_jax.geometry import Canvas
+from gp_jax.parallel import use_mesh
+from gp_jax.pipelines import programs
+from gp_jax.pipelines.checkpoint import Checkpoint, load_checkpoint
+from gp_jax.pipelines.execute import execute
+from gp_jax.pipelines.plan import PLANS, Plan, Segment, spread
+
+# Segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.
+BATCH = {"cpu": 1}
+DEFAULT_BATCH = 4
+
+# Frames decoded and composited at once, fewer where they are large.
+CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
+
+Progress = Callable[[int, int, str], None]
+
+
+class Reader(Protocol):
+    """What `gp_jax.video.VideoReader` offers: a clip that can be read again and again."""
+
+    def __len__(self) -> int: ...
+
+    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """uint8 [H, W, 3] for each of the rising indices."""
+
+
+class ArrayReader:
+    """A clip in memory, as a reader. Raises UserError unless it is uint8 [T, H, W, 3]."""
+
+    def __init__(self, frames: np.ndarray):
+        self.frames = np.asarray(frames)
+        if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
+            raise UserError(f"frames must be uint8 [T, H, W, 3], not {self.frames.dtype} {list(self.frames.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        return (self.frames[index] for index in indices)
+
+
+class OutpaintPipeline:
+    """A checkpoint on its devices, ready for clips.
+
+    Attributes:
+      checkpoint: networks and settings.
+      mesh: the devices, None for a single one. Segments lie along its data axes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, mesh: Mesh | None = None):
+        self.checkpoint, self.mesh = checkpoint, mesh
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None
+    ) -> "OutpaintPipeline":
+        """Loads a checkpoint folder, or one of this package by its name; see `checkpoint.load_checkpoint`."""
+        return cls(load_checkpoint(name_or_folder, mesh, dtype), mesh)
+
+    def __call__(self, frames: np.ndarray, canvas: Canvas, seed: int = 0, **options: Any) -> np.ndarray:
+        """Outpaints a clip in memory.
+
+        Args:
+          frames: uint8 [T, Hs, Ws, 3].
+          canvas: the target frame.
+          seed: another seed, other sides.
+          **options: those of `stream`.
+
+        Returns:
+          uint8 [T, H, W, 3], observed pixels exactly those of `frames`.
+        """
+        return np.stack(list(self.stream(ArrayReader(frames), canvas, seed=seed, **options)))
+
+    def stream(
+        self,
+        reader: Reader,
+        canvas: Canvas,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        prompt: str | None = None,
+        guidance: float | None = None,
+        text_guidance: float | None = None,
+        plan: str = "hierarchical",
+        progress: Progress | None = None,
+        batch: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Outpaints a clip frame by frame.
+
+        Args:
+          reader: the clip.
+          canvas: the target frame.
+          seed: the same seed gives the same clip, however it is batched.
+          steps, sampler, guidance, text_guidance: see `programs.Sampling`; None for the checkpoint's own.
+          prompt: what the new region shows, for checkpoints with a text tower.
+          plan: a name in `plan.PLANS`.
+          progress: called with (segments done, segments in all, name of the level).
+          batch: segments denoised at once.
+
+        Returns:
+          An iterator over uint8 [H, W, 3], in the order of time.
+
+        Raises:
+          UserError: a name is unknown, a number is out of range, the checkpoint reads no prompt or, on the way, frames
+            are not of the size that the canvas was made for.
+        """
+        if plan not in PLANS:
+            raise UserError(f"there is no plan {plan!r}: choose one of {', '.join(PLANS)}")
+        settings = self.checkpoint.settings
+        clip_plan = PLANS[plan](len(reader), settings.segment_frames)
+        sampling = programs.Sampling(
+            sampler=settings.sampler if sampler is None else sampler,
+            steps=settings.steps if steps is None else steps,
+            guidance=settings.guidance if guidance is None else guidance,
+            text_guidance=settings.text_guidance if text_guidance is None else text_guidance,
+        )
+        text = self.checkpoint.embed(prompt) if prompt else None
+        if canvas.is_complete:
+            return reader.frames_at(range(len(reader)))
+        work = _Clip(self, reader, canvas, clip_plan, sampling, seed, text, progress)
+        return work.frames(batch or self._default_batch())
+
+    def _default_batch(self) -> int:
+        slices = math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1
+        return slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+
+
+class _Clip:
+    """One clip on its way through a pipeline."""
+
+    def __init__(
+        self,
+        pipeline: OutpaintPipeline,
+        reader: Reader,
+        canvas: Canvas,
+        plan: Plan,
+        sampling: programs.Sampling,
+        seed: int,
+        text: np.ndarray | None,
+        progress: Progress | None,
+    ):
+        checkpoint = pipeline.checkpoint
+        self.checkpoint, self.mesh = checkpoint, pipeline.mesh
+        self.reader, self.canvas, self.plan, self.sampling = reader, canvas, plan, sampling
+        self.native = canvas.native(checkpoint.settings.native_area, checkpoint.vae.config.downsampling)
+        self.key = jax.random.key(seed)
+        self.text, self.null_text = text, checkpoint.embed("")
+        self.progress = progress or (lambda done, total, label: None)
+        self.done, self.total = 0, sum(map(len, plan.levels))
+        self.sources = [
+            self._native_frames(frame for segment in level for frame in segment.denoised) for level in plan.levels
+        ]
+
+    def frames(self, batch: int) -> Iterator[np.ndarray]:
+        """The result, frame by frame."""
+        self.progress(0, self.total, self._label(0))
+        self.tokens = self._global_tokens()
+        made = execute(self.plan, lambda *work: self._make(batch, *work), batch)
+        source = self._source_frames(range(len(self.reader)))
+        size = max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (self.canvas.height * self.canvas.width)))
+        while chunk := list(islice(zip(made, source), size)):
+            latents = _fill([latents for (_, latents), _ in chunk], size)
+            pixels = _fill([pixels for _, pixels in chunk], size)
+            with use_mesh(self.mesh):
+                finished = programs.finish(self.checkpoint.vae, latents, pixels, canvas=self.canvas, native=self.native)
+            yield from np.asarray(finished)[: len(chunk)]
+
+    def _global_tokens(self) -> jax.Array | None:
+        vision, extractor = self.checkpoint.vision, self.checkpoint.extractor
+        if vision is None or extractor is None:
+            return None
+        count = self.checkpoint.settings.feature_frames
+        indices = spread(len(self.reader), count)
+        times = np.array(indices, np.float32) / max(len(self.reader) - 1, 1)
+        pixels = list(self._native_frames(indices))
+        with use_mesh(self.mesh):
+            return programs.read_clip(
+                vision,
+                extractor,
+                _fill(pixels, count),
+                _fill(times, count),
+                np.arange(count) < len(indices),
+                native=self.native,
+            )
+
+    def _make(
+        self, batch: int, number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """The latents of the frames that some segments of a level make."""
+        config = self.checkpoint.vae.config
+        native, cell = self.native, config.downsampling
+        nothing = np.zeros((native.height, native.width, 3), np.float32)
+        no_latents = np.zeros((native.height // cell, native.width // cell, config.latent_channels), np.float32)
+        # Key frames are few and chained segments wait for each other: a padded batch would be idle work.
+        size = batch if number and not self.plan.chained else 1
+        frames, pixels, known, latents = [], [], [], []
+        for segment in segments:
+            source = dict(zip(segment.denoised, self.sources[number]))
+            frames.append(segment.frames)
+            pixels.append([source.get(frame, nothing) for frame in segment.frames])
+            known.append([frame in segment.boundary for frame in segment.frames])
+            latents.append([completed[frame] if frame in segment.boundary else no_latents for frame in segment.frames])
+        with use_mesh(self.mesh):
+            made = programs.make_segments(
+                self.checkpoint.interpolation_unet if number else self.checkpoint.unet,
+                self.checkpoint.vae,
+                self.key,
+                *(_fill(list(map(np.asarray, column)), size) for column in (frames, pixels, known, latents)),
+                self.text,
+                self.null_text,
+                self.tokens,
+                native=native,
+                schedule=self.checkpoint.schedule,
+                sampling=self.sampling,
+            )
+        made = np.asarray(made)
+        self.done += len(segments)
+        self.progress(self.done, self.total, self._label(number))
+        return {
+            segment.frames[position]: made[row, position]
+            for row, segment in enumerate(segments)
+            for position in segment.kept
+        }
+
+    def _native_frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """Float [H, W, 3] at the model's size, for rising indices."""
+        source = self._source_frames(indices)
+        while chunk := list(islice(source, CHUNK_FRAMES)):
+            frames = programs.shrink(_fill(chunk, CHUNK_FRAMES), canvas=self.canvas, native=self.native)
+            yield from np.asarray(frames)[: len(chunk)]
+
+    def _source_frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        expected = (self.canvas.source_height, self.canvas.source_width, 3)
+        for frame in self.reader.frames_at(indices):
+            if frame.shape != expected:
+                raise UserError(
+                    f"the clip has frames of {frame.shape[1]}x{frame.shape[0]} pixels, but the canvas is made for "
+                    f"{expected[1]}x{expected[0]}: make it for the clip"
+                )
+            yield frame
+
+    def _label(self, number: int) -> str:
+        return f"level {number} of {len(self.plan.levels) - 1}" if number else "key frames"
+
+
+def _fill(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """A batch of `size` rows, the last one repeated: one shape, one program."""
+    return np.stack([*rows, *[rows[-1]] * (size - len(rows))])

@@ -1,0 +1,96 @@
+"""Conditions stand where the source stands, and tell nothing of what is unknown."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_networks
+
+from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask
+from gp_jax.pipelines.conditioning import (
+    clip_tokens,
+    encode,
+    inpainting_condition,
+    observed_views,
+    to_float,
+)
+from gp_jax.pipelines.programs import shrink
+
+NATIVE = Canvas(24, 32, 3, 9, 19, 15)
+MASKS = pixel_mask(NATIVE)[None], latent_mask(NATIVE, 8)[None]
+
+
+@jax.jit
+def conditions(networks, pixels, known, completed):
+    """All that the UNet is told of a clip; every frame is also a frame for the global tokens."""
+    views = observed_views(pixels, NATIVE, small_networks.VISION.image_size)
+    times = jnp.linspace(0, 1, len(pixels))[None]
+    tokens = clip_tokens(
+        networks["clip"],
+        networks["global_tokens"],
+        views[None],
+        patch_positions(NATIVE, 2),
+        times,
+        jnp.ones_like(times, bool),
+    )
+    mask, masked = inpainting_condition(networks["vae"], pixels[None], *MASKS, known, completed)
+    return mask, masked, views, tokens
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {name: small_networks.build(name) for name in ("vae", "clip", "global_tokens")}
+
+
+def test_unknown_pixels_change_nothing(networks):
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(-1, 1, (3, 24, 32, 3)).astype(np.float32)
+    known, completed = np.array([[False, True, False]]), np.ones((1, 3, 3, 4, 4), np.float32)
+    before = conditions(networks, pixels, known, completed)
+    changed = np.where(MASKS[0][0, :, :, None] == 1, np.nan, pixels)
+    for a, b in zip(before, conditions(networks, changed, known, completed)):
+        np.testing.assert_array_equal(a, b)
+    seen = pixels.copy()
+    seen[2, 10, 12] *= -1
+    _, masked, views, tokens = conditions(networks, seen, known, completed)
+    for a, b in zip(before[1:], (masked, views, tokens)):
+        assert np.abs(np.asarray(a) - np.asarray(b)).max() > 1e-4, "an observed pixel matters"
+
+
+def test_completed_frames_enter_whole(networks):
+    """The formula that training uses: clean latents and mask 0, else latents of the observed part and its mask."""
+    pixels = np.random.default_rng(1).uniform(-1, 1, (3, 24, 32, 3)).astype(np.float32)
+    known, completed = np.array([[True, False, False]]), np.full((1, 3, 3, 4, 4), 7, np.float32)
+    mask, masked, _, _ = conditions(networks, pixels, known, completed)
+    observed = encode(networks["vae"], (pixels * (1 - MASKS[0][0, :, :, None]))[None])
+    np.testing.assert_array_equal(masked[:, 0], completed[:, 0])
+    np.testing.assert_allclose(masked[:, 1:], observed[:, 1:], atol=1e-5)
+    np.testing.assert_array_equal(mask[0, :, :, :, 0], [0 * MASKS[1][0], MASKS[1][0], MASKS[1][0]])
+
+
+@pytest.mark.parametrize("size", [(24, 64), (57, 101), (8, 16)])
+def test_the_source_keeps_its_place(size):
+    """A picture of coordinates shows the same coordinates at any size."""
+    canvas = Canvas(57, 101, 4, 30, 40, 51)
+    native = canvas.resize(*size)
+    row, column = np.mgrid[4:44, 30:81]
+    source = np.stack([row, column, 0 * row], axis=-1).astype(np.uint8)[None]
+    frames = (np.asarray(shrink(source, canvas, native)) + 1) * 127.5
+    rows, columns = native.observed
+    expected_row = (np.arange(native.height) + 0.5) * 57 / native.height - 0.5
+    expected_column = (np.arange(native.width) + 0.5) * 101 / native.width - 0.5
+    inner = frames[0, rows, columns][1:-1, 1:-1]  # antialiasing is one-sided at the border
+    np.testing.assert_allclose(
+        inner[..., 0], np.broadcast_to(expected_row[rows][1:-1, None], inner.shape[:2]), atol=0.1
+    )
+    np.testing.assert_allclose(
+        inner[..., 1], np.broadcast_to(expected_column[columns][1:-1], inner.shape[:2]), atol=0.1
+    )
+    unknown = pixel_mask(native) == 1
+    np.testing.assert_allclose(frames[0][unknown], 127.5)
+
+
+def test_the_same_size_changes_no_pixel():
+    source = np.random.default_rng(2).integers(0, 256, (2, 19, 15, 3), dtype=np.uint8)
+    rows, columns = NATIVE.observed
+    np.testing.assert_allclose(shrink(source, NATIVE, NATIVE)[:, rows, columns], to_float(source), atol=1e-5)

@@ -1,0 +1,84 @@
+"""Both networks listen to every frame, to the global tokens and to the seed; known frames are taken as they are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_networks
+
+from gp_jax.geometry import Canvas
+from gp_jax.pipelines.programs import Sampling, make_segments
+
+# That of test_end_to_end.py, so that its program is compiled once for both.
+NATIVE = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left").native(small_networks.SETTINGS.native_area)
+LATENTS = NATIVE.height // 8, NATIVE.width // 8
+SAMPLING = Sampling("ddim", steps=2, guidance=1.0, text_guidance=1.0)
+RNG = np.random.default_rng(0)
+PIXELS = RNG.uniform(-1, 1, (1, 4, NATIVE.height, NATIVE.width, 3)).astype(np.float32)
+COMPLETED = RNG.normal(size=(1, 4, *LATENTS, 4)).astype(np.float32)
+TOKENS = RNG.normal(size=(1, 3, small_networks.WIDTH)).astype(np.float32)
+NOBODY = np.zeros((1, 4), bool)
+NULL_TEXT = np.zeros((1, 1, small_networks.WIDTH), np.float32)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return small_networks.build("vae")
+
+
+@pytest.fixture(scope="module", params=["unet", "interpolation_unet"])
+def make(request, vae):
+    unet = small_networks.build(request.param)
+
+    def make(pixels=PIXELS, known=NOBODY, completed=COMPLETED, tokens=TOKENS, seed=0):
+        return np.asarray(
+            make_segments(
+                unet,
+                vae,
+                jax.random.key(seed),
+                np.array([[3, 5, 8, 9]]),
+                pixels,
+                known,
+                completed,
+                None,
+                NULL_TEXT,
+                tokens,
+                native=NATIVE,
+                schedule=small_networks.SCHEDULE,
+                sampling=SAMPLING,
+            )
+        )
+
+    return make
+
+
+def changed(a, b):
+    """Which frames differ."""
+    return np.abs(a - b).max(axis=(0, 2, 3, 4)) > 1e-5
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_an_observed_pixel_changes_all_frames(make, index):
+    pixels = PIXELS.copy()
+    pixels[0, index, 11, 13] *= -1
+    assert changed(make(pixels), make()).all()
+
+
+def test_a_boundary_frame_changes_all_frames_by_its_latents_alone(make):
+    boundary = np.array([[True, False, False, True]])
+    before = make(known=boundary)
+    pixels, completed = PIXELS.copy(), COMPLETED.copy()
+    pixels[0, 0] *= -1
+    completed[0, 1] *= -1
+    np.testing.assert_array_equal(make(pixels, boundary, completed), before)
+    completed[0, 0, -1, -1] *= -1
+    assert changed(make(pixels, boundary, completed), before).all()
+
+
+def test_global_tokens_and_seed_change_all_frames(make):
+    assert changed(make(tokens=-TOKENS), make()).all()
+    assert changed(make(seed=1), make()).all()
+
+
+def test_the_result_is_finite(make):
+    assert jnp.isfinite(make()).all()

@@ -1,0 +1,113 @@
+"""Clips in, wider clips out, by the public interface, with small random networks."""
+
+import itertools
+
+import numpy as np
+import pytest
+import small_networks
+
+from gp_jax.errors import UserError
+from gp_jax.geometry import Canvas
+from gp_jax.parallel import make_mesh
+from gp_jax.pipelines import ArrayReader, OutpaintPipeline
+
+CANVAS = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_networks.write(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def pipe(folder):
+    return OutpaintPipeline.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def result(pipe):
+    """The clip of 17 frames, outpainted with seed 0."""
+    return pipe(clip(17), CANVAS, seed=0)
+
+
+def clip(length: int) -> np.ndarray:
+    return np.random.default_rng(length).integers(0, 256, (length, 21, 27, 3), dtype=np.uint8)
+
+
+def sides(video: np.ndarray) -> np.ndarray:
+    return np.asarray(video)[:, :, 27:].astype(int)
+
+
+@pytest.mark.parametrize("length", [1, 2, 17])
+def test_observed_pixels_come_back_exactly(pipe, length):
+    frames = clip(length)
+    video = pipe(frames, CANVAS)
+    assert video.shape == (length, 21, 42, 3) and video.dtype == np.uint8
+    np.testing.assert_array_equal(video[:, :, :27], frames)
+    assert sides(video).std() > 1
+
+
+def test_same_seed_same_clip_other_seed_other_sides(pipe, result):
+    np.testing.assert_array_equal(pipe(clip(17), CANVAS, seed=0), result)
+    other = pipe(clip(17), CANVAS, seed=1)
+    assert (np.abs(sides(other) - sides(result)).max(axis=(1, 2, 3)) > 1).all()
+
+
+def test_any_frame_matters_to_the_others(pipe, result):
+    for index in range(17):
+        frames = clip(17)
+        frames[index] = 255 - frames[index]
+        changed = np.abs(sides(pipe(frames, CANVAS, seed=0)) - sides(result)).max(axis=(1, 2, 3)) > 0
+        assert np.delete(changed, index).mean() > 0.5
+
+
+def test_batches_and_meshes_change_nothing(folder, result):
+    meshed = OutpaintPipeline.from_pretrained(folder, mesh=make_mesh("data=2,tensor=2,context=2"))
+    difference = sides(meshed(clip(17), CANVAS)) - sides(result)  # on two data slices, so in batches of two
+    assert np.abs(difference).max() <= 1 and (difference == 0).mean() > 0.99  # floats differ in the last digits
+
+
+def test_frames_stream_with_progress(pipe, result):
+    """The first frame comes before all is done, and no frame is asked for long before its time."""
+    asked, reports = [], []
+
+    class Reader(ArrayReader):
+        def frames_at(self, indices):
+            for index in indices:
+                asked.append(index)
+                yield self.frames[index]
+
+    stream = pipe.stream(Reader(clip(17)), CANVAS, seed=0, progress=lambda *report: reports.append(report))
+    first = next(stream)
+    assert reports[0] == (0, reports[-1][1], "key frames") and reports[-1][0] < reports[-1][1]
+    np.testing.assert_array_equal(np.stack([first, *stream]), result)
+    assert reports[-1][0] == reports[-1][1]
+    assert all(a[0] <= b[0] for a, b in itertools.pairwise(reports))
+
+
+def test_sequential_plan(pipe, result):
+    video = pipe(clip(17), CANVAS, seed=0, plan="sequential")
+    np.testing.assert_array_equal(video[:, :, :27], clip(17))
+    assert np.abs(sides(video) - sides(result)).max() > 1
+
+
+def test_a_complete_canvas_returns_the_clip(pipe):
+    np.testing.assert_array_equal(pipe(clip(2), Canvas.from_size(21, 27, 21, 27)), clip(2))
+
+
+@pytest.mark.parametrize(
+    "frames, options, message",
+    [
+        (clip(2), {"plan": "random"}, "no plan 'random'"),
+        (clip(2), {"prompt": "a cat"}, "cannot read a prompt"),
+        (clip(2), {"sampler": "none"}, "no sampler"),
+        (clip(2), {"steps": 0}, "steps"),
+        (clip(2)[:0], {}, "no frames"),
+        (clip(2)[:, 1:], {}, "27x20"),
+        (clip(2)[0], {}, "uint8"),
+        (clip(2) / 255, {}, "uint8"),
+    ],
+)
+def test_bad_requests(pipe, frames, options, message):
+    with pytest.raises(UserError, match=message):
+        pipe(frames, CANVAS, **options)
