@@ -148,11 +148,12 @@ class OutpaintPipeline:
         if canvas.is_complete:
             return reader.frames_at(range(len(reader)))
         work = _Clip(self, reader, canvas, clip_plan, sampling, seed, text, progress)
-        return work.frames(batch or self._default_batch())
+        return work.frames(batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH))
 
-    def _default_batch(self) -> int:
-        slices = math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1
-        return slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+    @property
+    def slices(self) -> int:
+        """How many segments the mesh takes side by side."""
+        return math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1
 
 
 class _Clip:
@@ -170,7 +171,7 @@ class _Clip:
         progress: Progress | None,
     ):
         checkpoint = pipeline.checkpoint
-        self.checkpoint, self.mesh = checkpoint, pipeline.mesh
+        self.checkpoint, self.mesh, self.slices = checkpoint, pipeline.mesh, pipeline.slices
         self.reader, self.canvas, self.plan, self.sampling = reader, canvas, plan, sampling
         self.native = canvas.native(checkpoint.settings.native_area, checkpoint.vae.config.downsampling)
         self.key = jax.random.key(seed)
@@ -221,8 +222,8 @@ class _Clip:
         native, cell = self.native, config.downsampling
         nothing = np.zeros((native.height, native.width, 3), np.float32)
         no_latents = np.zeros((native.height // cell, native.width // cell, config.latent_channels), np.float32)
-        # Key frames are few and chained segments wait for each other: a padded batch would be idle work.
-        size = batch if number and not self.plan.chained else 1
+        # Key frames are one segment and chained ones come one by one: more than a row per slice would be idle work.
+        size = batch if number and not self.plan.chained else self.slices
         frames, pixels, known, latents = [], [], [], []
         for segment in segments:
             source = dict(zip(segment.denoised, self.sources[number]))
