@@ -6,12 +6,12 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_networks
 
 from gp_jax import weights
 from gp_jax.errors import UserError
 from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.pipelines.checkpoint import Settings, load_checkpoint
+from tests import small_networks
 
 
 @pytest.fixture(scope="module")

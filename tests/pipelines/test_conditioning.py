@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_networks
 
 from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask
 from gp_jax.pipelines.conditioning import (
@@ -15,6 +14,7 @@ from gp_jax.pipelines.conditioning import (
     to_float,
 )
 from gp_jax.pipelines.programs import shrink
+from tests import small_networks
 
 NATIVE = Canvas(24, 32, 3, 9, 19, 15)
 MASKS = pixel_mask(NATIVE)[None], latent_mask(NATIVE, 8)[None]

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_networks
 
 from gp_jax.geometry import Canvas
 from gp_jax.pipelines.programs import Sampling, make_segments
+from tests import small_networks
 
 # That of test_end_to_end.py, so that its program is compiled once for both.
 NATIVE = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left").native(small_networks.SETTINGS.native_area)
