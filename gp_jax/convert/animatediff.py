@@ -38,9 +38,9 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     middle = any(name.startswith("mid_block.") for name in found)
     names = {name for name in covered(RULES, shapes) if middle or not name.startswith("middle.")}
     expected = to_theirs(RULES, {name: shapes[name] for name in names})
-    # Position encodings are buffers that the network computes.
-    places = {_module(name) for name in expected}
-    ours = {name: tensor for name, tensor in found.items() if _module(name) in places and not name.endswith(".pe")}
+    blocks = {_block(name) for name in expected}
+    # Position encodings are buffers; our network computes its own.
+    ours = {name: tensor for name, tensor in found.items() if _block(name) in blocks and not name.endswith(".pe")}
     weights.check_match(expected, ours, str(path))
     tensors = network.tensors | checked(to_ours(RULES, ours, sorted(names)), path)
     initialised = {name: shape for name, shape in shapes.items() if name not in tensors}
@@ -48,5 +48,6 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     return motion, tuple(sorted(found.keys() - ours.keys()))
 
 
-def _module(name: str) -> str:
-    return name.partition(".temporal_transformer.")[0]
+def _block(name: str) -> str:
+    """`down_blocks.0.motion_modules.1...` -> `down_blocks.0.`"""
+    return name.partition("motion_modules.")[0]

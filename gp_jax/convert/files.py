@@ -16,23 +16,22 @@ from gp_jax.errors import UserError
 from gp_jax.weights import LazyTensor, read_json, read_tensors
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-# What a component's weights are called, best first: whole precision before half, safetensors before pickles.
+# What a component's weights may be called, best first: safetensors before pickles, whole precision before half.
 WEIGHT_FILES = tuple(
-    f"{base}{variant}{suffix}"
-    for suffix in (".safetensors", ".bin")
+    name
+    for suffix, bases in (
+        (".safetensors", ("model", "diffusion_pytorch_model", "open_clip_model")),
+        (".bin", ("pytorch_model", "diffusion_pytorch_model", "open_clip_pytorch_model")),
+    )
     for variant in ("", ".fp16", ".bf16")
-    for base in ("model", "diffusion_pytorch_model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model")
-)
-INDEX_FILES = tuple(
-    f"{name}.index{variant}.json"
-    for name in ("diffusion_pytorch_model.safetensors", "model.safetensors", "pytorch_model.bin")
-    for variant in ("", ".fp16", ".bf16")
+    for base in bases
+    for name in (f"{base}{variant}{suffix}", f"{base}{suffix}.index{variant}.json")
 )
 
 
 def find_weights(folder: Path) -> Path:
     """The weight file of a component's folder, or the index of its shards; raises UserError where there is none."""
-    for name in (*WEIGHT_FILES[: len(WEIGHT_FILES) // 2], *INDEX_FILES, *WEIGHT_FILES[len(WEIGHT_FILES) // 2 :]):
+    for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return folder / name
     raise UserError(

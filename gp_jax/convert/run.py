@@ -13,7 +13,7 @@ from gp_jax.convert.animatediff import add_motion
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.report import Report
 from gp_jax.convert.sources import Source, open_source
-from gp_jax.convert.translate import Network, translate
+from gp_jax.convert.translate import Network, translate, widened
 from gp_jax.convert.writers import WRITERS
 from gp_jax.errors import UserError
 
@@ -91,11 +91,11 @@ def convert(
       UserError: the source is not a checkpoint or does not fit to the last tensor, or the target can't be written.
     """
     opened = open_source(source)
-    networks, ignored = _translate(opened, only, motion)
+    networks, ignored = _translate(opened, only, motion, widen=to == "gp_jax")
     options: dict[str, Any] = {
-        "scheduler": _scheduler(opened, networks, prediction_type),
+        "scheduler": _scheduler(opened, prediction_type),
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
-        "config": opened.config or _settings(opened),
+        "settings": opened.config or _settings(opened),
         "dtype": dtype,
         "seed": seed,
     }
@@ -114,13 +114,15 @@ def describe(source: str | Path, *, only: Collection[str] | None = None, motion:
 
 
 def _translate(
-    opened: Source, only: Collection[str] | None, motion: str | Path | None
+    opened: Source, only: Collection[str] | None, motion: str | Path | None, widen: bool = True
 ) -> tuple[list[Network], tuple[str, ...]]:
     """The networks wanted, and the names that are of no use."""
     there = [part.component for part in opened.parts]
     if only and (lost := sorted(set(only) - set(there))):
         raise UserError(f"the source has no {', '.join(lost)}; it has {', '.join(there)}")
     networks = {part.component: translate(part) for part in opened.parts if not only or part.component in only}
+    if widen:
+        networks = {component: widened(network) for component, network in networks.items()}
     ignored = opened.ignored
     if motion is not None:
         if "unet" not in networks:
@@ -137,12 +139,12 @@ def _settings(opened: Source) -> dict[str, Any]:
     return {"format": "gp_jax", "native_area": size * size, "segment_frames": 16}
 
 
-def _scheduler(opened: Source, networks: list[Network], prediction_type: str | None) -> dict[str, Any] | None:
+def _scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:
     """The scheduler's config. Weights do not tell it: a plain Stable Diffusion 2 may predict noise or v."""
-    unet = next((network for network in networks if network.component == "unet"), None)
+    unet = opened.part("unet")
     if opened.scheduler is not None or unet is None:
         return opened.scheduler
-    if prediction_type is None and unet.notes and unet.config.use_linear_projection:
+    if prediction_type is None and unet.config.get("in_channels", 4) == 4 and unet.config.get("use_linear_projection"):
         raise UserError(
             "a plain Stable Diffusion 2 file does not say what it predicts: give --prediction-type epsilon "
             "(the 512 pixel models) or v_prediction (the 768 pixel models)"

@@ -50,8 +50,6 @@ class Network:
 def translate(part: Part) -> Network:
     """Finds each tensor's place.
 
-    A UNet whose input is the latents alone is widened to the inpainting input, by zeros for mask and masked latents.
-
     Raises:
       UserError: a tensor is missing, unexpected or of another shape; all of them are named, in the source's words.
     """
@@ -63,8 +61,7 @@ def translate(part: Part) -> Network:
     weights.check_match(to_theirs(rules, {name: shapes[name] for name in known}), part.tensors, str(part.path))
     tensors = checked(to_ours(rules, part.tensors, sorted(known)), part.path)
     initialised = {name: shape for name, shape in shapes.items() if name not in known}
-    network = Network(part.component, config, tensors, initialised)
-    return _widen(network) if isinstance(config, UNetConfig) else network
+    return Network(part.component, config, tensors, initialised)
 
 
 def checked(tensors: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
@@ -84,6 +81,35 @@ def exported(network: Network, kept: Collection[str]) -> Network:
     tensors = {name: tensor for name, tensor in network.tensors.items() if name in kept}
     left_out = {name: tensor for name, tensor in network.tensors.items() if name not in kept}
     return dataclasses.replace(network, tensors=tensors, initialised={}, left_out=left_out)
+
+
+def widened(network: Network) -> Network:
+    """A plain UNet, whose input is the latents alone, with the inpainting input: zeros for mask and masked latents.
+
+    Other networks come back as they are; raises UserError where the input is neither.
+    """
+    config = network.config
+    if not isinstance(config, UNetConfig) or config.in_channels == 2 * config.out_channels + 1:
+        return network
+    kernel, wide = network.tensors["conv_in.kernel"], 2 * config.out_channels + 1
+    if config.in_channels != config.out_channels:
+        raise UserError(
+            f"this UNet has {config.in_channels} input channels; "
+            f"{config.out_channels} (plain) or {wide} (inpainting) can be used"
+        )
+
+    def read():
+        array = kernel.read()
+        zeros = np.zeros((*array.shape[:2], wide - config.in_channels, array.shape[3]), array.dtype)
+        return np.concatenate([array, zeros], axis=2)
+
+    shape = (*kernel.shape[:2], wide, kernel.shape[3])
+    return dataclasses.replace(
+        network,
+        config=dataclasses.replace(config, in_channels=wide),
+        tensors=network.tensors | {"conv_in.kernel": LazyTensor(shape, kernel.dtype, read)},
+        notes=(f"conv_in widened from {config.in_channels} to {wide} input channels by zeros",),
+    )
 
 
 def fresh(component: str, config: Any) -> Network:
@@ -126,29 +152,3 @@ def to_foreign(
     kept = covered(rules, weights.flatten(weights.abstract(cls, there)))
     made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in kept})
     return foreign_json, made, kept
-
-
-def _widen(network: Network) -> Network:
-    """Image networks see noisy latents; ours see mask and masked latents too, which at first weigh nothing."""
-    config, kernel = network.config, network.tensors["conv_in.kernel"]
-    wide = 2 * config.out_channels + 1
-    if config.in_channels == wide:
-        return network
-    if config.in_channels != config.out_channels:
-        raise UserError(
-            f"this UNet has {config.in_channels} input channels; "
-            f"{config.out_channels} (plain) or {wide} (inpainting) can be used"
-        )
-
-    def read():
-        array = kernel.read()
-        zeros = np.zeros((*array.shape[:2], wide - config.in_channels, array.shape[3]), array.dtype)
-        return np.concatenate([array, zeros], axis=2)
-
-    shape = (*kernel.shape[:2], wide, kernel.shape[3])
-    return dataclasses.replace(
-        network,
-        config=dataclasses.replace(config, in_channels=wide),
-        tensors=network.tensors | {"conv_in.kernel": LazyTensor(shape, kernel.dtype, read)},
-        notes=(f"conv_in widened from {config.in_channels} to {wide} input channels by zeros",),
-    )

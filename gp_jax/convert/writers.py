@@ -32,7 +32,7 @@ def write_checkpoint(
     *,
     scheduler: dict[str, Any] | None,
     tokenizer: Path | None,
-    config: dict[str, Any],
+    settings: dict[str, Any],
     dtype: DTypeLike | None = None,
     seed: int = 0,
 ) -> list[Network]:
@@ -55,7 +55,7 @@ def write_checkpoint(
             weights.write_json(target / weights.CONFIG_FILE, network.config.to_json())
         _write_extras(folder, scheduler, tokenizer)
         if not there:
-            weights.write_json(folder / weights.CONFIG_FILE, config)
+            weights.write_json(folder / weights.CONFIG_FILE, settings)
     return networks
 
 
@@ -65,11 +65,16 @@ def write_diffusers(
     *,
     scheduler: dict[str, Any] | None,
     tokenizer: Path | None,
+    settings: dict[str, Any],
     dtype: DTypeLike | None = None,
     **_: Any,
 ) -> list[Network]:
     """A diffusers folder, its towers as transformers writes them."""
-    index: dict[str, Any] = {"_class_name": "StableDiffusionInpaintPipeline", "safety_checker": [None, None]}
+    index: dict[str, Any] = {
+        "_class_name": "StableDiffusionInpaintPipeline",
+        "_diffusers_version": "0.30.0",
+        "safety_checker": [None, None],
+    }
     done = []
     with _replacing(dest) as folder:
         for network in networks:
@@ -79,6 +84,8 @@ def write_diffusers(
             name, library, file = _DIFFUSERS_FOLDERS[network.component]
             config, tensors, kept = to_foreign(network.component, network.config, network.tensors, "diffusers")
             class_name = config.get("_class_name") or config["architectures"][0]
+            if network.component == "unet":
+                config["sample_size"] = math.isqrt(settings["native_area"]) // 8
             weights.write_tensors(folder / name / file, tensors, dtype)
             weights.write_json(folder / name / weights.CONFIG_FILE, config)
             index[name] = [library, class_name]

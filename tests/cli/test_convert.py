@@ -23,7 +23,7 @@ def test_a_converted_stable_diffusion_2_outpaints_by_a_prompt(tmp_path, capsys):
     for part in ("unet", "global_tokens", "initialised", f"written to {ours}"):
         assert part in printed
     settings = weights.read_json(ours / "config.json")
-    weights.write_json(ours / "config.json", settings | {"native_area": 16 * 24, "segment_frames": 2, "steps": 2})
+    weights.write_json(ours / "config.json", settings | {"native_area": 16 * 24, "segment_frames": 3, "steps": 2})
 
     rng = np.random.default_rng(0)
     (tmp_path / "frames").mkdir()

@@ -3,11 +3,11 @@
 import json
 
 import diffusers
+import jax
 import numpy as np
 import open_clip
 import torch
 import transformers
-from flax import nnx
 from safetensors.numpy import save_file
 
 TOWER = {"intermediate_size": 40, "num_hidden_layers": 3}
@@ -22,7 +22,12 @@ SD2 = {
     "sample_size": 64,
     "use_linear_projection": True,
 }
-SD1 = {**SD2, "block_out_channels": (32, 64), "attention_head_dim": 8, "use_linear_projection": False}
+SD1 = SD2 | {
+    "block_out_channels": (32, 64),
+    "attention_head_dim": 8,
+    "use_linear_projection": False,
+    "layers_per_block": 1,
+}
 # Plain Stable Diffusion (text to image): its input is the latents alone.
 UNETS = {"sd2": SD2, "sd1": SD1, "sd2-plain": {**SD2, "in_channels": 4}, "sd1-plain": {**SD1, "in_channels": 4}}
 VAE = {
@@ -85,12 +90,14 @@ def whole_open_clip(quick_gelu=False, **text):
     return randomised(open_clip.CLIP(**config, quick_gelu=quick_gelu))
 
 
-def save_unet(reference, folder, video=False):
-    """As diffusers saves it, and with our keys in its config where the video modules are not wanted."""
+IMAGE = {"temporal": False, "global_tokens": False}
+
+
+def save_unet(reference, folder, **ours):
+    """As diffusers saves it, with keys of ours in its config: by default, no video modules."""
     reference.save_pretrained(folder)
     config = folder / "config.json"
-    keys = {} if video else {"temporal": False, "global_tokens": False}
-    config.write_text(json.dumps(json.loads(config.read_text()) | keys))
+    config.write_text(json.dumps(json.loads(config.read_text()) | (ours or IMAGE)))
 
 
 def numpy(tensor):
@@ -101,13 +108,18 @@ def random(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
+def run(function, *arguments):
+    """Compiled, but not optimised, which would take longer than the work."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})(*arguments)
+
+
 def assert_unet_equal(ours, reference, channels):
     """One frame; ours may have a wider input, which must then not matter."""
     sample, text, steps = random(2, channels, 8, 6), random(2, 5, 64), np.array([3, 977])
     with torch.no_grad():
         theirs = reference(torch.tensor(sample), torch.tensor(steps), torch.tensor(text)).sample
     wide = np.concatenate([sample, random(2, ours.config.in_channels - channels, 8, 6)], axis=1)
-    got = nnx.jit(lambda unet, *inputs: unet(*inputs))(ours, wide.transpose(0, 2, 3, 1)[:, None], steps, text)[:, 0]
+    got = run(lambda unet, *inputs: unet(*inputs), ours, wide.transpose(0, 2, 3, 1)[:, None], steps, text)[:, 0]
     close(got, theirs.permute(0, 2, 3, 1))
 
 
@@ -116,10 +128,10 @@ def assert_vae_equal(ours, reference):
     with torch.no_grad():
         moments = reference.encode(torch.tensor(pixels)).latent_dist
         decoded = reference.decode(torch.tensor(latents)).sample
-    mean, log_variance = nnx.jit(lambda vae, x: vae.encode(x))(ours, pixels.transpose(0, 2, 3, 1))
+    mean, log_variance = run(lambda vae, x: vae.encode(x), ours, pixels.transpose(0, 2, 3, 1))
     close(mean, moments.mean.permute(0, 2, 3, 1))
     close(log_variance, moments.logvar.permute(0, 2, 3, 1))
-    again = nnx.jit(lambda vae, x: vae.decode(x))(ours, latents.transpose(0, 2, 3, 1))
+    again = run(lambda vae, x: vae.decode(x), ours, latents.transpose(0, 2, 3, 1))
     close(again, decoded.permute(0, 2, 3, 1))
 
 

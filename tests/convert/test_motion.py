@@ -6,14 +6,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from flax import nnx
 from safetensors.numpy import load_file
 
 from gp_jax import weights
-from gp_jax.convert import convert, load
+from gp_jax.convert import convert, describe, load
 from gp_jax.errors import UserError
 from tests.convert import references
-from tests.convert.references import close, random, randomised
+from tests.convert.references import close, random, randomised, run
 from tests.convert.test_formats import assert_same
 
 # Transformers in every level, so that every motion module has its place.
@@ -63,8 +62,9 @@ def test_equals_diffusers_over_several_frames(tmp_path, image):
     video = diffusers.UNetMotionModel.from_unet2d(reference, motion).eval()
     sample, text = random(1, 9, 5, 8, 6), random(1, 4, 64)
     with torch.no_grad():
-        theirs = video(torch.tensor(sample), 371, torch.tensor(text)).sample
-    ours = nnx.jit(lambda unet, *inputs: unet(*inputs))(unet, sample.transpose(0, 2, 3, 4, 1), np.array([371]), text)
+        theirs = video(torch.tensor(sample), 371, torch.tensor(text).repeat(5, 1, 1)).sample
+    steps = np.array([371])
+    ours = run(lambda unet, *inputs: unet(*inputs), unet, sample.transpose(0, 2, 3, 4, 1), steps, text)
     close(ours, theirs.permute(0, 2, 3, 4, 1))
     assert not any("space_time.temporal" in name for name in report.initialised["unet"])
 
@@ -83,11 +83,12 @@ def test_original_file_and_back(tmp_path, image):
 
 
 def test_modules_of_levels_without_transformers_are_left_out_and_listed(tmp_path):
-    references.save_unet(references.unet("sd1"), tmp_path / "unet", video=True)
-    two = diffusers.MotionAdapter((32, 64), motion_layers_per_block=2, use_motion_mid_block=False)
-    two.save_pretrained(tmp_path / "adapter")
-    _, report = load(tmp_path / "unet", motion=tmp_path / "adapter")
-    assert report.ignored and all(re.match(r"down_blocks\.1|up_blocks\.0", name) for name in report.ignored)
+    references.save_unet(references.unet("sd1"), tmp_path / "unet", temporal=True)
+    adapter(middle=False).save_pretrained(tmp_path / "adapter")
+    report = describe(tmp_path / "unet", motion=tmp_path / "adapter")
+    ignored = [name for name in report.ignored if not name.endswith(".pe")]
+    assert {name[: len("up_blocks.0.")] for name in ignored} == {"down_blocks.", "up_blocks.0."}
+    assert all(name.startswith(("down_blocks.1.", "up_blocks.0.")) for name in ignored)
 
 
 def test_faults(tmp_path, image):
@@ -96,6 +97,10 @@ def test_faults(tmp_path, image):
     lost = {key: value for key, value in state.items() if key != name}
     weights.write_tensors(tmp_path / "mm.safetensors", lost)
     with pytest.raises(UserError, match=r"missing: down_blocks\.1.*proj_in\.weight"):
-        load(image[1], motion=tmp_path / "mm.safetensors")
+        describe(image[1], motion=tmp_path / "mm.safetensors")
+    two = diffusers.MotionAdapter((32, 64), motion_layers_per_block=2, use_motion_mid_block=False)
+    two.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match=r"unexpected: down_blocks\.0\.motion_modules\.1\."):
+        describe(image[1], motion=tmp_path / "adapter")
     with pytest.raises(UserError, match="no motion modules"):
-        load(image[1], motion=image[1])
+        describe(image[1], motion=image[1])

@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file
 
 from gp_jax import weights
-from gp_jax.convert import convert, describe, load
+from gp_jax.convert import convert, load
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
 from tests.convert import references
@@ -61,54 +61,52 @@ def test_every_layout_of_a_weight_file_gives_the_same_tensors(tmp_path, tower, l
     assert_same(load_file(tmp_path / "c" / "image_encoder" / "model.safetensors"), tower.state_dict())
 
 
-def test_a_whole_folder_becomes_a_checkpoint(tmp_path, pipeline):
-    report = convert(pipeline, tmp_path / "ours", seed=3)
+def test_a_whole_folder_becomes_a_checkpoint_and_goes_back(tmp_path, pipeline):
     ours = tmp_path / "ours"
+    report = convert(pipeline, ours)
     assert {path.name for path in ours.iterdir()} == {"config.json", "unet", "vae", "text", "tokenizer", "scheduler"}
     assert weights.read_json(ours / "config.json")["native_area"] == 512 * 512
     assert weights.read_json(ours / "scheduler" / "scheduler_config.json")["beta_schedule"] == "scaled_linear"
     modules, again = load(ours)
-    assert not any(again.initialised.values())
     for name, module in modules.items():
         assert report.parameters(name) == sum(x.size for x in weights.flatten(module).values())
+        assert not again.initialised[name] and not report.loaded[name].keys() & report.initialised[name].keys()
+    for line in ("unet ", "vae ", "text ", "new: middle.transformer.space_time (", "new: stride_embedding ("):
+        assert line in str(report)
     # What is new ends in zeros, and is not zero all over.
     new = {name: weights.flatten(modules["unet"])[name] for name in report.initialised["unet"]}
     assert not new["middle.transformer.space_time.temporal.output.kernel"].any()
     assert new["middle.transformer.space_time.temporal.query.kernel"].any()
-    other, _ = load(pipeline, seed=4)
-    name = "middle.transformer.space_time.temporal.query.kernel"
-    assert not np.array_equal(weights.flatten(other["unet"])[name], new[name])
 
-
-def test_the_report_counts_everything_once(pipeline):
-    report = describe(pipeline)
-    text = str(report)
-    for part in ("unet", "vae", "text", "new: middle.transformer.space_time (", "new: stride_embedding ("):
-        assert part in text
-    for name, loaded in report.loaded.items():
-        assert not loaded.keys() & report.initialised[name].keys()
+    report = convert(ours, tmp_path / "back", to="diffusers")
+    assert report.left_out["unet"].keys() == new.keys()
+    for name in ("unet", "vae"):
+        states = (
+            load_file(root / name / "diffusion_pytorch_model.safetensors") for root in (tmp_path / "back", pipeline)
+        )
+        assert_same(*states)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_dtypes_are_cast_on_request_and_then_kept(tmp_path, pipeline, dtype):
-    convert(pipeline, tmp_path / "half", dtype=dtype, only=["unet"])
+    convert(pipeline, tmp_path / "half", dtype=dtype, only=["vae"])
     convert(tmp_path / "half", tmp_path / "again")
     for folder in ("half", "again"):
-        tensors = open_weights(tmp_path / folder / "unet" / "model.safetensors")
+        tensors = open_weights(tmp_path / folder / "vae" / "model.safetensors")
         assert {tensor.dtype for tensor in tensors.values()} == {jnp.dtype(dtype)}
-    whole, half = load(pipeline / "unet")[0], load(tmp_path / "half")[0]
-    name = "conv_in.kernel"
-    assert np.array_equal(weights.flatten(whole)[name].astype(dtype), weights.flatten(half)[name])
+    whole, half = (weights.flatten(load(path)[0]) for path in (pipeline / "vae", tmp_path / "half"))
+    assert all(np.array_equal(whole[name].astype(dtype), half[name]) for name in whole)
 
 
 def test_components_are_added_but_never_replaced(tmp_path, pipeline, tower):
     tower.save_pretrained(tmp_path / "tower")
-    convert(pipeline, tmp_path / "ours", only=["unet", "vae"])
+    references.save_unet(references.unet("sd1"), tmp_path / "unet", temporal=False)
+    convert(tmp_path / "unet", tmp_path / "ours")
     report = convert(tmp_path / "tower", tmp_path / "ours")
-    assert {"clip", "global_tokens"} == report.loaded.keys()
+    assert report.loaded.keys() == {"clip", "global_tokens"}
     modules, _ = load(tmp_path / "ours")
-    assert modules["global_tokens"].config.feature_width == 24
-    assert modules["global_tokens"].config.output_width == modules["unet"].config.cross_attention_dim
+    config = modules["global_tokens"].config
+    assert (config.feature_width, config.output_width) == (24, modules["unet"].config.cross_attention_dim)
     before = (tmp_path / "ours" / "unet" / "model.safetensors").stat()
     with pytest.raises(UserError, match="has clip already"):
         convert(tmp_path / "tower", tmp_path / "ours")
@@ -117,12 +115,11 @@ def test_components_are_added_but_never_replaced(tmp_path, pipeline, tower):
     assert (tmp_path / "ours" / "unet" / "model.safetensors").stat() == before
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="exists already"):
-        convert(pipeline, tmp_path / "other")
+        convert(tmp_path / "tower", tmp_path / "other")
 
 
-def test_single_files_need_what_weights_do_not_tell(tmp_path):
-    reference = references.unet("sd2-plain")
-    references.save_unet(reference, tmp_path / "unet")
+def test_prediction_type_must_be_given_where_weights_do_not_tell_it(tmp_path):
+    references.save_unet(references.unet("sd2-plain"), tmp_path / "unet")
     with pytest.raises(UserError, match="--prediction-type"):
         convert(tmp_path / "unet", tmp_path / "ours")
     convert(tmp_path / "unet", tmp_path / "ours", prediction_type="v_prediction")
