@@ -86,6 +86,7 @@ def test_black_against_white_is_the_published_number():
     np.testing.assert_allclose(fvd.compute(fvd.merge(state, state)), 151.39244, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("weights")
 def test_the_network_is_that_of_torch_on_an_odd_number_of_frames():
     clip = np.random.default_rng(0).uniform(-1, 1, (1, 11, 224, 224, 3)).astype(np.float32)

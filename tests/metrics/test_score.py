@@ -28,8 +28,8 @@ def folders(tmp_path):
     return tmp_path / "true", tmp_path / "made"
 
 
-@pytest.mark.parametrize("name", ["psnr", "psnr-clip", "ssim", "flicker"])
-@pytest.mark.parametrize("frames", [3, 16, 19, 33])
+@pytest.mark.parametrize("name", ["psnr", "psnr-clip", "flicker"])
+@pytest.mark.parametrize("frames", [3, 19])
 def test_a_clip_in_chunks_has_the_values_of_the_whole(name, frames):
     a, b = np.random.default_rng(frames).integers(0, 256, (2, frames, 13, 14, 3), np.uint8)
     mask = np.ones((13, 14), np.float32)
