@@ -1,10 +1,10 @@
 """Trains the embedded model `tiny` from scratch: four stages, each resumable, each one command.
 
     python tools/fetch_training_data.py --data DATA && python tools/build_tiny_clips.py --data DATA --out DATA/clips
-    python tools/train_tiny.py autoencoder   --clips DATA/clips --workdir W --steps 3000
-    python tools/train_tiny.py image         --clips DATA/clips --workdir W --steps 2500
-    python tools/train_tiny.py keyframes     --clips DATA/clips --workdir W --steps 2500
-    python tools/train_tiny.py interpolation --clips DATA/clips --workdir W --steps 800
+    python tools/train_tiny.py autoencoder   --clips DATA/clips --workdir W --steps 1000 --rate 1.5e-3
+    python tools/train_tiny.py image         --clips DATA/clips --workdir W --steps 1100 --rate 1.2e-3
+    python tools/train_tiny.py keyframes     --clips DATA/clips --workdir W --steps 1000
+    python tools/train_tiny.py interpolation --clips DATA/clips --workdir W --steps 300 --rate 5e-4
     python tools/train_tiny.py export        --clips DATA/clips --workdir W --output gp_jax/checkpoints/tiny
 
 The stages build on each other as the paper's do: an autoencoder; an image-inpainting UNet on its latents; that UNet
@@ -36,6 +36,7 @@ from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import MEAN, STD, VisionConfig, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 from gp_jax.models.unet import UNet, UNetConfig
+from gp_jax.pipelines.checkpoint import Settings
 
 SEGMENT = 8
 WIDTH = 96
@@ -314,19 +315,15 @@ def export(workdir: Path, output: Path) -> None:
         model = weights.load_module(cls, config, workdir / "weights" / name)
         weights.save_module(model, output / name, model.config.to_json(), dtype=jnp.float16)
     weights.write_json(output / "scheduler" / "scheduler_config.json", SCHEDULE.to_config())
-    weights.write_json(
-        output / "config.json",
-        {
-            "format": "gp_jax",
-            "native_area": SHAPES[0][0] * SHAPES[0][1],
-            "segment_frames": SEGMENT,
-            "feature_frames": 16,
-            "sampler": "ddim",
-            "steps": 12,
-            "guidance": 1.0,
-            "text_guidance": 1.0,
-        },
+    settings = Settings(
+        native_area=SHAPES[0][0] * SHAPES[0][1],
+        segment_frames=SEGMENT,
+        sampler="ddim",
+        # More steps made the held-out sides worse: their PSNR was 15.7 dB with 4 and 15.4 dB with 12.
+        steps=4,
+        text_guidance=1.0,
     )
+    weights.write_json(output / "config.json", settings.to_json())
 
 
 def main() -> None:
