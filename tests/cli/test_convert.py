@@ -7,6 +7,7 @@ from PIL import Image
 from gp_jax import weights
 from gp_jax.cli import convert as command
 from gp_jax.cli.main import main
+from gp_jax.convert import known
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.writers import WRITERS
 from tests.convert import references
@@ -50,11 +51,14 @@ def test_mistakes_are_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys
 
 
 def test_known_models_are_counted(monkeypatch, capsys):
-    """The counts are those that the models' authors publish."""
+    """The image networks have as many parameters as their originals are known to have."""
+    sd1, sd2 = known.KNOWN["stable-diffusion-inpainting"], known.KNOWN["stable-diffusion-2-inpainting"]
+    monkeypatch.setattr(known, "KNOWN", {"a": sd2, "b": {"text": sd1["text"]}})
     assert main(["convert", "--describe"]) == 0
     printed = capsys.readouterr().out
-    for line in ("unet                1208.9 M parameters: 865.9 M loaded (686 tensors)", "859.5 M loaded", "632.1 M"):
-        assert line in printed
+    for part in ("865.9 M loaded (686 tensors)", "83.7 M loaded", "340.4 M loaded", "632.1 M loaded", "123.1 M loaded"):
+        assert part in printed
+    assert "tiny" in printed and "new: stride_embedding (4 tensors, 2.1 M)" in printed
 
 
 def test_help_names_what_exists():

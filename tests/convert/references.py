@@ -16,7 +16,7 @@ SD2 = {
     "block_out_channels": (64, 128),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "layers_per_block": 2,
+    "layers_per_block": 1,
     "attention_head_dim": (1, 2),
     "cross_attention_dim": 64,
     "sample_size": 64,
@@ -26,7 +26,7 @@ SD1 = SD2 | {
     "block_out_channels": (32, 64),
     "attention_head_dim": 8,
     "use_linear_projection": False,
-    "layers_per_block": 1,
+    "layers_per_block": 2,
 }
 # Plain Stable Diffusion (text to image): its input is the latents alone.
 UNETS = {"sd2": SD2, "sd1": SD1, "sd2-plain": {**SD2, "in_channels": 4}, "sd1-plain": {**SD1, "in_channels": 4}}

@@ -9,7 +9,11 @@ import torch
 from safetensors.numpy import load_file
 
 from gp_jax import weights
-from gp_jax.convert import convert, describe, load
+from gp_jax.convert import describe, load
+from gp_jax.convert.animatediff import add_motion
+from gp_jax.convert.sources import open_source
+from gp_jax.convert.translate import translate
+from gp_jax.convert.writers import write_animatediff
 from gp_jax.errors import UserError
 from tests.convert import references
 from tests.convert.references import close, random, randomised, run
@@ -23,12 +27,9 @@ UNET = references.SD1 | {
 }
 
 
-def adapter(middle):
-    return randomised(
-        diffusers.MotionAdapter(
-            UNET["block_out_channels"], motion_layers_per_block=1, use_motion_mid_block=middle, motion_max_seq_length=32
-        )
-    )
+def adapter(middle, layers=1):
+    options = {"motion_layers_per_block": layers, "use_motion_mid_block": middle, "motion_max_seq_length": 32}
+    return randomised(diffusers.MotionAdapter(UNET["block_out_channels"], **options))
 
 
 def original(state):
@@ -73,18 +74,17 @@ def test_original_file_and_back(tmp_path, image):
     motion = adapter(middle=False)
     file = tmp_path / "mm.ckpt"
     torch.save({"state_dict": original(motion.state_dict())}, file)
-    report = convert(image[1], tmp_path / "ours", motion=file)
-    assert any(name.startswith("middle.transformer.space_time.temporal") for name in report.initialised["unet"])
-    assert all(name.endswith(".pe") for name in report.ignored)
-    convert(tmp_path / "ours", tmp_path / "mm.safetensors", to="animatediff")
+    network, ignored = add_motion(translate(open_source(image[1]).parts[0]), file)
+    assert any(name.startswith("middle.transformer.space_time.temporal") for name in network.initialised)
+    assert all(name.endswith(".pe") for name in ignored)
+    write_animatediff(tmp_path / "mm.safetensors", [network])
     back = {f"module.{name}": x for name, x in load_file(tmp_path / "mm.safetensors").items()}
-    back = {name: x for name, x in back.items() if "mid_block" not in name}
     assert_same(back, {k: v for k, v in original(motion.state_dict()).items() if not k.endswith(".pe")})
 
 
 def test_modules_of_levels_without_transformers_are_left_out_and_listed(tmp_path):
     references.save_unet(references.unet("sd1"), tmp_path / "unet", temporal=True)
-    adapter(middle=False).save_pretrained(tmp_path / "adapter")
+    adapter(middle=False, layers=2).save_pretrained(tmp_path / "adapter")
     report = describe(tmp_path / "unet", motion=tmp_path / "adapter")
     ignored = [name for name in report.ignored if not name.endswith(".pe")]
     assert {name[: len("up_blocks.0.")] for name in ignored} == {"down_blocks.", "up_blocks.0."}
@@ -98,8 +98,7 @@ def test_faults(tmp_path, image):
     weights.write_tensors(tmp_path / "mm.safetensors", lost)
     with pytest.raises(UserError, match=r"missing: down_blocks\.1.*proj_in\.weight"):
         describe(image[1], motion=tmp_path / "mm.safetensors")
-    two = diffusers.MotionAdapter((32, 64), motion_layers_per_block=2, use_motion_mid_block=False)
-    two.save_pretrained(tmp_path / "adapter")
+    adapter(middle=False, layers=2).save_pretrained(tmp_path / "adapter")
     with pytest.raises(UserError, match=r"unexpected: down_blocks\.0\.motion_modules\.1\."):
         describe(image[1], motion=tmp_path / "adapter")
     with pytest.raises(UserError, match="no motion modules"):
