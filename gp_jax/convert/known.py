@@ -64,7 +64,7 @@ def describe_known() -> list[Report]:
             for name, (_, config_cls) in COMPONENTS.items()
             if (folder / name / weights.CONFIG_FILE).is_file()
         }
-        for folder in sorted(shipped.glob("*"))
+        for folder in sorted(file.parent for file in shipped.glob(f"*/{weights.CONFIG_FILE}"))
     }
     return [
         Report.of(name, [_network(component, config) for component, config in configs.items()])

@@ -90,6 +90,8 @@ def convert(
     Raises:
       UserError: the source is not a checkpoint or does not fit to the last tensor, or the target can't be written.
     """
+    if tokenizer and not any(Path(tokenizer, name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        raise UserError(f"{tokenizer} is no tokenizer: it has neither vocab.json nor tokenizer.json")
     opened = open_source(source)
     networks, ignored = _translate(opened, only, motion, widen=to == "gp_jax")
     options: dict[str, Any] = {

@@ -53,7 +53,11 @@ def write_checkpoint(
             target = folder / network.component
             weights.write_tensors(target / weights.WEIGHTS_FILE, network.complete(seed, dtype), dtype)
             weights.write_json(target / weights.CONFIG_FILE, network.config.to_json())
-        _write_extras(folder, scheduler, tokenizer)
+        _write_extras(
+            folder,
+            None if (dest / "scheduler").exists() else scheduler,
+            None if (dest / "tokenizer").exists() else tokenizer,
+        )
         if not there:
             weights.write_json(folder / weights.CONFIG_FILE, settings)
     return networks

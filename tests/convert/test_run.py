@@ -113,7 +113,11 @@ def test_components_are_added_but_never_replaced(tmp_path, pipeline, tower):
     with pytest.raises(UserError, match="has no text; it has clip"):
         convert(tmp_path / "tower", tmp_path / "ours", only=["text"])
     assert (tmp_path / "ours" / "unet" / "model.safetensors").stat() == before
+    convert(pipeline, tmp_path / "ours", only=["text"])
+    assert (tmp_path / "ours" / "tokenizer").is_dir()
     (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="is no tokenizer"):
+        convert(tmp_path / "tower", tmp_path / "another", tokenizer=tmp_path / "other")
     with pytest.raises(UserError, match="exists already"):
         convert(tmp_path / "tower", tmp_path / "other")
 
