@@ -21,12 +21,12 @@ from tests.convert.references import random, run
 
 SD2 = KNOWN["stable-diffusion-2-inpainting"]
 GIGABYTE = 1e9
-# Prints the peak memory of a conversion in a process of its own, in bytes.
+# Prints the peak memory of a conversion in a process of its own, in KiB. (`ru_maxrss` would start at the parent's.)
 CONVERT = """
-import resource, sys
+import re, sys
 from gp_jax.convert import convert
 convert(sys.argv[1], sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 
 
@@ -77,9 +77,10 @@ def text():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [unet, vae, vision, text])
+# The decoder's own rounding in torch is 1.7e-5, measured against float64 (ours 1.5e-5).
+@pytest.mark.parametrize("make, tolerance", [(unet, 1e-5), (vae, 3e-5), (vision, 1e-5), (text, 1e-5)])
 @torch.no_grad()
-def test_full_size(tmp_path, make):
+def test_full_size(tmp_path, make, tolerance):
     reference, theirs, compute = make()
     theirs = theirs.numpy().copy()
     reference.save_pretrained(tmp_path / "theirs", max_shard_size="20GB")
@@ -89,7 +90,7 @@ def test_full_size(tmp_path, make):
 
     begin = time.monotonic()
     command = [sys.executable, "-c", CONVERT, str(tmp_path / "theirs"), str(tmp_path / "ours")]
-    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    peak = 1024 * int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
     seconds = time.monotonic() - begin
 
     begin = time.monotonic()
@@ -100,4 +101,4 @@ def test_full_size(tmp_path, make):
         f"loaded and run in {time.monotonic() - begin:.0f} s, difference {difference:.1e} of the largest output, "
         f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIGABYTE:.1f} GB"
     )
-    assert difference < 1e-5 and peak < size + 2 * GIGABYTE
+    assert difference < tolerance and peak < size + 2 * GIGABYTE
