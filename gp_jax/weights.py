@@ -22,6 +22,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import jax
@@ -77,6 +78,12 @@ def flatten(module: nnx.Module) -> dict[str, Any]:
 def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
     """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers."""
     return nnx.eval_shape(lambda: cls(config, rngs=_Keys(0), **options))
+
+
+@functools.cache
+def shapes(cls: type[nnx.Module], config: Any) -> Mapping[str, Any]:
+    """The parameters of `cls(config, ...)` as `ShapeDtypeStruct`s by dotted path."""
+    return MappingProxyType(flatten(abstract(cls, config)))
 
 
 def initialise(

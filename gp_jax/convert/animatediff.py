@@ -34,7 +34,7 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     if not any(".temporal_transformer." in name for name in found):
         raise UserError(f"{path} holds no motion modules of AnimateDiff")
     config = dataclasses.replace(network.config, motion_modules=True)
-    shapes = weights.flatten(weights.abstract(UNet, config))
+    shapes = weights.shapes(UNet, config)
     middle = any(name.startswith("mid_block.") for name in found)
     names = {name for name in covered(RULES, shapes) if middle or not name.startswith("middle.")}
     expected = to_theirs(RULES, {name: shapes[name] for name in names})

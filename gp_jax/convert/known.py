@@ -74,7 +74,7 @@ def describe_known() -> list[Report]:
 
 def _network(component: str, config: Any) -> Network:
     cls, _ = COMPONENTS[component]
-    shapes = weights.flatten(weights.abstract(cls, config))
+    shapes = weights.shapes(cls, config)
     format = FORMATS["diffusers"].get(component.removeprefix("interpolation_"))
     known = covered(format.rules(config), shapes) if format else set()
     return Network(

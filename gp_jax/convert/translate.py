@@ -55,7 +55,7 @@ def translate(part: Part) -> Network:
     """
     cls, config_cls = COMPONENTS[part.component]
     config = config_cls.from_json(part.config)
-    shapes = weights.flatten(weights.abstract(cls, config))
+    shapes = weights.shapes(cls, config)
     rules = part.format.rules(config)
     known = covered(rules, shapes)
     weights.check_match(to_theirs(rules, {name: shapes[name] for name in known}), part.tensors, str(part.path))
@@ -115,7 +115,7 @@ def widened(network: Network) -> Network:
 def fresh(component: str, config: Any) -> Network:
     """A component that no source has, all of it to be initialised."""
     cls, _ = COMPONENTS[component]
-    return Network(component, config, {}, weights.flatten(weights.abstract(cls, config)))
+    return Network(component, config, {}, dict(weights.shapes(cls, config)))
 
 
 def extractor(unet: UNetConfig, tower: VisionConfig) -> GlobalTokensConfig:
@@ -149,6 +149,6 @@ def to_foreign(
     cls, config_cls = COMPONENTS[component]
     there = config_cls.from_json(foreign_json)
     rules = spelling.rules(there)
-    kept = covered(rules, weights.flatten(weights.abstract(cls, there)))
+    kept = covered(rules, weights.shapes(cls, there))
     made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in kept})
     return foreign_json, made, kept
