@@ -63,7 +63,7 @@ class I3D(nnx.Module):
         Returns:
           [B, classes] float32.
         """
-        x = nnx.relu(self.conv_1a(video))
+        x = nnx.relu(_fold_time(self.conv_1a, video))
         x = _max_pool(x, (1, 3, 3), (1, 2, 2))
         x = nnx.relu(self.conv_2b(x))
         x = nnx.relu(self.conv_2c(x))
@@ -109,5 +109,27 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int, rngs: nnx.Rngs) -
     )
 
 
+def _fold_time(conv: nnx.Conv, x: Array) -> Array:
+    """A 3D convolution of few channels as a 2D one, the frames of its window stacked as channels.
+
+    XLA's CPU code for 3D convolutions of 3 channels takes 4.6 times as long, most of the whole network's time.
+    """
+    batch, frames, height, width, channels = x.shape
+    (window, *kernel), (stride, *strides) = conv.kernel_size, conv.strides
+    ((before, after),) = jax.lax.padtype_to_pads((frames,), (window,), (stride,), "SAME")
+    x = jnp.pad(x, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0)))
+    shifted = [jax.lax.slice_in_dim(x, i, x.shape[1] - window + i + 1, stride, axis=1) for i in range(window)]
+    stacked = jnp.concatenate(shifted, axis=-1).reshape(-1, height, width, window * channels)
+    weights = jnp.moveaxis(conv.kernel[...], 0, 2).reshape(*kernel, window * channels, -1)
+    y = jax.lax.conv_general_dilated(
+        stacked, weights, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=conv.precision
+    )
+    return y.reshape(batch, -1, *y.shape[1:]) + conv.bias[...]
+
+
 def _max_pool(x: Array, window: tuple[int, ...], strides: tuple[int, ...]) -> Array:
-    return nnx.max_pool(x, window, strides, "SAME")
+    """Axis by axis, which is the same and several times as fast."""
+    for axis in range(3):
+        along = [tuple(size if i == axis else 1 for i, size in enumerate(sizes)) for sizes in (window, strides)]
+        x = nnx.max_pool(x, *along, "SAME")
+    return x
