@@ -15,11 +15,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from train_tiny import SEGMENT, Clips, to_float
+from train_tiny import SEGMENT, Clips
 
 from gp_jax.geometry import Canvas
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.pipelines import OutpaintPipeline
+from gp_jax.pipelines.conditioning import to_float
 
 CANVAS = Canvas(72, 128, top=0, left=16, source_height=72, source_width=96)
 SIDES = np.r_[0:16, 112:128]

@@ -29,14 +29,16 @@ from flax import nnx
 from PIL import Image
 
 from gp_jax import weights
+from gp_jax.convert.formats import COMPONENTS
 from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.geometry import latent_mask, patch_positions, pixel_mask, sample_canvas
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from gp_jax.models.clip import MEAN, STD, VisionConfig, VisionTower
+from gp_jax.models.clip import VisionConfig, VisionTower, preprocess
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 from gp_jax.models.unet import UNet, UNetConfig
 from gp_jax.pipelines.checkpoint import Settings
+from gp_jax.pipelines.conditioning import clip_tokens, encode, inpainting_condition, to_float
 
 SEGMENT = 8
 WIDTH = 96
@@ -143,37 +145,25 @@ def diffusion_loss(models: dict, frozen: dict, batch: dict, key: jax.Array) -> j
     pixels = to_float(batch["pixels"])
     count, length = pixels.shape[:2]
 
-    # [B, T]: 1 where the frame is already complete, as the boundary frames of an interpolation segment are.
-    known = jnp.zeros((count, length))
+    # Frames that are already complete, as the boundary frames of an interpolation segment are.
+    known = jnp.zeros((count, length), bool)
     if "boundary" in batch:
-        known = known.at[:, jnp.array([0, -1])].set(1.0)
-    unknown = batch["pixel_mask"][:, None, :, :, None] * (1 - known)[:, :, None, None, None]
-
-    def encode(x):
-        mean, _ = vae.encode(x.reshape(-1, *x.shape[2:]))
-        return jax.lax.stop_gradient(mean * vae.config.scaling_factor).reshape(count, length, *mean.shape[1:])
-
-    clean, masked = encode(pixels), encode(pixels * (1 - unknown))
-    mask = batch["latent_mask"][:, None, :, :, None] * (1 - known)[:, :, None, None, None]
+        known = known.at[:, jnp.array([0, -1])].set(True)
+    clean = encode(vae, pixels)
+    mask, masked = inpainting_condition(vae, pixels, batch["pixel_mask"], batch["latent_mask"], known, clean)
     noise = jax.random.normal(noise_key, clean.shape)
     t = sample_timesteps(time_key, count, SCHEDULE)
     sample = jnp.concatenate([SCHEDULE.add_noise(clean, noise, t), mask, masked], axis=-1)
 
     text, tokens = jnp.broadcast_to(NULL_TEXT, (count, *NULL_TEXT.shape[1:])), None
     if "clip" in models:
-        views = to_float(batch["views"]) / 2 + 0.5
-        views = (views - jnp.array(MEAN)) / jnp.array(STD)
-        features = models["clip"](views.reshape(-1, *views.shape[2:])).reshape(*views.shape[:2], VISION.patches, -1)
+        views = to_float(batch["views"])
+        views = preprocess(views.reshape(-1, *views.shape[2:]), VISION.image_size).reshape(views.shape)
         valid = jnp.ones(batch["times"].shape, bool)
-        tokens = models["global_tokens"](features, batch["positions"], batch["times"], valid)
+        tokens = clip_tokens(models["clip"], models["global_tokens"], views, batch["positions"], batch["times"], valid)
         text, tokens = drop_conditions(drop_key, text, text, tokens, p_text=0.0, p_tokens=0.1, p_both=0.0)
     prediction = unet(sample, t, text, tokens, batch["frames"])
     return jnp.mean(training_loss(SCHEDULE, prediction, clean, noise, t))
-
-
-def to_float(pixels: jax.Array) -> jax.Array:
-    """uint8 to [-1, 1]."""
-    return pixels.astype(jnp.float32) / 127.5 - 1.0
 
 
 def fit(
@@ -265,18 +255,18 @@ def run(stage: str, clips: Path, workdir: Path, steps: int, rate: float) -> None
         batch = source.segments(rng, CLIPS_PER_STEP[stage], length, STRIDES.get(stage, (1,)), PACES.get(stage, (1,)))
         return batch | ({"boundary": np.ones(1)} if stage == "interpolation" else {})
 
-    def load(name, cls, config):
-        return weights.load_module(cls, config, folder / name)
+    def load(component, name=None):
+        return weights.load_module(*COMPONENTS[component], folder / (name or component))
 
     if stage == "autoencoder":
         models, frozen, loss = {"vae": AutoencoderKL(AUTOENCODER, rngs=rngs)}, {}, autoencoder_loss
     else:
-        frozen, loss = {"vae": load("vae", AutoencoderKL, AutoencoderConfig)}, diffusion_loss
+        frozen, loss = {"vae": load("vae")}, diffusion_loss
     if stage == "image":
         models = {"unet": UNet(IMAGE_UNET, rngs=rngs)}
     elif stage == "keyframes":
         unet = UNet(UNET, rngs=rngs)
-        image = weights.flatten(load("image_unet", UNet, UNetConfig))
+        image = weights.flatten(load("unet", "image_unet"))
         weights.load_into(unet, weights.flatten(unet) | image)
         models = {
             "unet": unet,
@@ -284,9 +274,9 @@ def run(stage: str, clips: Path, workdir: Path, steps: int, rate: float) -> None
             "global_tokens": GlobalTokens(EXTRACTOR, rngs=rngs),
         }
     elif stage == "interpolation":
-        models = {"unet": load("unet", UNet, UNetConfig)}
-        frozen["clip"] = load("clip", VisionTower, VisionConfig)
-        frozen["global_tokens"] = load("global_tokens", GlobalTokens, GlobalTokensConfig)
+        models = {"unet": load("unet")}
+        frozen["clip"] = load("clip")
+        frozen["global_tokens"] = load("global_tokens")
 
     trained = fit(stage, models, frozen, loss, make_batch, workdir=workdir, steps=steps, rate=rate)
     if stage == "autoencoder":
@@ -304,15 +294,8 @@ def scaled(vae: AutoencoderKL, pixels: np.ndarray) -> AutoencoderConfig:
 
 def export(workdir: Path, output: Path) -> None:
     """Writes the checkpoint folder that the package ships, in half precision."""
-    parts = {
-        "vae": (AutoencoderKL, AutoencoderConfig),
-        "unet": (UNet, UNetConfig),
-        "interpolation_unet": (UNet, UNetConfig),
-        "clip": (VisionTower, VisionConfig),
-        "global_tokens": (GlobalTokens, GlobalTokensConfig),
-    }
-    for name, (cls, config) in parts.items():
-        model = weights.load_module(cls, config, workdir / "weights" / name)
+    for name in ("vae", "unet", "interpolation_unet", "clip", "global_tokens"):
+        model = weights.load_module(*COMPONENTS[name], workdir / "weights" / name)
         weights.save_module(model, output / name, model.config.to_json(), dtype=jnp.float16)
     weights.write_json(output / "scheduler" / "scheduler_config.json", SCHEDULE.to_config())
     settings = Settings(

@@ -111,11 +111,6 @@ class UNetConfig:
         heads = self.attention_head_dim
         return heads if isinstance(heads, int) else heads[level]
 
-    @property
-    def is_image_network(self) -> bool:
-        """True where no video module exists."""
-        return not (self.temporal or self.global_tokens)
-
 
 class UNet(nnx.Module):
     """See the module's docstring. `attention` names a backend of `attention.BACKENDS`; `dtype` is the compute dtype."""
