@@ -61,7 +61,7 @@ _REFUSED = (
 class NoiseSchedule:
     """A variance-preserving noise schedule and the prediction type of the network trained with it.
 
-    The fields carry the names, meanings and defaults of diffusers' `DDIMScheduler`. A schedule is static to jax: it may
+    All fields but the last carry the names, meanings and defaults of diffusers' `DDIMScheduler`. A schedule is static to jax: it may
     be an argument of a jitted function, and its tables become constants of the program.
 
     Methods on arrays take timesteps `t`, integers `[B]` (or any leading part of the latents' shape), and latents
@@ -76,6 +76,7 @@ class NoiseSchedule:
       timestep_spacing: a name in `SPACINGS`.
       steps_offset: added to the timesteps of the "leading" spacing.
       set_alpha_to_one: DDIM ends at the clean latent; if False, at the noise level of timestep 0.
+      shared_noise: correlation between the noises of a clip's frames, see noise.py; ours, unknown to diffusers.
 
     Raises:
       UserError: a name is unknown, a number out of range, or noise is to be predicted where there is noise alone.
@@ -90,6 +91,7 @@ class NoiseSchedule:
     timestep_spacing: str = "leading"
     steps_offset: int = 0
     set_alpha_to_one: bool = True
+    shared_noise: float = 0.0
 
     def __post_init__(self):
         tables = {"beta_schedule": BETA_SCHEDULES, "prediction_type": PREDICTIONS, "timestep_spacing": SPACINGS}
@@ -100,6 +102,8 @@ class NoiseSchedule:
             raise UserError(
                 f"The noise schedule's betas run from {self.beta_start} to {self.beta_end}; they must rise in (0, 1)."
             )
+        if not 0 <= self.shared_noise <= 1:
+            raise UserError(f"The noise schedule's shared_noise is {self.shared_noise}; it must be from 0 to 1.")
         if self.num_train_timesteps < 2:
             raise UserError(
                 f"The noise schedule's num_train_timesteps is {self.num_train_timesteps}; it must be 2 or more."

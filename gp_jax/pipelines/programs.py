@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gp_jax.diffusion.guidance import guide
+from gp_jax.diffusion.noise import frame_noise
 from gp_jax.diffusion.samplers import sample
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask
@@ -97,9 +98,7 @@ def make_segments(
     """
     masks = jnp.asarray(pixel_mask(native))[None], jnp.asarray(latent_mask(native, vae.config.downsampling))[None]
     mask, masked = inpainting_condition(vae, pixels, *masks, known, completed)
-    noise = jax.vmap(jax.vmap(lambda frame: jax.random.normal(jax.random.fold_in(key, frame), masked.shape[2:])))(
-        frames
-    )
+    noise = frame_noise(key, frames, masked.shape[2:], schedule.shared_noise)
     noise = constrain(noise, "batch", "frame", None, None, None)
 
     def network(latents, timesteps, text, tokens, frames, mask, masked):
