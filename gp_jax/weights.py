@@ -228,7 +228,7 @@ def write_tensors(path: str | os.PathLike, tensors: Tensors, dtype: DTypeLike | 
         header[name] = {"dtype": _DTYPE_NAMES[stored], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with _replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
             file.write(np.ascontiguousarray(cast(np.asarray(tensor), dtype)).reshape(-1).view(np.uint8).data)
@@ -247,8 +247,24 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 
 def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:
     """Writes a JSON object under a temporary name, then renames it."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary name beside `path`, which it becomes when nothing failed."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 class _Keys:
@@ -264,19 +280,3 @@ class _Keys:
 
 def _name(path: tuple) -> str:
     return ".".join(map(str, path))
-
-
-@contextmanager
-def _replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path`, which it becomes when nothing failed."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,168 @@
+"""What an evaluation leaves in its folder, and how to read it.
+
+    OUTPUT/manifest.json                          the protocol, the clips, the methods with their settings, versions
+    OUTPUT/reference/CLIP/000000.png ...          the true frames, at the protocol's size
+    OUTPUT/generated/METHOD/CASE/CLIP/000000.png  what a method made of a case; lossless, since it is measured
+    OUTPUT/results.jsonl                          a `Result` per line: one clip, one metric, one region, all its frames
+    OUTPUT/scores.jsonl                           a `Score` per line: the same over all clips
+    OUTPUT/timing.jsonl                           a `Timing` per line
+
+A case is one rectangle of a protocol, such as the quarter "0.25". The case "mean" in the scores is the mean over all
+cases, which is what papers print. Outputs of other systems stay where they are; the manifest says where.
+
+    results = Results("davis-m3ddm-256")
+    results.manifest.methods                                       -> {"edge": {...}, "globalpaint": {...}}
+    [s.value for s in results.scores() if s.metric == "psnr" and s.case == "mean" and s.region == "unknown"]
+    VideoReader(results.generated("edge", "0.25", "bear"))
+
+Everything is written under a temporary name first, so that a killed evaluation leaves no half of a file.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gp_jax.errors import UserError
+from gp_jax.evaluation.protocols import PROTOCOLS, Protocol
+from gp_jax.metrics.score import CLIPS
+from gp_jax.weights import read_json, replacing, write_json
+
+MEAN = "mean"  # the case that stands for all of a protocol's cases
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What was asked for.
+
+    Attributes:
+      protocol: a name in `PROTOCOLS`.
+      dataset, data: kind of data set and the folder that it was read from.
+      clips: number of frames by name, in the order of the data set.
+      methods: by name, the settings that determine what a method makes; "folder" among them where another system did.
+      versions: of the packages that numbers depend on.
+    """
+
+    protocol: str
+    dataset: str
+    data: str
+    clips: Mapping[str, int]
+    methods: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One metric of one clip. `value` is the mean of `per_frame`, None where `note` says why there is none.
+
+    `per_frame` has an entry per frame, or per pair of neighbours where the metric is about those; None where a frame
+    has nothing to measure.
+    """
+
+    method: str
+    case: str
+    clip: str
+    metric: str
+    preset: str
+    region: str  # "whole" or "unknown"
+    resolution: str  # WIDTHxHEIGHT
+    frames: int
+    value: float | None
+    per_frame: list[float | None]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One metric over all clips, all their frames alike; `value` is None where `note` says why there is none."""
+
+    method: str
+    case: str  # of the protocol, or `MEAN`
+    metric: str
+    preset: str
+    better: str  # "higher" or "lower"
+    region: str
+    resolution: str
+    clips: int
+    frames: int
+    value: float | None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """What one clip cost: seconds of wall time for all its frames, and the highest memory use meanwhile.
+
+    `first` marks the clip that a method began with, whose time includes compilation.
+    """
+
+    method: str
+    case: str
+    clip: str
+    frames: int
+    seconds: float
+    peak_memory: int  # bytes
+    memory_of: str  # "device", or "process" where devices do not count theirs
+    first: bool
+
+
+class Results:
+    """The folder of an evaluation."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was asked for; raises UserError where the folder holds no evaluation."""
+        return Manifest(**read_json(self.folder / "manifest.json"))
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        write_json(self.folder / "manifest.json", dataclasses.asdict(manifest))
+
+    @property
+    def protocol(self) -> Protocol:
+        return PROTOCOLS[self.manifest.protocol]
+
+    def reference(self, clip: str) -> Path:
+        """Where the true frames of a clip lie."""
+        return self.folder / "reference" / clip
+
+    def generated(self, method: str, case: str, clip: str) -> Path | None:
+        """Where a method's frames lie, a folder or a video file; None where another system left none."""
+        manifest = self.manifest
+        if "folder" not in manifest.methods[method]:
+            return self.folder / "generated" / method / case / clip
+        outputs = Path(manifest.methods[method]["folder"])
+        if len(PROTOCOLS[manifest.protocol].cases) > 1:
+            outputs = outputs / case
+        files = (path for path in sorted(outputs.glob(f"{clip}.*")) if path.stem == clip)
+        videos = [path for path in files if path.suffix.lower() in CLIPS]
+        return outputs / clip if (outputs / clip).is_dir() else next(iter(videos), None)
+
+    def results(self) -> list[Result]:
+        return read_lines(self.folder / "results.jsonl", Result)
+
+    def scores(self) -> list[Score]:
+        return read_lines(self.folder / "scores.jsonl", Score)
+
+    def timings(self) -> list[Timing]:
+        return read_lines(self.folder / "timing.jsonl", Timing)
+
+
+Row = TypeVar("Row")
+
+
+def read_lines(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a file of JSON lines; raises UserError where it is missing or holds something else."""
+    try:
+        return [kind(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Writes dataclasses as JSON lines."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows), encoding="utf-8")
