@@ -61,8 +61,8 @@ _REFUSED = (
 class NoiseSchedule:
     """A variance-preserving noise schedule and the prediction type of the network trained with it.
 
-    All fields but the last carry the names, meanings and defaults of diffusers' `DDIMScheduler`. A schedule is static to jax: it may
-    be an argument of a jitted function, and its tables become constants of the program.
+    All fields but the last carry the names, meanings and defaults of diffusers' `DDIMScheduler`. A schedule is static
+    to jax: it may be an argument of a jitted function, and its tables become constants of the program.
 
     Methods on arrays take timesteps `t`, integers `[B]` (or any leading part of the latents' shape), and latents
     `[B, ...]`. They return float32 or the latents' type, whichever is wider.
