@@ -1,0 +1,20 @@
+"""Clips for training: records, and loaders that draw examples from them.
+
+    config = DataConfig(records=("records",), segment_frames=16, feature_frames=16, view_size=224, view_patch=14)
+    loader = make_loader(config, batch_size=64)
+    batch = next(loader)                   # a dictionary of numpy arrays
+
+A batch has, for B examples of T frames:
+
+    frames [B, T] int32           source frame numbers, times the pace        known [B, T] bool    complete frames
+    pixel_mask [B, H, W] float32  1 = unknown                                 latent_mask [B, h, w]
+    pixels [B, T, H, W, 3] uint8  or latents and masked_latents [B, T, h, w, C] float16, scaled
+    views [B, F, S, S, 3] uint8   or features [B, F, P, D] float16, of the observed rectangle alone
+    positions [B, F, P, 2], times [B, F], valid [B, F]                        where the views' patches lie
+    text [B, L, D] float16        where `DataConfig.text` asks for it
+"""
+
+from gp_jax.data.config import DataConfig
+from gp_jax.data.loader import Loader, make_loader
+
+__all__ = ["DataConfig", "Loader", "make_loader"]

@@ -1,0 +1,211 @@
+"""Batches from clips: the same ones, whatever number of workers and processes makes them.
+
+    loader = make_loader(config, batch_size=64, process_index=1, process_count=4)
+    batch = next(loader)                   # rows 16 to 31 of the first batch of 64
+    loader.get_state()                     # {"examples": 64}
+    loader.set_state({"examples": 6400})   # goes on with the 101st batch, here or on another number of processes
+
+Examples are numbered from 0 on, over all processes, and everything of an example follows from the seed and its number.
+So the position is one integer, and a restart on other machines goes on exactly. Every epoch takes each clip once.
+"""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from gp_jax.data.clips import RecordFolder
+from gp_jax.data.config import DataConfig
+from gp_jax.data.examples import Example, make_example
+from gp_jax.data.shards import ARGUMENTS_FILE, MANIFEST_FILE
+from gp_jax.data.videos import VideoFolder
+from gp_jax.errors import UserError
+
+Source = RecordFolder | VideoFolder
+_THREADS = min(4, os.cpu_count() or 1)
+_END = 2**62
+
+
+class Loader:
+    """An endless iterator over the batches of one process; made by `make_loader`.
+
+    Attributes:
+      specs: the shapes of a GLOBAL batch, by key, for each frame size; step i has those of entry i % len(specs).
+      skipped: record -> why it could not be used. Its place was taken by the next record of the epoch.
+    """
+
+    def __init__(self, batches: "_Batches", start: int, workers: int):
+        self._batches, self._workers, self._examples = batches, workers, start
+        self.skipped: dict[str, str] = {}
+        self.specs = [self._spec(group) for group in range(len(batches.groups))]
+        self._iterator = None
+
+    def __iter__(self) -> "Loader":
+        return self
+
+    def __next__(self) -> Example:
+        """The next batch.
+
+        Raises:
+          UserError: more than `config.max_skipped` records are broken; the first few are named.
+        """
+        if self._iterator is None:
+            self._iterator = iter(self._dataset())
+        batch = self._without_skips(next(self._iterator))
+        self._examples += self._batches.batch_size
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """How many examples were handed out, on all processes together."""
+        return {"examples": self._examples}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on after so many examples."""
+        self.close()
+        self._examples = state["examples"]
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _dataset(self) -> grain.IterDataset:
+        firsts = grain.MapDataset.range(self._examples, _END, self._batches.batch_size)
+        threads = 1 if self._workers else _THREADS
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+        dataset = firsts.map(self._batches).to_iter_dataset(options)
+        if self._workers:
+            _mark_flags_as_parsed()
+            options = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2)
+            dataset = dataset.mp_prefetch(options)
+        return dataset
+
+    def _without_skips(self, batch: dict[str, Any]) -> Example:
+        self.skipped |= batch.pop("skipped")
+        limit = self._batches.config.max_skipped
+        if len(self.skipped) > limit or not batch:
+            named = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:5])
+            raise UserError(f"{len(self.skipped)} records are broken, and max_skipped allows {limit}: {named}")
+        return batch
+
+    def _spec(self, group: int) -> dict[str, jax.ShapeDtypeStruct]:
+        example = self._without_skips(self._batches.rows(group * self._batches.batch_size, [0]))
+        size = self._batches.batch_size
+        return {key: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for key, x in example.items()}
+
+
+def make_loader(
+    config: DataConfig,
+    *,
+    split: str = "train",
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    start: int = 0,
+) -> Loader:
+    """The loader of one process.
+
+    Args:
+      config: what to load.
+      split: of the records.
+      batch_size: examples per batch, over all processes.
+      process_index, process_count: which rows of a batch to make: process 1 of 4 makes the second quarter.
+      start: examples that were handed out before.
+
+    Raises:
+      UserError: a folder is missing, unfinished or empty, or does not fit the configuration.
+    """
+    if batch_size % process_count:
+        raise UserError(f"a batch of {batch_size} examples does not divide among {process_count} processes")
+    groups: dict[tuple[int, int], list[Source]] = {}
+    for folder in config.records:
+        source = _open_source(Path(folder), split, config)
+        if not len(source):
+            raise UserError(f"{folder} has no clip in the split {split!r}")
+        if any(side % config.downsampling for side in source.size):
+            raise UserError(f"frames of {folder} are {source.size[1]}x{source.size[0]}: no multiple of downsampling")
+        groups.setdefault(source.size, []).append(source)
+    local = batch_size // process_count
+    rows = range(process_index * local, (process_index + 1) * local)
+    return Loader(_Batches(config, list(groups.values()), batch_size, rows), start, config.workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batches:
+    """Number of a batch's first example -> the batch. Workers get a copy of it."""
+
+    config: DataConfig
+    groups: list[list[Source]]  # sources of one frame size each
+    batch_size: int
+    local_rows: range
+
+    def __call__(self, first: int) -> dict[str, Any]:
+        return self.rows(int(first), self.local_rows)
+
+    def rows(self, first: int, rows: range | list[int]) -> dict[str, Any]:
+        """Some rows, stacked, and `skipped`, the records that were broken; nothing else where too many were."""
+        skipped: dict[str, str] = {}
+        step = first // self.batch_size
+        group = step % len(self.groups)
+        # Steps of other groups take no clips of this one.
+        before = (step - step // len(self.groups)) * self.batch_size
+        examples = [self._example(group, first + row, first + row - before, skipped) for row in rows]
+        if None in examples:
+            return {"skipped": skipped}
+        return jax.tree.map(lambda *x: np.stack(x), *examples) | {"skipped": skipped}
+
+    def _example(self, group: int, number: int, position: int, skipped: dict[str, str]) -> Example | None:
+        sources = self.groups[group]
+        total = sum(map(len, sources))
+        for attempt in range(min(total, self.config.max_skipped + 1)):
+            source, index = _find(sources, _shuffled(self.config.seed, position + attempt, total))
+            try:
+                rng = np.random.default_rng([self.config.seed, number])
+                return make_example(source[index], source.size, rng, self.config)
+            except UserError as error:
+                skipped[source.name(index)] = str(error)
+        return None
+
+
+def _open_source(folder: Path, split: str, config: DataConfig) -> Source:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    if (folder / MANIFEST_FILE).exists() or (folder / ARGUMENTS_FILE).exists():
+        return RecordFolder(folder, split)
+    if config.size is None:
+        raise UserError(f"{folder} holds no records: set `size` to use its video files, or build records")
+    return VideoFolder(folder, split, tuple(config.size))
+
+
+def _find(sources: list[Source], index: int) -> tuple[Source, int]:
+    """The source, and the place in it, of one place in all of them together."""
+    for source in sources:
+        if index < len(source):
+            return source, index
+        index -= len(source)
+    raise IndexError(index)
+
+
+def _shuffled(seed: int, position: int, total: int) -> int:
+    """The clip at a position of an endless run in which every `total` positions are a permutation of all clips."""
+    epoch, place = divmod(position, total)
+    return int(_permutation(seed, epoch, total)[place])
+
+
+@functools.lru_cache(maxsize=8)
+def _permutation(seed: int, epoch: int, total: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch, total]).permutation(total)
+
+
+def _mark_flags_as_parsed() -> None:
+    """grain hands absl's flags to its workers, and refuses where nobody parsed them."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
