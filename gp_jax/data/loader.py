@@ -57,6 +57,8 @@ class Loader:
         if self._iterator is None:
             self._iterator = iter(self._dataset())
         batch = self._without_skips(next(self._iterator))
+        if self._workers:  # theirs lies in shared memory that is taken away with the iterator
+            batch = jax.tree.map(np.array, batch)
         self._examples += self._batches.batch_size
         return batch
 
