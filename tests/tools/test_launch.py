@@ -16,7 +16,7 @@ ARGUMENTS = ["--config", "configs/sd2.py:keyframes", "--workdir", "a folder/it's
 STAND_INS = {
     # Says what it was given, then works until it is told to stop, unless it is process $FAIL or there is a $BRIEF.
     "gp-jax": """trap 'echo saved; exit 0' TERM
-        printf '[%s]' "$@"; echo
+        printf -v line '[%s]' "$@"; echo "$line"
         [[ -z ${BRIEF:-} ]] || exit 0
         [[ ${!#} != "${FAIL:-}" ]] || { sleep 0.5; exit 3; }
         for _ in {1..200}; do sleep 0.05; done""",
