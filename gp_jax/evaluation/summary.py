@@ -34,7 +34,7 @@ def summary(results: Results) -> Table:
     Raises:
       UserError: the folder holds no finished evaluation.
     """
-    manifest, scores = results.manifest, results.scores()
+    manifest, scores = results.manifest, [score for score in results.scores() if score.case == MEAN]
     kinds = _kinds(scores)
     cases = " and ".join(results.protocol.cases)
     published = []
@@ -51,7 +51,7 @@ def summary(results: Results) -> Table:
 
 def by_case(results: Results) -> Table:
     """A section for each case and region; errors as for `summary`."""
-    scores = results.scores()
+    scores = [score for score in results.scores() if score.case != MEAN]
     kinds = _kinds(scores)
     sections = (
         _section(scores, kinds, case, region, f"{case}, {name}")
@@ -112,8 +112,15 @@ def _what(manifest: Manifest) -> str:
 
 
 def _notes(scores: list[Score]) -> tuple[str, ...]:
-    """What a number depends on, and every reservation that the harness has."""
-    presets = {f"{score.metric}: {score.preset}" for score in scores}
-    sizes = {f"{score.resolution}, {score.clips} clips, {score.frames} frames" for score in scores}
-    notes = {f"{score.metric}: {score.note}" for score in scores if score.note}
-    return ("; ".join(sorted(sizes)) + ". Presets: " + ", ".join(sorted(presets)), *sorted(notes))
+    """What the numbers depend on, and every reservation of the harness, with what it is about unless that is all."""
+    presets = sorted({f"{score.metric}: {score.preset}" for score in scores})
+    sizes = sorted({f"{score.resolution}, {score.clips} clips, {score.frames} frames" for score in scores})
+    notes = ["; ".join(sizes) + ". Presets: " + ", ".join(presets)]
+    for note in dict.fromkeys(score.note for score in scores if score.note):
+        noted = [score for score in scores if score.note == note]
+        about = []
+        for aspect in (lambda s: s.method, lambda s: s.metric, lambda s: REGIONS[s.region]):
+            if set(map(aspect, noted)) != set(map(aspect, scores)):
+                about.append(", ".join(dict.fromkeys(map(aspect, noted))))
+        notes.append(": ".join([*about, note]))
+    return tuple(notes)

@@ -89,10 +89,11 @@ def markdown(table: Table) -> str:
     ]
     parts = []
     for section in table.sections:
-        rows = [
-            "| " + " | ".join(f"**{cell}**" if best else cell for cell, best in row) + " |"
+        cells = (
+            [f"**{cell}**" if best else cell.replace("|", r"\|") for cell, best in row]
             for row in marked(table.columns, section)
-        ]
+        )
+        rows = ["| " + " | ".join(row) + " |" for row in cells]
         parts.append("\n".join([f"**{section.title}**", "", *head, *rows]))
     return "\n\n".join([*parts, *table.notes]) + "\n"
 

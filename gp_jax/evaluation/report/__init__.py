@@ -8,7 +8,7 @@ them; `numbers` answers what it asks of the results.
 
 from pathlib import Path
 
-from gp_jax.evaluation.report.page import page
+from gp_jax.evaluation.report.page import render
 from gp_jax.evaluation.results import Results
 from gp_jax.evaluation.summary import summary
 from gp_jax.evaluation.table import comma_separated, markdown
@@ -22,7 +22,7 @@ def write_report(results: Results) -> list[Path]:
       UserError: the evaluation is not finished, or a file of it cannot be read or written.
     """
     numbers = summary(results)
-    texts = {"summary.md": markdown(numbers), "summary.csv": comma_separated(numbers), "report.html": page(results)}
+    texts = {"summary.md": markdown(numbers), "summary.csv": comma_separated(numbers), "report.html": render(results)}
     for name, text in texts.items():
         with replacing(results.folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -31,11 +31,16 @@ class Numbers:
             if row.region == "unknown":
                 # Of a metric in two flavours the first is shown.
                 self._rows.setdefault((row.metric, row.method, row.case, row.clip), row)
+        self._outputs = {key[1:] for key in self._rows}
 
     def measured(self, metrics: tuple[str, ...]) -> list[str]:
         """Those of the metrics that there are numbers of."""
         there = {key[0] for key in self._rows}
         return [metric for metric in metrics if metric in there]
+
+    def is_measured(self, method: str, clip: Clip) -> bool:
+        """Whether the method's output was there, whole and of the right size."""
+        return (method, *clip) in self._outputs
 
     def value(self, metric: str, method: str, clip: Clip) -> float | None:
         """The mean over a clip."""

@@ -18,14 +18,14 @@ from rich.progress import track
 from gp_jax.evaluation.report import pieces
 from gp_jax.evaluation.report.numbers import RANKING, Clip, Numbers
 from gp_jax.evaluation.results import Results
-from gp_jax.evaluation.summary import by_case, cost, summary
+from gp_jax.evaluation.summary import COLUMNS, by_case, cost, summary
 
 BUDGET = 22 * 2**20  # bytes of all clips
 PLOTS = ("psnr", "ssim", "lpips")
 EXTREMES = ("psnr", "lpips")
 
 
-def page(results: Results) -> str:
+def render(results: Results) -> str:
     """HTML that refers to nothing outside itself; errors as for `write_report`."""
     manifest, protocol, numbers = results.manifest, results.protocol, Numbers(results)
     order = numbers.order()
@@ -35,7 +35,8 @@ def page(results: Results) -> str:
         "title": escape(f"Outpainting, protocol {manifest.protocol}"),
         "subtitle": escape(
             f"{len(manifest.clips)} clips of {manifest.data} ({manifest.dataset}), "
-            f"{protocol.width}x{protocol.height}; cases {', '.join(protocol.cases)}; methods {', '.join(manifest.methods)}"
+            f"{protocol.width}x{protocol.height}; cases {', '.join(protocol.cases)}; "
+            f"methods {', '.join(manifest.methods)}"
         ),
         "style": (folder / "style.css").read_text("utf-8"),
         "script": (folder / "script.js").read_text("utf-8"),
@@ -67,7 +68,7 @@ def _cards(results: Results, numbers: Numbers, order: list[Clip]) -> dict[Clip, 
 
 def _order(numbers: Numbers, clips: int, shown: int) -> str:
     metrics = numbers.measured(RANKING)
-    order = f"The worst come first, by {pieces.title(metrics[0])} of {numbers.subject}. " if metrics else ""
+    order = f"The worst come first, by {numbers.subject}'s {COLUMNS[metrics[0]].name}. " if metrics else ""
     left_out = f"{clips - shown} of {clips}, from the middle, are left out to keep this page small. "
     return order + (left_out if shown < clips else "")
 

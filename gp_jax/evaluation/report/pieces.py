@@ -85,11 +85,14 @@ def card(results: Results, numbers: Numbers, clip: Clip, metrics: Sequence[str])
     canvas = results.protocol.cases[case]
     size = tile_size(canvas.height, canvas.width)
     truth = read_clip(results.reference(name), size)
-    made = {method: results.generated(method, case, name) for method in numbers.methods}
-    made = {method: read_clip(path, size) for method, path in made.items() if path is not None}
+    made = {
+        method: read_clip(results.generated(method, case, name), size)
+        for method in numbers.methods
+        if numbers.is_measured(method, clip)
+    }
     video = mosaic([source(truth, canvas), *made.values(), truth])
 
-    values = {m: _number(metrics[0], numbers.value(metrics[0], m, clip)) if metrics else "" for m in made}
+    values = {m: _mean(numbers, metrics, m, clip) for m in made}
     colours = {m: numbers.methods.index(m) % COLOURS for m in made}
     captions = [
         "source",
@@ -123,6 +126,12 @@ def source(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
 def title(metric: str) -> str:
     """How a metric is named on the page."""
     return f"{COLUMNS[metric].title}, unknown region"
+
+
+def _mean(numbers: Numbers, metrics: Sequence[str], method: str, clip: Clip) -> str:
+    """The first metric's number, with its name."""
+    metric = next(iter(metrics), None)
+    return f"{COLUMNS[metric].name} {_number(metric, numbers.value(metric, method, clip))}" if metric else ""
 
 
 def _number(metric: str, value: float | None) -> str:

@@ -19,9 +19,9 @@ import numpy as np
 
 from gp_jax.video.sources import EXACT, matrix_of
 
-SIDE = 208  # pixels of a tile's longer side
+SIDE = 224  # pixels of a tile's longer side
 RATE = 24  # frames per second
-OPTIONS = {"crf": "27", "preset": "slow", "tune": "animation"}
+OPTIONS = {"crf": "25", "preset": "slow"}
 
 
 class Mosaic(NamedTuple):
