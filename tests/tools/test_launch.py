@@ -51,7 +51,7 @@ def given(output: str) -> list[list[str]]:
 )
 def test_arguments_arrive_as_they_were_written(script, before, environment):
     output, errors = start(script, *before, *ARGUMENTS, env=environment | {"BRIEF": "1"}).communicate(timeout=20)
-    assert given(output) == [["train", *ARGUMENTS]], errors
+    assert given(output) == [["train", *ARGUMENTS, "--coordinator", "auto"]], errors
 
 
 def test_each_host_gets_a_process_and_the_first_one_coordinates(environment):

@@ -16,4 +16,4 @@ if (($# < 1)); then
   sed -n '2,/^#SBATCH/{/^#SBATCH/!s/^# \{0,1\}//p}' "$0" >&2
   exit 2
 fi
-exec srun --kill-on-bad-exit=1 --label "${GP_JAX:-gp-jax}" train "$@"
+exec srun --kill-on-bad-exit=1 --label "${GP_JAX:-gp-jax}" train "$@" --coordinator auto

@@ -22,7 +22,7 @@ case $1 in
   log) on_hosts 0 "tail -n 100 -F gp-jax.log" ;;
   stop) on_hosts all "kill \$(cat gp-jax.pid)" ;;
   *)
-    printf -v train '%q ' "${GP_JAX:-gp-jax}" train "$@"
+    printf -v train '%q ' "${GP_JAX:-gp-jax}" train "$@" --coordinator auto
     on_hosts all "nohup $train </dev/null >>gp-jax.log 2>&1 & echo \$! >gp-jax.pid"
     ;;
 esac

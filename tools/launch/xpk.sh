@@ -14,6 +14,6 @@ if (($# < 4)); then
 fi
 cluster=$1 tpu_type=$2 image=$3
 shift 3
-printf -v train '%q ' "${GP_JAX:-gp-jax}" train "$@"
+printf -v train '%q ' "${GP_JAX:-gp-jax}" train "$@" --coordinator auto
 exec xpk workload create --cluster "$cluster" --workload "${NAME:-gp-jax}" --tpu-type "$tpu_type" \
   --num-slices "${SLICES:-1}" --docker-image "$image" --max-restarts "${RESTARTS:-10}" --command "$train"
