@@ -152,9 +152,7 @@ def verify_shard(folder: Path, note: Mapping[str, Any]) -> list[str]:
     path = folder / note["file"]
     if not path.is_file():
         return [f"{path} is missing"]
-    problems = (
-        [] if sha256(path) == note["sha256"] else [f"{path} is not the file that was written: its sha256 differs"]
-    )
+    problems = [] if sha256(path) == note["sha256"] else [f"{path} is not as it was written: its sha256 differs"]
     try:
         reader = ArrayRecordReader(str(path))
         if reader.num_records() != note["records"]:

@@ -1,0 +1,192 @@
+"""Where films come from: folders, lists and data sets, each as a list of `Film`s that nothing was decoded of yet.
+
+    for film in SOURCES["csv"](Path("OpenVid/list.csv"), path="{video}", caption="{caption}"):
+        film.name, film.caption, film.split
+        for frame in film.open(): ...
+
+A new kind of source is a function here and a line in `SOURCES`.
+"""
+
+import csv
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gp_jax.data.videos import find_videos
+from gp_jax.errors import UserError
+from gp_jax.video import VideoReader
+
+
+class Frames(Protocol):
+    """What a film opens as; `VideoReader` is one."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """All frames, uint8 [H, W, 3]."""
+
+    def frames_at(self, indices: Iterable[int]) -> Iterable[np.ndarray]:
+        """The frames of increasing indices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """One film of a source.
+
+    Attributes:
+      name: unlike any other of its source.
+      open: makes its frames.
+      frame_rate: frames per second; None: as the opened file says.
+      caption: "" where there is none.
+      split: "train" or "validation"; None where the source has no splits.
+      has_cuts: whether shots have to be looked for.
+      facts: what else is known, such as kind and licence.
+    """
+
+    name: str
+    open: Callable[[], Frames]
+    frame_rate: float | None = None
+    caption: str = ""
+    split: str | None = None
+    has_cuts: bool = True
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class ArrayFrames:
+    """Frames [N, H, W, 3] uint8 that lie in memory, or in a file that is mapped into it."""
+
+    def __init__(self, frames: np.ndarray):
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self._frames)
+
+    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        return (self._frames[index] for index in indices)
+
+
+def videos(folder: Path) -> list[Film]:
+    """All video files under a folder."""
+    return [Film(str(file.relative_to(folder)), functools.partial(VideoReader, file)) for file in find_videos(folder)]
+
+
+def table(file: Path, path: str = "{path}", caption: str = "{caption}") -> list[Film]:
+    """The rows of a CSV file.
+
+    Args:
+      file: its first row names the columns.
+      path: where a row's video lies, beside the file. WebVid: "videos/{page_dir}/{videoid}.mp4", OpenVid: "{video}".
+      caption: the row's caption. WebVid: "{name}".
+    """
+    films = []
+    with file.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            try:
+                name, text = path.format(**row), caption.format(**row)
+            except KeyError as column:
+                raise UserError(f"{file} has no column {column}, only {', '.join(row)}") from None
+            films.append(Film(name, functools.partial(VideoReader, file.parent / name), caption=text))
+    return films
+
+
+def davis(folder: Path, resolution: str = "480p") -> list[Film]:
+    """DAVIS 2017: `folder` has JPEGImages/RESOLUTION/NAME/*.jpg and the lists of ImageSets/2017 in it."""
+    films = []
+    for split, file in (("train", "train.txt"), ("validation", "val.txt")):
+        names = folder / "ImageSets" / "2017" / file
+        if not names.is_file():
+            raise UserError(f"{folder} is not DAVIS 2017: there is no {names.relative_to(folder)} in it")
+        films += [
+            _images(name, folder / "JPEGImages" / resolution / name, split)
+            for name in names.read_text(encoding="utf-8").split()
+        ]
+    return films
+
+
+def youtube_vos(folder: Path) -> list[Film]:
+    """YouTube-VOS: `folder` has train/JPEGImages/ID/*.jpg in it, and perhaps valid/JPEGImages/ID/*.jpg."""
+    films = []
+    for split, part in (("train", "train"), ("validation", "valid")):
+        images = folder / part / "JPEGImages"
+        if images.is_dir():
+            films += [
+                _images(path.name, path, split, frame_rate=6) for path in sorted(images.iterdir()) if path.is_dir()
+            ]
+    if not films:
+        raise UserError(f"{folder} is not YouTube-VOS: there is no train/JPEGImages in it")
+    return films
+
+
+def tfds(folder: Path) -> list[Film]:
+    """A data set as tools/prepare_tfds.py, or TensorFlow Datasets itself, prepared it: the folder with
+    dataset_info.json."""
+    import tensorflow_datasets  # takes seconds to import
+
+    try:
+        splits = tensorflow_datasets.builder_from_directory(folder).info.splits
+    except Exception as error:  # TFDS raises what its parts raise
+        raise UserError(f"{folder} is no data set prepared by TensorFlow Datasets: {error}") from error
+    return [
+        Film(f"{split}/{index}", functools.partial(_open_tfds, folder, split, index), 24, split=split, has_cuts=False)
+        for split in ("train", "validation")
+        if split in splits
+        for index in range(splits[split].num_examples)
+    ]
+
+
+def arrays(file: Path) -> list[Film]:
+    """An array of clips [N, T, H, W, 3] uint8 in NumPy's format, and beside it a JSON list of what is known of each."""
+    if not file.with_suffix(".json").is_file():
+        raise UserError(f"{file.with_suffix('.json')} is missing: it says what the clips of {file.name} are")
+    entries = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    return [
+        Film(
+            f"{file.stem}:{index}",
+            functools.partial(_open_array, file, index),
+            frame_rate=entry.get("frame_rate", 24),
+            caption=entry.get("caption", ""),
+            split=entry.get("split"),
+            has_cuts=False,
+            facts=entry,
+        )
+        for index, entry in enumerate(entries)
+    ]
+
+
+SOURCES: dict[str, Callable[..., list[Film]]] = {
+    "videos": videos,
+    "csv": table,
+    "davis": davis,
+    "youtube-vos": youtube_vos,
+    "tfds": tfds,
+    "arrays": arrays,
+}
+
+
+def _images(name: str, folder: Path, split: str, frame_rate: float = 24) -> Film:
+    return Film(name, functools.partial(VideoReader, folder, frame_rate), frame_rate, split=split, has_cuts=False)
+
+
+def _open_array(file: Path, index: int) -> ArrayFrames:
+    return ArrayFrames(np.load(file, mmap_mode="r")[index])
+
+
+def _open_tfds(folder: Path, split: str, index: int) -> ArrayFrames:
+    example = _tfds_split(folder, split)[index]
+    return ArrayFrames(np.asarray(example.get("video", example)["frames"]))
+
+
+@functools.lru_cache(maxsize=2)
+def _tfds_split(folder: Path, split: str):
+    import tensorflow_datasets
+
+    return tensorflow_datasets.builder_from_directory(folder).as_data_source(split)

@@ -1,0 +1,217 @@
+"""Builds records for training: every shot of every film, its frames scaled, cropped and encoded one by one.
+
+    python tools/build_records.py videos films/ records/256 --size 256x256
+    python tools/build_records.py csv OpenVid/list.csv records/openvid --size 256x256 --path "video/{video}"
+    python tools/build_records.py csv WebVid/list.csv records/webvid --size 256x256 --caption "{name}" \\
+        --path "videos/{page_dir}/{videoid}.mp4" --processes 32 --host 3/8
+    python tools/build_records.py davis DAVIS/ records/davis --size 448x256
+    python tools/build_records.py youtube-vos YouTubeVOS/ records/youtube-vos --size 448x256
+    python tools/build_records.py tfds tensorflow_datasets/davis_frames/480p/2.1.0 records/davis --size 448x256
+    python tools/build_records.py arrays clips_72x128.npy records/tiny --size 128x72 --encoding png --motion 0
+    python tools/build_records.py --verify records/256
+
+A folder holds frames of one size, in shards of ArrayRecord, each made from `--films` films. Interrupted, the same
+command goes on with the shards that are missing; hosts that share the folder each run it with their own `--host I/N`
+(from 0 on). The manifest is written when no shard is missing. Films that cannot be read, and shots that the filters
+leave out, are counted and named in it. What a shard holds does not depend on processes, hosts or interruptions.
+"""
+
+import argparse
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jobs import host, of_host, run, spread, verify
+
+from gp_jax.cli.arguments import count, size
+from gp_jax.data.clips import ENCODINGS, pack_clip
+from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
+from gp_jax.data.shots import STILL, changes, find_shots, thumbnail
+from gp_jax.data.sources import SOURCES, Film
+from gp_jax.data.videos import cover
+from gp_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How films become records.
+
+    Attributes:
+      size: (height, width) of the frames; they are scaled until they cover it, and cropped at the centre.
+      least, most: frames of a record; longer shots are cut into several.
+      motion: mean change from frame to frame below which a shot is left out, in levels of 255.
+      enlarge: whether films smaller than `size` are used.
+      encoding, quality: of the frames.
+    """
+
+    size: tuple[int, int]
+    least: int
+    most: int
+    motion: float
+    enlarge: bool
+    encoding: str
+    quality: int
+
+
+@dataclass
+class Tally:
+    """What a shard's note says beyond its records."""
+
+    frames: int = 0
+    films: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)  # reason -> films or shots
+    unreadable: dict[str, str] = field(default_factory=dict)  # film -> reason
+
+
+def build(arguments: argparse.Namespace) -> int | None:
+    """All shards of this host, then the manifest if none is missing."""
+    if arguments.verify:
+        return verify(arguments.verify, "tools/build_records.py", arguments.processes)
+    options = {name: getattr(arguments, name) for name in ("path", "caption", "resolution") if getattr(arguments, name)}
+    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
+    facts = dict(arguments.fact)
+    films = SOURCES[arguments.kind](arguments.source, **options)
+    splits = split_films(films, arguments.validation)
+    shards = {split: shard_names(split, -(-len(members) // arguments.films)) for split, members in splits.items()}
+    names = sha256("\n".join(film.name for film in films).encode()).hexdigest()
+    noted = {"kind": arguments.kind, **options, **vars(recipe), "names": names, "facts": facts}
+    begin(arguments.output, {**noted, "films": arguments.films, "validation": arguments.validation})
+
+    jobs = [
+        (arguments.output / name, splits[split][index :: len(shards[split])])
+        for split in shards
+        for index, name in enumerate(shards[split])
+    ]
+    work = partial(build_shard, recipe=recipe, facts=facts)
+    spread(work, of_host(jobs, arguments.host), arguments.processes, "Shards")
+    if finish(arguments.output, shards, {"format": "clips", "size": recipe.size}):
+        report(arguments.output)
+    else:
+        print("this host's shards are done; the host that finishes last writes the manifest")
+
+
+def report(folder: Path) -> None:
+    """Prints what a finished folder holds, and what it does not."""
+    manifest = read_manifest(folder, "tools/build_records.py")
+    notes = [note for split in manifest["shards"].values() for note in split]
+    left_out, unreadable = Counter(), {}
+    for note in notes:
+        left_out.update(note["left_out"])
+        unreadable |= note["unreadable"]
+    print(f"{folder}: {manifest['records']} records of {sum(note['frames'] for note in notes)} frames")
+    for reason, number in left_out.items():
+        print(f"left out: {number} x {reason}")
+    for name, reason in unreadable.items():
+        print(f"unreadable: {name}: {reason}", file=sys.stderr)
+
+
+def split_films(films: list[Film], validation: float) -> dict[str, list[Film]]:
+    """Films by split; of a source without splits the share `validation`, chosen by the films' names."""
+    splits: dict[str, list[Film]] = {"train": [], "validation": []}
+    for film in films:
+        held_out = "validation" if zlib.crc32(film.name.encode()) < validation * 2**32 else "train"
+        splits[film.split or held_out].append(film)
+    return {split: members for split, members in splits.items() if members}
+
+
+def build_shard(path: Path, films: list[Film], recipe: Recipe, facts: dict[str, str]) -> None:
+    """One shard, unless it is finished; a job of a process of its own."""
+    cv2.setNumThreads(1)
+    tally = Tally()
+    write_shard(path, _records(films, recipe, facts, tally), vars(tally))
+
+
+def _records(films: list[Film], recipe: Recipe, facts: dict[str, str], tally: Tally) -> Iterator[bytes]:
+    for film in films:
+        tally.films += 1
+        try:
+            yield from film_records(film, recipe, facts, tally)
+        except UserError as error:
+            tally.unreadable[film.name] = str(error)
+
+
+def film_records(film: Film, recipe: Recipe, facts: dict[str, str], tally: Tally) -> Iterator[bytes]:
+    """A record for each usable shot of a film; raises UserError where it cannot be read."""
+    frames = film.open()
+    small, height, width = [], 0, 0
+    for frame in frames:
+        height, width = frame.shape[:2]
+        small.append(thumbnail(frame))
+    if len(small) < recipe.least:
+        tally.left_out["film shorter than a record"] += 1
+        return
+    if not recipe.enlarge and (height < recipe.size[0] or width < recipe.size[1]):
+        tally.left_out["film smaller than the records"] += 1
+        return
+    for start, stop in _shots(np.stack(small), film.has_cuts, recipe, tally):
+        known = {
+            **film.facts,
+            **facts,
+            "key": f"{film.name}:{start}",
+            "source": film.name,
+            "first_frame": start,
+            "frame_rate": float(film.frame_rate or frames.info.frame_rate),
+            "caption": film.caption,
+        }
+        pictures = (cover(frame, recipe.size) for frame in frames.frames_at(range(start, stop)))
+        tally.frames += stop - start
+        yield pack_clip(pictures, known, recipe.encoding, recipe.quality)
+
+
+def _shots(small: np.ndarray, has_cuts: bool, recipe: Recipe, tally: Tally) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each record of a film."""
+    shots = find_shots(small, recipe.least, still=recipe.motion) if has_cuts else [(0, len(small))]
+    if not shots:
+        tally.left_out["film without a shot that is long enough, bright enough and moves"] += 1
+    for first, last in shots:
+        for start in range(first, last, recipe.most):
+            stop = min(start + recipe.most, last)
+            if stop - start < recipe.least:
+                tally.left_out["rest of a shot, too short"] += 1
+            elif changes(small[start:stop]).mean() < recipe.motion:
+                tally.left_out["shot that stands still"] += 1
+            else:
+                yield start, stop
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", nargs="?", choices=SOURCES, help="what the source is")
+    parser.add_argument("source", nargs="?", type=Path, help="the folder or file")
+    parser.add_argument("output", nargs="?", type=Path, help="folder of the records")
+    parser.add_argument("--verify", type=Path, metavar="RECORDS", help="check a finished folder and do nothing else")
+    parser.add_argument("--size", type=size, help="frames of the records, WIDTHxHEIGHT")
+    parser.add_argument("--least", type=count, default=17, help="frames that a shot must have")
+    parser.add_argument("--most", type=count, default=257, help="frames of a record; longer shots are cut")
+    parser.add_argument("--motion", type=float, default=STILL, help="least mean change between frames, of 255")
+    parser.add_argument("--enlarge", action="store_true", help="use films that are smaller than the records")
+    parser.add_argument("--encoding", choices=ENCODINGS, default="jpeg")
+    parser.add_argument("--quality", type=int, default=95, help="of JPEG, 0 to 100")
+    parser.add_argument("--validation", type=float, default=0.0, help="share of films, for sources without splits")
+    parser.add_argument("--films", type=count, default=64, help="films per shard")
+    parser.add_argument("--fact", type=_fact, action="append", default=[], help="to note, such as licence=CC-BY-4.0")
+    parser.add_argument("--path", help="csv: where a row's video lies, as videos/{page_dir}/{videoid}.mp4")
+    parser.add_argument("--caption", help="csv: a row's caption, as {name}")
+    parser.add_argument("--resolution", help="davis: the folder within JPEGImages (default: 480p)")
+    parser.add_argument("--processes", type=count, default=2)
+    parser.add_argument("--host", type=host, default=(0, 1), metavar="I/N", help="do the part of host I of N")
+    arguments = parser.parse_args()
+    if not arguments.verify and (arguments.output is None or arguments.size is None):
+        parser.error("name kind, source, output and --size, or --verify RECORDS")
+    return arguments
+
+
+def _fact(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+if __name__ == "__main__":
+    run(build, parse())
