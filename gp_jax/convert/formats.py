@@ -53,9 +53,11 @@ def _diffusers_unet_json(config: UNetConfig) -> dict[str, Any]:
 
 
 def _diffusers_vae_json(config: AutoencoderConfig) -> dict[str, Any]:
-    if config.patch_size != 1:
-        raise UserError(f"this autoencoder works on patches of {config.patch_size} pixels, which no other format knows")
-    return {key: value for key, value in config.to_json().items() if key != "patch_size"}
+    ours = {"patch_size": 1, "linear_latents": False}
+    for key, value in ours.items():
+        if getattr(config, key) != value:
+            raise UserError(f"this autoencoder has {key}={getattr(config, key)}, which no other format knows")
+    return {key: value for key, value in config.to_json().items() if key not in ours}
 
 
 _TRANSFORMERS_CLIP = Format(

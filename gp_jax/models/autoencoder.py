@@ -2,8 +2,11 @@
 
 The autoencoder of Stable Diffusion (Rombach et al. 2022, arXiv 2112.10752), built from the `config.json` of a
 diffusers folder.
-One addition: with `patch_size` p the network works on p x p patches folded into channels (space to depth), which is
-how the embedded model's autoencoder stays fast on a CPU; p = 1 is the original.
+Two additions, for the embedded model, which has to be fast on a CPU and to learn in minutes. With `patch_size` p the
+network works on p x p patches folded into channels (space to depth); p = 1 is the original. With `linear_latents` the
+latents are a linear map of the pixels of their cell, such as its principal components, and the decoder corrects what a
+linear map back makes of them: the encoder costs nothing, distances of latents are those of pixels, and no latent knows
+of pixels beyond its cell.
 
 Latents come unscaled; whoever diffuses them multiplies by `config.scaling_factor`.
 """
@@ -22,11 +25,12 @@ from gp_jax.models.layers import GroupNorm, ResidualBlock, Upsample, conv3x3
 
 Array = jax.Array
 _EPSILON = 1e-6
+_LOWEST = -30.0
 
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
-    """The keys of diffusers' `AutoencoderKL` config that change the network, and `patch_size`."""
+    """The keys of diffusers' `AutoencoderKL` config that change the network, and `patch_size` and `linear_latents`."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -36,6 +40,7 @@ class AutoencoderConfig:
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
     patch_size: int = 1
+    linear_latents: bool = False
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "AutoencoderConfig":
@@ -48,7 +53,7 @@ class AutoencoderConfig:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
     def to_json(self) -> dict[str, Any]:
-        """The `config.json` of this network, readable by diffusers where `patch_size` is 1."""
+        """The `config.json` of this network, readable by diffusers where our two keys have their defaults."""
         levels = len(self.block_out_channels)
         return {
             "_class_name": "AutoencoderKL",
@@ -70,8 +75,13 @@ class AutoencoderKL(nnx.Module):
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None):
         self.config = config
         latent = config.latent_channels
-        self.encoder = Encoder(config, rngs=rngs, dtype=dtype)
-        self.to_moments = nnx.Conv(2 * latent, 2 * latent, (1, 1), dtype=dtype, rngs=rngs)
+        if config.linear_latents:
+            cell = config.in_channels * config.downsampling**2
+            self.encoder = nnx.Linear(cell, latent, dtype=dtype, rngs=rngs)
+            self.inverse = nnx.Linear(latent, cell, dtype=dtype, rngs=rngs)
+        else:
+            self.encoder = Encoder(config, rngs=rngs, dtype=dtype)
+            self.to_moments = nnx.Conv(2 * latent, 2 * latent, (1, 1), dtype=dtype, rngs=rngs)
         self.from_latents = nnx.Conv(latent, latent, (1, 1), dtype=dtype, rngs=rngs)
         self.decoder = Decoder(config, rngs=rngs, dtype=dtype)
 
@@ -82,22 +92,35 @@ class AutoencoderKL(nnx.Module):
           pixels: [N, H, W, 3] in [-1, 1], H and W multiples of `config.downsampling`.
 
         Returns:
-          Two arrays [N, h, w, C]; the log-variance is clipped to [-30, 20].
+          Two arrays [N, h, w, C]; the log-variance is clipped to [-30, 20], and -30 for linear latents.
         """
-        p = self.config.patch_size
-        n, height, width, channels = pixels.shape
-        x = pixels.reshape(n, height // p, p, width // p, p, channels).transpose(0, 1, 3, 2, 4, 5)
-        x = x.reshape(n, height // p, width // p, p * p * channels)
-        mean, log_variance = jnp.split(self.to_moments(self.encoder(x)), 2, axis=-1)
-        return mean, jnp.clip(log_variance, -30.0, 20.0)
+        if self.config.linear_latents:
+            mean = self.encoder(fold_patches(pixels, self.config.downsampling))
+            return mean, jnp.full_like(mean, _LOWEST)
+        moments = self.to_moments(self.encoder(fold_patches(pixels, self.config.patch_size)))
+        mean, log_variance = jnp.split(moments, 2, axis=-1)
+        return mean, jnp.clip(log_variance, _LOWEST, 20.0)
 
     def decode(self, latents: Array) -> Array:
         """[N, h, w, C] -> [N, H, W, 3], about [-1, 1], not clipped."""
-        p = self.config.patch_size
-        x = self.decoder(self.from_latents(latents))
-        n, height, width, _ = x.shape
-        x = x.reshape(n, height, width, p, p, -1).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(n, height * p, width * p, -1)
+        pixels = unfold_patches(self.decoder(self.from_latents(latents)), self.config.patch_size)
+        if self.config.linear_latents:
+            return pixels + unfold_patches(self.inverse(latents), self.config.downsampling)
+        return pixels
+
+
+def fold_patches(pixels: Array, size: int) -> Array:
+    """[N, H, W, C] -> [N, H / size, W / size, size * size * C], each patch row by row."""
+    n, height, width, channels = pixels.shape
+    x = pixels.reshape(n, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height // size, width // size, size * size * channels)
+
+
+def unfold_patches(patches: Array, size: int) -> Array:
+    """Inverse of `fold_patches`."""
+    n, height, width, _ = patches.shape
+    x = patches.reshape(n, height, width, size, size, -1).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height * size, width * size, -1)
 
 
 class Encoder(nnx.Module):
