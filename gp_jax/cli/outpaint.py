@@ -19,13 +19,9 @@ examples:
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.geometry import ANCHORS, Canvas
 from gp_jax.video import FORMATS, VideoInfo, VideoReader, VideoWriter, check_target
@@ -87,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     mesh = make_mesh(arguments.mesh) if arguments.mesh else None
     pipeline = OutpaintPipeline.from_pretrained(arguments.checkpoint, mesh=mesh)
     with (
-        _progress() as progress,
+        progress() as report,
         VideoWriter(target, reader.info, audio_from=reader, overwrite=arguments.overwrite) as writer,
     ):
         for frame in pipeline.stream(
@@ -100,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
             guidance=arguments.guidance,
             text_guidance=arguments.text_guidance,
             plan=arguments.plan,
-            progress=progress,
+            progress=report,
         ):
             writer.write(frame)
     frames, seconds = f"{len(reader)} frame{'s' * (len(reader) > 1)}", time.monotonic() - begin
@@ -120,21 +116,3 @@ def _canvas(arguments: argparse.Namespace, info: VideoInfo) -> Canvas:
             f"{arguments.input} has {info.width}x{info.height} pixels already: there is nothing to outpaint"
         )
     return canvas
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """A function to call with (done, total, label): moves a bar, or prints a line per label where no bar can move."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        labels = set()
-
-        def report(done: int, total: int, label: str):
-            bar.update(task, completed=done, total=total, description=label)
-            if not console.is_terminal and label not in labels:
-                labels.add(label)
-                console.print(f"{label} ({done}/{total})")
-
-        yield report

@@ -6,6 +6,7 @@
     OUTPUT/results.jsonl                          a `Result` per line: one clip, one metric, one region, all its frames
     OUTPUT/scores.jsonl                           a `Score` per line: the same over all clips
     OUTPUT/timing.jsonl                           a `Timing` per line
+    OUTPUT/parts/                                 what is known of single clips, from which the lines are assembled
 
 A case is one rectangle of a protocol, such as the quarter "0.25". The case "mean" in the scores is the mean over all
 cases, which is what papers print. Outputs of other systems stay where they are; the manifest says where.
@@ -30,6 +31,7 @@ from gp_jax.metrics.score import CLIPS
 from gp_jax.weights import read_json, replacing, write_json
 
 MEAN = "mean"  # the case that stands for all of a protocol's cases
+REFERENCE = "reference"  # in the place of a method: the truth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Score:
 class Timing:
     """What one clip cost: seconds of wall time for all its frames, and the highest memory use meanwhile.
 
-    `first` marks the clip that a method began with, whose time includes compilation.
+    `first` marks the clip that a method began a case with, whose time includes compilation.
     """
 
     method: str
@@ -127,7 +129,7 @@ class Results:
 
     def reference(self, clip: str) -> Path:
         """Where the true frames of a clip lie."""
-        return self.folder / "reference" / clip
+        return self.folder / REFERENCE / clip
 
     def generated(self, method: str, case: str, clip: str) -> Path | None:
         """Where a method's frames lie, a folder or a video file; None where another system left none."""
@@ -140,6 +142,10 @@ class Results:
         files = (path for path in sorted(outputs.glob(f"{clip}.*")) if path.stem == clip)
         videos = [path for path in files if path.suffix.lower() in CLIPS]
         return outputs / clip if (outputs / clip).is_dir() else next(iter(videos), None)
+
+    def part(self, kind: str, method: str, case: str, clip: str) -> Path:
+        """Where the JSON object with the "scores" or the "timing" of one clip lies."""
+        return self.folder / "parts" / kind / method / case / f"{clip}.json"
 
     def results(self) -> list[Result]:
         return read_lines(self.folder / "results.jsonl", Result)

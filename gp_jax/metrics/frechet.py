@@ -181,6 +181,7 @@ def _fvd(preset: str) -> Metric:
         merge,
         functools.partial(compute, flavour=flavour),
         min_frames=flavour.min_frames,
+        weights="i3d-kinetics-400",
     )
 
 

@@ -53,6 +53,7 @@ class Metric:
     reach: int | None = None  # how many neighbouring frames one value is made from; None for whole clips
     min_frames: int = 1  # shorter clips have no number
     min_side: int = 1  # nor do smaller frames, in pixels
+    weights: str | None = None  # name in `gp_jax.metrics.weights` of what it cannot do without
 
     def __call__(self, reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> float:
         """The number for one batch: NaN where the mask leaves nothing to measure."""
@@ -74,13 +75,13 @@ class Mean(NamedTuple):
 
 
 def frame_metric(
-    name: str, preset: str, better: str, frames: Callable[..., FrameValues], **needs: int | None
+    name: str, preset: str, better: str, frames: Callable[..., FrameValues], **needs: int | str | None
 ) -> Metric:
     """A metric that averages over all frames of all clips alike.
 
     Args:
       name, preset, better, frames: see `Metric`.
-      **needs: `reach` (1 unless said), `min_frames`, `min_side`.
+      **needs: `reach` (1 unless said), `min_frames`, `min_side`, `weights`.
     """
 
     def state(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> Mean:

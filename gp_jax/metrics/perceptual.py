@@ -157,7 +157,7 @@ def _lpips(net: str) -> Metric:
     def frames(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> FrameValues:
         return _frames(*nnx.split(load_lpips(net)), reference, generated, full(mask))
 
-    return frame_metric("lpips", net, "lower", frames, min_side=MIN_SIDES[net])
+    return frame_metric("lpips", net, "lower", frames, min_side=MIN_SIDES[net], weights=f"lpips-{net}")
 
 
 lpips = _lpips("alex")

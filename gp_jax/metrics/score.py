@@ -74,7 +74,7 @@ def pair_up(reference: str | Path, generated: str | Path) -> list[Pair]:
         raise UserError(f"{single} is one clip but {many} is a folder of clips: give two clips or two folders")
     if _is_clip(reference):
         return [Pair(generated.stem, reference, generated)]
-    references, generateds = _clips_in(reference), _clips_in(generated)
+    references, generateds = clips_in(reference), clips_in(generated)
     for folder, names in (
         (generated, references.keys() - generateds.keys()),
         (reference, generateds.keys() - references.keys()),
@@ -82,6 +82,20 @@ def pair_up(reference: str | Path, generated: str | Path) -> list[Pair]:
         if names:
             raise UserError(f"{folder} has no clip {', '.join(sorted(names))}: every clip needs its partner")
     return [Pair(name, references[name], generateds[name]) for name in sorted(references)]
+
+
+def clips_in(folder: Path) -> dict[str, Path]:
+    """Clips by name; raises UserError where there is none, or where two have the same name."""
+    clips: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() in CLIPS):
+            name = path.name if path.is_dir() else path.stem
+            if name in clips:
+                raise UserError(f"{folder} has two clips of the name {name}: {clips[name].name} and {path.name}")
+            clips[name] = path
+    if not clips:
+        raise UserError(f"{folder} holds no clip: neither videos nor folders of images")
+    return clips
 
 
 def measure(
@@ -117,8 +131,10 @@ def measure(
                     part = clip_state(metric, reference, generated, mask)
                     states[key] = metric.merge(states[key], part) if key in states else part
     resolution = sizes.pop() if len(sizes) == 1 else "mixed"
-    keys = dict.fromkeys([*states, *notes])
-    return [_score(key, states.get(key), notes.get(key, ""), resolution, clips, frames) for key in keys]
+    return [
+        conclude(METRICS[key[1]], key[0], states.get(key), notes.get(key, ""), resolution, clips, frames)
+        for key in dict.fromkeys([*states, *notes])
+    ]
 
 
 def read_pair(pair: Pair, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -139,15 +155,15 @@ def read_clip(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     if reader.info.damage:
         raise UserError(f"{reader.info.damage}: a damaged clip cannot be scored")
     height, width = size or (reader.info.height, reader.info.width)
-    enlarges = height > reader.info.height or width > reader.info.width
-    return np.stack(
-        [
-            frame
-            if frame.shape[:2] == (height, width)
-            else cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC if enlarges else cv2.INTER_AREA)
-            for frame in reader
-        ]
-    )
+    return np.stack([scale(frame, height, width) for frame in reader])
+
+
+def scale(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A frame [H, W, 3] uint8 at another size, by area averaging, or cubic where that enlarges."""
+    if frame.shape[:2] == (height, width):
+        return frame
+    enlarges = height > frame.shape[0] or width > frame.shape[1]
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC if enlarges else cv2.INTER_AREA)
 
 
 def obstacle(metric: Metric, clip: np.ndarray) -> str:
@@ -192,9 +208,10 @@ def frame_values(metric: Metric, reference: np.ndarray, generated: np.ndarray, m
     return np.concatenate(parts)[: total - overlap]
 
 
-def _score(key: tuple[str, str], state: State | None, note: str, resolution: str, clips: int, frames: int) -> Score:
-    region, name = key
-    metric = METRICS[name]
+def conclude(
+    metric: Metric, region: str, state: State | None, note: str, resolution: str, clips: int, frames: int
+) -> Score:
+    """The number of a set of clips from its state, or, where `note` says why there is none, no number."""
     value = math.nan if note else metric.compute(state)
     if not note and math.isnan(value):
         note = "needs more clips" if metric.name == "fvd" else "nothing to measure in this region"
@@ -216,17 +233,3 @@ def _score(key: tuple[str, str], state: State | None, note: str, resolution: str
 def _is_clip(path: Path) -> bool:
     # A folder of WebP files is a folder of clips, since they may be animated.
     return path.is_file() or any(file.suffix.lower() in IMAGES - {".webp"} for file in path.iterdir())
-
-
-def _clips_in(folder: Path) -> dict[str, Path]:
-    """Clips by name; raises UserError where there is none, or where two have the same name."""
-    clips: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() in CLIPS):
-            name = path.name if path.is_dir() else path.stem
-            if name in clips:
-                raise UserError(f"{folder} has two clips of the name {name}: {clips[name].name} and {path.name}")
-            clips[name] = path
-    if not clips:
-        raise UserError(f"{folder} holds no clip: neither videos nor folders of images")
-    return clips

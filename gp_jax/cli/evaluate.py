@@ -1,0 +1,131 @@
+"""Evaluates methods on a data set by a protocol: scores, a table beside the published ones, and a report to look at.
+
+Killed and started again with the same arguments it goes on where it was; started with other methods it adds them to
+the same folder. `--method` takes names of the list below, and `folder:DIR` for what another system made: DIR/CASE/CLIP,
+videos or folders of images of the protocol's size, with all frames. An output that is missing, short or of another size
+is named, and its method gets no score. LPIPS and FVD need `python tools/fetch_metric_weights.py` once.
+
+OUTPUT gets report.html, summary.md and summary.csv, the numbers of every clip and frame in results.jsonl, of all clips
+in scores.jsonl, the times in timing.jsonl, and all frames as PNGs in generated/.
+
+examples:
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --method globalpaint --checkpoint my_model/
+  gp-jax evaluate --protocol wide-720p --dataset folder --data clips/ --method edge,telea,flow --output wide
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --method folder:outputs/motia --output results
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --shard 0/4        one of four processes
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gp_jax.cli import arguments as parse
+from gp_jax.cli.progress import progress
+from gp_jax.errors import UserError
+from gp_jax.evaluation.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    from gp_jax.evaluation.methods import Method
+
+METHODS = "globalpaint", "edge", "mirror", "telea", "navier-stokes", "flow"
+WIDTH = 160  # of the table where no terminal says it, in characters
+DATASETS = "davis", "youtube-vos", "folder", "tfds-davis"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what the command takes."""
+    parser.add_argument("--protocol", choices=PROTOCOLS, required=True, metavar="NAME", help=", ".join(PROTOCOLS))
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="davis", metavar="NAME", help=f"its layout: {', '.join(DATASETS)}"
+    )
+    parser.add_argument("--output", required=True, metavar="OUTPUT", help="folder for everything that comes out")
+    parser.add_argument(
+        "--method", action="append", metavar="A,B", help=f"by default all: {', '.join(METHODS)}; also folder:DIR"
+    )
+    parser.add_argument("--clips", metavar="A,B", help="names of the clips to take; all by default")
+    parser.add_argument("--frames", type=parse.count, metavar="N", help="take so many from the beginning of each clip")
+    parser.add_argument("--shard", type=_shard, default=(0, 1), metavar="K/N", help="work on the K-th of every N clips")
+    parser.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
+
+    model = parser.add_argument_group("globalpaint")
+    model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
+    model.add_argument("--seed", type=int, default=0, metavar="N", help="of all clips")
+    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
+    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
+    model.add_argument("--guidance", type=float, metavar="S", help="weight of what the whole clip shows")
+    model.add_argument("--plan", metavar="NAME", help="hierarchical (key frames first) or sequential")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates and prints the table; the exit code is 1 where an output could not be scored."""
+    from rich.console import Console
+
+    from gp_jax.evaluation.harness import evaluate
+    from gp_jax.evaluation.report import write_report
+    from gp_jax.evaluation.results import Results
+    from gp_jax.evaluation.summary import summary
+    from gp_jax.evaluation.table import terminal
+    from gp_jax.parallel import make_mesh
+
+    mesh = make_mesh(arguments.mesh) if arguments.mesh else None
+    options = {name: getattr(arguments, name) for name in ("steps", "sampler", "guidance", "plan")}
+    options = {"checkpoint": arguments.checkpoint, "seed": arguments.seed, "mesh": mesh} | {
+        name: value for name, value in options.items() if value is not None
+    }
+    names = [name for part in arguments.method or METHODS for name in part.split(",")]
+    with progress() as report:
+        outcome = evaluate(
+            arguments.output,
+            protocol=arguments.protocol,
+            dataset=arguments.dataset,
+            data=arguments.data,
+            methods=_methods(names, options),
+            clips=arguments.clips and arguments.clips.split(","),
+            frames=arguments.frames,
+            shard=arguments.shard,
+            mesh=mesh,
+            progress=report,
+        )
+    for problem in outcome.problems:
+        print(f"gp-jax: {problem}", file=sys.stderr)
+    if outcome.finished:
+        results = Results(arguments.output)
+        console = Console()
+        if not console.is_terminal:
+            console.width = WIDTH
+        console.print(terminal(summary(results)))
+        print("\n".join(map(str, write_report(results))))
+    else:
+        print("this shard is done, others are not yet: the one that ends last makes the table")
+    return int(bool(outcome.problems))
+
+
+def _methods(names: list[str], options: dict) -> "dict[str, Method]":
+    """The methods of these names, the model with its options."""
+    from gp_jax.evaluation.methods import METHODS, from_folder
+
+    methods = {}
+    for name in names:
+        kind, _, folder = name.partition(":")
+        label = Path(folder).name if folder else name
+        if label in methods or (folder and label in METHODS):
+            raise UserError(f"there are two methods of the name {label}: rename the folder")
+        if folder and kind == "folder":
+            methods[label] = from_folder(folder)
+        elif name in METHODS:
+            methods[label] = METHODS[name](**options) if name == "globalpaint" else METHODS[name]()
+        else:
+            raise UserError(f"there is no method {name}: choose of {', '.join(METHODS)} and folder:DIR")
+    return methods
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """`0/4` as (0, 4)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form K/N, K from 0 to N - 1")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,145 @@
+"""Outpainting without a model: what other frames have seen is carried over along the motion of the camera.
+
+When the camera pans, what lies beyond the border of one frame lies inside another. So for each unknown pixel its path
+through the clip is followed, into the past and into the future, and where it first enters the observed rectangle its
+colour is taken. This is flow-guided propagation (Xu et al. 2019, "Deep flow-guided video inpainting", arXiv
+1905.02884), with a flow that needs no training:
+
+  1. flow between neighbouring frames on the observed rectangle, by OpenCV's DIS (Kroeger et al. 2016, 1603.03590);
+  2. the camera's motion as a similarity that most of that flow agrees with, found by RANSAC;
+  3. beyond the rectangle the camera's motion holds, and what the flow differs from it at the border fades out.
+
+Dehan et al. (2022, "Complete and temporally consistent video outpainting") complete flow and background in this spirit
+too. What no frame has seen is filled in by TELEA's inpainting, frame by frame: a fixed camera leaves all to it.
+"""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from gp_jax.geometry import Canvas
+
+REACH = 64  # frames that content is carried over at most: the error of a path grows with its length
+FADE = 0.06  # share of the frame's shorter side within which the border's own motion fades into the camera's
+SMALLEST = 16  # pixels a side that optical flow needs
+GRID = 4  # distance of the pixels whose flow votes for the camera's motion
+RADIUS = 3  # of TELEA's inpainting, in pixels
+
+
+def propagate(source: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """Outpaints a clip.
+
+    Args:
+      source: uint8 [T, Hs, Ws, 3], the observed rectangle.
+      canvas: the target frame.
+
+    Returns:
+      uint8 [T, H, W, 3], observed pixels exactly those of `source`.
+    """
+    motion = camera_flows(source, canvas)
+    return np.stack([_frame(source, canvas, motion, time) for time in range(len(source))])
+
+
+def camera_flows(source: np.ndarray, canvas: Canvas) -> dict[int, list[np.ndarray]]:
+    """Flow of the whole canvas between neighbours.
+
+    Args:
+      source, canvas: as for `propagate`.
+
+    Returns:
+      under +1 the flow from each frame but the last to the next, under -1 from each but the first to the one before;
+      [H, W, 2] float32 each: how many pixels right and down a pixel goes.
+    """
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in source]
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return dis.calc(a, b, None) if min(a.shape) >= SMALLEST else np.zeros((*a.shape, 2), np.float32)
+
+    flows = {+1: [], -1: []}
+    for here, there in pairwise(grey):
+        forward, backward = between(here, there), between(there, here)
+        flows[+1].append(_extend(forward, backward, canvas))
+        flows[-1].append(_extend(backward, forward, canvas))
+    return flows
+
+
+def _frame(source: np.ndarray, canvas: Canvas, flows: dict[int, list[np.ndarray]], time: int) -> np.ndarray:
+    """One frame of the result: its own pixels, then what the nearest frames have seen, then TELEA."""
+    frame = np.zeros((canvas.height, canvas.width, 3), np.uint8)
+    missing = np.ones((canvas.height, canvas.width), bool)
+    frame[canvas.observed], missing[canvas.observed] = source[time], False
+    # [H, W, 2]: where each pixel is now on its way through the clip, once in each direction of time.
+    paths = {direction: _positions(canvas.height, canvas.width) for direction in flows}
+    for distance in range(1, min(REACH, len(source)) + 1):
+        for direction in flows:
+            other = time + direction * distance
+            if not missing.any() or not 0 <= other < len(source):
+                continue
+            # The flow out of the frame that was reached last, from the pair of frames between it and the other one.
+            step = flows[direction][min(other, other - direction)]
+            path = paths[direction]
+            path += cv2.remap(step, path, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            seen = missing & _within(path, canvas)
+            if seen.any():
+                inside = path - np.float32((canvas.left, canvas.top))
+                frame[seen] = cv2.remap(source[other], inside, None, cv2.INTER_LINEAR)[seen]
+                missing &= ~seen
+    return cv2.inpaint(frame, missing.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA) if missing.any() else frame
+
+
+def _extend(flow: np.ndarray, back: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """[Hs, Ws, 2] flow of the observed rectangle, to all of the canvas; `back` is the flow in return."""
+    places = _positions(canvas.height, canvas.width)
+    inside = places[canvas.observed]
+    camera = _similarity(inside, flow, back)
+    motion = places @ camera[:, :2].T + camera[:, 2] - places
+    border = (
+        (canvas.top, canvas.height - canvas.top - canvas.source_height),
+        (canvas.left, canvas.width - canvas.left - canvas.source_width),
+    )
+    residual = np.pad(flow - motion[canvas.observed], (*border, (0, 0)), mode="edge")
+    return (motion + residual * _fade(canvas)[..., None]).astype(np.float32)
+
+
+def _similarity(places: np.ndarray, flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """[2, 3]: shift, turn and zoom that most pixels' flow agrees with; no motion where too few pixels have a flow.
+
+    Args:
+      places: [Hs, Ws, 2], where the pixels are in the canvas.
+      flow, back: [Hs, Ws, 2], their flow, and the other frame's flow in return.
+    """
+    height, width = flow.shape[:2]
+    landed = _positions(height, width) + flow
+    returned = cv2.remap(back, landed, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # A pixel that does not come back was hidden, or its flow is wrong.
+    agrees = np.square(flow + returned).sum(axis=-1) < 1
+    votes = np.zeros_like(agrees)
+    votes[GRID // 2 :: GRID, GRID // 2 :: GRID] = True
+    votes &= agrees
+    still = np.eye(2, 3)
+    if votes.sum() < GRID:
+        return still
+    found, _ = cv2.estimateAffinePartial2D(places[votes], (places + flow)[votes], ransacReprojThreshold=1.0)
+    return still if found is None else found
+
+
+def _fade(canvas: Canvas) -> np.ndarray:
+    """[H, W]: 1 in the observed rectangle, falling to 0 with the distance from it."""
+    places = _positions(canvas.height, canvas.width)
+    last = np.float32((canvas.left + canvas.source_width - 1, canvas.top + canvas.source_height - 1))
+    beyond = np.maximum(np.float32((canvas.left, canvas.top)) - places, places - last).clip(min=0)
+    return np.exp(-np.hypot(*np.moveaxis(beyond, -1, 0)) / (FADE * min(canvas.height, canvas.width)))
+
+
+def _within(places: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """[H, W] bool: places [H, W, 2] whose colour is interpolated from observed pixels alone."""
+    x, y = np.moveaxis(places, -1, 0)
+    across = (x >= canvas.left) & (x <= canvas.left + canvas.source_width - 1)
+    return across & (y >= canvas.top) & (y <= canvas.top + canvas.source_height - 1)
+
+
+def _positions(height: int, width: int) -> np.ndarray:
+    """[H, W, 2] float32: (x, y) of each pixel."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)

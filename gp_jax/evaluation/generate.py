@@ -1,0 +1,72 @@
+"""The frames of an evaluation: the true ones at the protocol's size, and what methods make of a part of them.
+
+Both are folders of PNGs that appear whole, so that what is there is done and is not made again.
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from gp_jax.evaluation.cost import measured
+from gp_jax.evaluation.datasets import Reader
+from gp_jax.evaluation.methods import Outpaint
+from gp_jax.evaluation.results import Results, Timing
+from gp_jax.geometry import Canvas
+from gp_jax.metrics.score import read_clip, scale
+from gp_jax.video import VideoWriter
+from gp_jax.weights import write_json
+
+FRAME_RATE = 24  # of folders, which have none
+
+
+def store_reference(results: Results, clip: str, reader: Reader, frames: int) -> None:
+    """The first `frames` frames of a clip, scaled to the protocol's size; nothing where they are there already."""
+    protocol, target = results.protocol, results.reference(clip)
+    if not target.is_dir():
+        _write(target, (scale(frame, protocol.height, protocol.width) for frame in islice(reader, frames)))
+
+
+def generate(results: Results, method: str, outpaint: Outpaint, case: str, clip: str, first: bool) -> bool:
+    """Outpaints a clip and notes what it cost, unless that was done already; returns whether it did.
+
+    Args:
+      results: holds the reference.
+      method, case, clip: names.
+      outpaint: the method.
+      first: whether the method has made nothing yet of this case in this process.
+
+    Raises:
+      ValueError: the method's frames have another size or number, or changed observed pixels.
+    """
+    target, canvas = results.generated(method, case, clip), results.protocol.cases[case]
+    if target.is_dir():
+        return False
+    truth = read_clip(results.reference(clip))
+    source = np.ascontiguousarray(truth[(slice(None), *canvas.observed)])
+    made, cost = measured(lambda: outpaint(source, canvas))
+    _check(made, source, canvas, method)
+    # The timing first: it counts only beside its frames.
+    timing = Timing(method, case, clip, len(made), *cost, first)
+    write_json(results.part("timing", method, case, clip), asdict(timing))
+    _write(target, made)
+    return True
+
+
+def _check(made: np.ndarray, source: np.ndarray, canvas: Canvas, method: str) -> None:
+    if made.shape != (len(source), canvas.height, canvas.width, 3):
+        raise ValueError(f"{method} made {made.shape} of {len(source)} frames for {canvas}")
+    if not np.array_equal(made[(slice(None), *canvas.observed)], source):
+        raise ValueError(f"{method} changed observed pixels")
+
+
+def _write(folder: Path, frames: Iterable[np.ndarray]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for rest in folder.parent.glob(f".{folder.name}.*"):  # of an evaluation that was killed
+        shutil.rmtree(rest)
+    with VideoWriter(folder, FRAME_RATE) as writer:
+        for frame in frames:
+            writer.write(frame)
