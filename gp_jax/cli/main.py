@@ -20,6 +20,7 @@ from gp_jax.errors import UserError
 
 COMMANDS = {
     "outpaint": "continue a video beyond its borders",
+    "evaluate": "compare methods on a data set by a protocol",
     "metrics": "score a video against the true one",
     "convert": "bring a checkpoint into this package's layout, or back",
 }
