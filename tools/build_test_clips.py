@@ -49,8 +49,10 @@ def main() -> None:
         for index, clip in enumerate(clips_of(path, args.data / "cache", args.frames)):
             names.append(f"{path.stem}-{index}")
             write(clip, building / "JPEGImages" / "480p" / names[-1])
-    (building / "ImageSets" / "2017").mkdir(parents=True)
-    (building / "ImageSets" / "2017" / "val.txt").write_text("".join(f"{name}\n" for name in names))
+    lists = building / "ImageSets" / "2017"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("".join(f"{name}\n" for name in names))
+    (lists / "train.txt").touch()  # nothing of it is for training
     (building / "CREDITS.txt").write_text(credits_text(entries))
     os.replace(building, target)
     print(f"{target}: {len(names)} clips of {len(entries)} films")

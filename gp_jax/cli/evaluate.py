@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 METHODS = "globalpaint", "edge", "mirror", "telea", "navier-stokes", "flow"
 WIDTH = 160  # of the table where no terminal says it, in characters
-DATASETS = "davis", "youtube-vos", "folder", "tfds-davis"
+DATASETS = "davis", "youtube-vos", "tfds", "folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

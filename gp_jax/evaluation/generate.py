@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gp_jax.data.sources import Frames
 from gp_jax.evaluation.cost import measured
-from gp_jax.evaluation.datasets import Reader
 from gp_jax.evaluation.methods import Outpaint
 from gp_jax.evaluation.results import Results, Timing
 from gp_jax.geometry import Canvas
@@ -23,7 +23,7 @@ from gp_jax.weights import write_json
 FRAME_RATE = 24  # of folders, which have none
 
 
-def store_reference(results: Results, clip: str, reader: Reader, frames: int) -> None:
+def store_reference(results: Results, clip: str, reader: Frames, frames: int) -> None:
     """The first `frames` frames of a clip, scaled to the protocol's size; nothing where they are there already."""
     protocol, target = results.protocol, results.reference(clip)
     if not target.is_dir():

@@ -26,9 +26,10 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from gp_jax import __version__
+from gp_jax.data.sources import Frames
 from gp_jax.errors import UserError
 from gp_jax.evaluation.assemble import assemble, is_complete
-from gp_jax.evaluation.datasets import DATASETS, Reader, Readers
+from gp_jax.evaluation.datasets import DATASETS, Readers
 from gp_jax.evaluation.generate import generate, store_reference
 from gp_jax.evaluation.methods import Method
 from gp_jax.evaluation.protocols import PROTOCOLS
@@ -128,7 +129,7 @@ def evaluate(
     return Outcome(finished, [sentence for sentences in problems.values() for sentence in sentences])
 
 
-def _choose(readers: Readers, names: Sequence[str] | None) -> dict[str, Reader]:
+def _choose(readers: Readers, names: Sequence[str] | None) -> dict[str, Frames]:
     """Opens the clips that were asked for."""
     if unknown := set(names or ()) - set(readers):
         raise UserError(f"the data set has no clip {sorted(unknown)[0]}: it has {', '.join(readers)}")
