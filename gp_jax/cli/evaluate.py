@@ -37,19 +37,11 @@ DATASETS = "davis", "youtube-vos", "tfds", "folder"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the command takes."""
-    parser.add_argument("--protocol", choices=PROTOCOLS, required=True, metavar="NAME", help=", ".join(PROTOCOLS))
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder of the data set")
-    parser.add_argument(
-        "--dataset", choices=DATASETS, default="davis", metavar="NAME", help=f"its layout: {', '.join(DATASETS)}"
-    )
-    parser.add_argument("--output", required=True, metavar="OUTPUT", help="folder for everything that comes out")
+    add_data_arguments(parser)
     parser.add_argument(
         "--method", action="append", metavar="A,B", help=f"by default all: {', '.join(METHODS)}; also folder:DIR"
     )
-    parser.add_argument("--clips", metavar="A,B", help="names of the clips to take; all by default")
-    parser.add_argument("--frames", type=parse.count, metavar="N", help="take so many from the beginning of each clip")
     parser.add_argument("--shard", type=_shard, default=(0, 1), metavar="K/N", help="work on the K-th of every N clips")
-    parser.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
 
     model = parser.add_argument_group("globalpaint")
     model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
@@ -58,6 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
     model.add_argument("--guidance", type=float, metavar="S", help="weight of what the whole clip shows")
     model.add_argument("--plan", metavar="NAME", help="hierarchical (key frames first) or sequential")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to evaluate on, as the ablation takes it too."""
+    parser.add_argument("--protocol", choices=PROTOCOLS, required=True, metavar="NAME", help=", ".join(PROTOCOLS))
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="davis", metavar="NAME", help=f"its layout: {', '.join(DATASETS)}"
+    )
+    parser.add_argument("--output", required=True, metavar="OUTPUT", help="folder for everything that comes out")
+    parser.add_argument("--clips", metavar="A,B", help="names of the clips to take; all by default")
+    parser.add_argument("--frames", type=parse.count, metavar="N", help="take so many from the beginning of each clip")
+    parser.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ def summary(results: Results) -> Table:
         _section(scores, kinds, MEAN, region, f"Measured here, {_what(manifest)}, mean of {cases}, {name}")
         for region, name in REGIONS.items()
     )
-    return Table(_columns(scores, kinds), (*measured, *published), _notes(scores))
+    return Table(_columns(scores, kinds), (*measured, *published), notes(scores))
 
 
 def by_case(results: Results) -> Table:
@@ -58,7 +58,7 @@ def by_case(results: Results) -> Table:
         for case in results.protocol.cases
         for region, name in REGIONS.items()
     )
-    return Table(_columns(scores, kinds), tuple(sections), _notes(scores))
+    return Table(_columns(scores, kinds), tuple(sections), notes(scores))
 
 
 def cost(results: Results) -> Table:
@@ -111,16 +111,16 @@ def _what(manifest: Manifest) -> str:
     return f"{clips} clip{'s' * (clips != 1)} of {manifest.data}"
 
 
-def _notes(scores: list[Score]) -> tuple[str, ...]:
+def notes(scores: list[Score]) -> tuple[str, ...]:
     """What the numbers depend on, and every reservation of the harness, with what it is about unless that is all."""
     presets = sorted({f"{score.metric}: {score.preset}" for score in scores})
     sizes = sorted({f"{score.resolution}, {score.clips} clips, {score.frames} frames" for score in scores})
-    notes = ["; ".join(sizes) + ". Presets: " + ", ".join(presets)]
+    lines = ["; ".join(sizes) + ". Presets: " + ", ".join(presets)]
     for note in dict.fromkeys(score.note for score in scores if score.note):
         noted = [score for score in scores if score.note == note]
         about = []
         for aspect in (lambda s: s.method, lambda s: s.metric, lambda s: REGIONS[s.region]):
             if set(map(aspect, noted)) != set(map(aspect, scores)):
                 about.append(", ".join(dict.fromkeys(map(aspect, noted))))
-        notes.append(": ".join([*about, note]))
-    return tuple(notes)
+        lines.append(": ".join([*about, note]))
+    return tuple(lines)
