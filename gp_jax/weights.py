@@ -75,6 +75,13 @@ def flatten(module: nnx.Module) -> dict[str, Any]:
     return {_name(path): param.get_value() for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param))}
 
 
+def bind(module: Module, tensors: Mapping[str, Any]) -> Module:
+    """The same network with other parameters, all of them by dotted path; `module`, which may be abstract, stays."""
+    graph, state = nnx.split(module)
+    bound = [(path, param.replace(tensors[_name(path)])) for path, param in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(bound))
+
+
 def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
     """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers."""
     return nnx.eval_shape(lambda: cls(config, rngs=_Keys(0), **options))
@@ -87,16 +94,23 @@ def shapes(cls: type[nnx.Module], config: Any) -> Mapping[str, Any]:
 
 
 def initialise(
-    cls: type[nnx.Module], config: Any, names: Collection[str], seed: int = 0, dtype: DTypeLike | None = None
+    cls: type[nnx.Module],
+    config: Any,
+    names: Collection[str],
+    seed: int = 0,
+    dtype: DTypeLike | None = None,
+    shardings: Mapping[str, Sharding] | None = None,
 ) -> dict[str, jax.Array]:
-    """Fresh values of some parameters of `cls(config, ...)`; the others are never made. `dtype`: None keeps theirs."""
+    """Fresh values of some parameters of `cls(config, ...)`; the others are never made.
 
-    @jax.jit
+    `dtype`: None keeps theirs. `shardings`: by name; the values are made where they lie, never whole on one device.
+    """
+
     def make():
         flat = flatten(cls(config, rngs=_Keys(seed)))
         return {name: flat[name].astype(dtype or flat[name].dtype) for name in names}
 
-    return make()
+    return jax.jit(make, out_shardings=shardings and {name: shardings[name] for name in names})()
 
 
 def save_module(
