@@ -15,6 +15,7 @@ the boundary frames carry their clean latents in the last four channels and 0 in
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,6 +37,14 @@ from gp_jax.models.transformer import SpatialTransformer
 from gp_jax.parallel import constrain
 
 Array = jax.Array
+
+# What a training step keeps of a block for its backward pass; the rest is computed again. None: everything is kept.
+REMAT: dict[str, Callable | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "all": jax.checkpoint_policies.nothing_saveable,
+}
+
 _ATTENTION_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnUpBlock2D": True, "UpBlock2D": False}
 
 
@@ -113,14 +122,23 @@ class UNetConfig:
 
 
 class UNet(nnx.Module):
-    """See the module's docstring. `attention` names a backend of `attention.BACKENDS`; `dtype` is the compute dtype."""
+    """See the module's docstring.
+
+    `attention` names a backend of `attention.BACKENDS`, `remat` a policy of `REMAT`; `dtype` is the compute dtype.
+    """
 
     def __init__(
-        self, config: UNetConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None, attention: str = "einsum"
+        self,
+        config: UNetConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+        attention: str = "einsum",
+        remat: str = "none",
     ):
         self.config, self.dtype = config, dtype
         widths, levels = config.block_out_channels, len(config.block_out_channels)
-        make = _BlockFactory(config, rngs, dtype, attention)
+        make = _BlockFactory(config, rngs, dtype, attention, remat)
         embedding = 4 * widths[0]
 
         self.conv_in = conv3x3(config.in_channels, widths[0], rngs=rngs, dtype=dtype)
@@ -201,6 +219,7 @@ class UNet(nnx.Module):
         return constrain(x.astype(sample.dtype), "batch", "frame", None, None, None)
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Condition:
     """What every block may look at."""
@@ -219,10 +238,11 @@ class _BlockFactory:
     rngs: nnx.Rngs
     dtype: DTypeLike | None
     attention: str
+    remat: str
     transformers: list[int] = dataclasses.field(default_factory=list)
 
     def residual(self, inputs: int, outputs: int) -> "SpatialTemporalResidual":
-        return SpatialTemporalResidual(self.config, inputs, outputs, rngs=self.rngs, dtype=self.dtype)
+        return SpatialTemporalResidual(self.config, inputs, outputs, rngs=self.rngs, dtype=self.dtype, remat=self.remat)
 
     def transformer(self, width: int, level: int) -> "SpatialTemporalTransformer":
         self.transformers.append(level)
@@ -234,6 +254,7 @@ class _BlockFactory:
             rngs=self.rngs,
             dtype=self.dtype,
             attention=self.attention,
+            remat=self.remat,
         )
 
 
@@ -291,7 +312,10 @@ class UpBlock(nnx.Module):
 class SpatialTemporalResidual(nnx.Module):
     """A spatial residual block and, in a video network, a temporal convolution behind it."""
 
-    def __init__(self, config: UNetConfig, inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
+    def __init__(
+        self, config: UNetConfig, inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, remat: str
+    ):
+        self.remat = remat
         groups = config.norm_num_groups
         self.spatial = ResidualBlock(
             inputs,
@@ -305,8 +329,11 @@ class SpatialTemporalResidual(nnx.Module):
         self.temporal = TemporalConvolution(outputs, groups=groups, rngs=rngs, dtype=dtype) if config.temporal else None
 
     def __call__(self, x: Array, condition: _Condition) -> Array:
-        x = self.spatial(x, condition.embedding)
-        return x if self.temporal is None else self.temporal(x)
+        def run(x, condition):
+            x = self.spatial(x, condition.embedding)
+            return x if self.temporal is None else self.temporal(x)
+
+        return _remat(run, self.remat)(x, condition)
 
 
 class SpatialTemporalTransformer(nnx.Module):
@@ -322,7 +349,9 @@ class SpatialTemporalTransformer(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike | None,
         attention: str,
+        remat: str,
     ):
+        self.remat = remat
         self.spatial = SpatialTransformer(
             width,
             heads,
@@ -350,5 +379,12 @@ class SpatialTemporalTransformer(nnx.Module):
         )
 
     def __call__(self, x: Array, condition: _Condition) -> Array:
-        x = self.spatial(x, condition.text, condition.tokens)
-        return x if self.space_time is None else self.space_time(x, condition.positions)
+        def run(x, condition):
+            x = self.spatial(x, condition.text, condition.tokens)
+            return x if self.space_time is None else self.space_time(x, condition.positions)
+
+        return _remat(run, self.remat)(x, condition)
+
+
+def _remat(block: Callable[[Array, _Condition], Array], name: str) -> Callable[[Array, _Condition], Array]:
+    return block if REMAT[name] is None else jax.checkpoint(block, policy=REMAT[name])
