@@ -83,10 +83,22 @@ def inpainting_condition(
     Returns:
       mask [B, T, h, w, 1] and masked-video latents [B, T, h, w, C], float32.
     """
-    known = known[:, :, None, None, None]
     observed = jnp.where(pixel_mask[:, None, :, :, None] == 0, pixels, 0.0)
-    masked = jnp.where(known, completed, encode(vae, observed))
-    return jnp.where(known, 0.0, latent_mask[:, None, :, :, None]), masked
+    return complete(encode(vae, observed), latent_mask, known, completed)
+
+
+def complete(masked: Array, latent_mask: Array, known: Array, completed: Array) -> tuple[Array, Array]:
+    """The second half of `inpainting_condition`, for latents that are there already.
+
+    Args:
+      masked: [B, T, h, w, C], latents of the observed pixels.
+      latent_mask, known, completed: as there.
+
+    Returns:
+      mask [B, T, h, w, 1] and masked-video latents [B, T, h, w, C].
+    """
+    known = known[:, :, None, None, None]
+    return jnp.where(known, 0.0, latent_mask[:, None, :, :, None]), jnp.where(known, completed, masked)
 
 
 def observed_views(pixels: Array, canvas: Canvas, size: int) -> Array:
