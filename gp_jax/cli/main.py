@@ -20,7 +20,9 @@ from gp_jax.errors import UserError
 
 COMMANDS = {
     "outpaint": "continue a video beyond its borders",
+    "train": "train a model",
     "evaluate": "compare methods on a data set by a protocol",
+    "ablation": "compare parts of the model on a data set",
     "metrics": "score a video against the true one",
     "convert": "bring a checkpoint into this package's layout, or back",
 }
@@ -30,13 +32,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code of the process."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        arguments = _parser(argv[0] if argv else None).parse_args(argv)
+        arguments = _parse(argv)
         return import_module(f"gp_jax.cli.{arguments.command}").run(arguments) or 0
     except UserError as error:
         print(f"gp-jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What no argument of a command takes goes to its `overrides`, where it has them."""
+    parser = _parser(argv[0] if argv else None)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not hasattr(arguments, "overrides"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = rest
+    return arguments
 
 
 class _Parser(argparse.ArgumentParser):

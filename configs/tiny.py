@@ -1,0 +1,119 @@
+"""The embedded model `tiny`: four stages from scratch, each started from the one before.
+
+    gp-jax train --config configs/tiny.py:autoencoder   --workdir W/1
+    gp-jax train --config configs/tiny.py:image         --workdir W/2 --init-from W/1/checkpoint
+    gp-jax train --config configs/tiny.py:keyframes     --workdir W/3 --init-from W/2/checkpoint
+    gp-jax train --config configs/tiny.py:interpolation --workdir W/4 --init-from W/3/checkpoint
+    gp-jax outpaint sample:carphone wide.mp4 --aspect 16:9 --checkpoint W/4/checkpoint
+
+Records: `data/72x128`, `data/128x72` and `data/96x96` below the current folder, built from what
+`tools/fetch_training_data.py` fetches; others by --config.data.records="('A','B')".
+Hardware: two CPU cores, 4 GB. Step time: not measured. Expected result: not measured.
+"""
+
+from ml_collections import ConfigDict
+
+from gp_jax.training.config import default_config
+
+WIDTH, LATENTS, SEGMENT = 128, 16, 8
+
+AUTOENCODER = {
+    "block_out_channels": (WIDTH,),
+    "layers_per_block": 1,
+    "patch_size": 8,
+    "latent_channels": LATENTS,
+    "linear_latents": True,
+    "scaling_factor": 1.0,
+}
+IMAGE_UNET = {
+    "in_channels": 2 * LATENTS + 1,
+    "out_channels": LATENTS,
+    "block_out_channels": (WIDTH,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
+    "cross_attention_dim": WIDTH,
+    "use_linear_projection": True,
+    "temporal": False,
+    "window": None,
+    "global_tokens": False,
+}
+# What turns it into the video network.
+VIDEO = {"temporal": True, "window": (8, 4, 4), "est_multiplier": 1, "global_tokens": True}
+VISION = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "image_size": 64,
+    "patch_size": 16,
+    "projection_dim": None,
+}
+EXTRACTOR = {"feature_width": 128, "width": 128, "tokens": 16, "layers": 2, "heads": 4, "output_width": WIDTH}
+
+
+def get_config(stage: str) -> ConfigDict:
+    """`autoencoder`, `image`, `keyframes` or `interpolation`."""
+    config = default_config(stage)
+    config.data.records = ("data/72x128", "data/128x72", "data/96x96")
+    config.data.ratio_range = (0.15, 0.7)
+    config.data.segment_frames = 1
+    config.schedule = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "sample",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "shared_noise": 0.9,
+    }
+    config.settings = {
+        "native_area": 72 * 128,
+        "segment_frames": SEGMENT,
+        "sampler": "ddim",
+        "steps": 4,
+        "text_guidance": 1.0,
+    }
+    config.optimizer.update({"warmup": 100, "final": 0.02, "b2": 0.99, "weight_decay": 1e-3})
+    config.ema = 0.995
+    config.log_interval = 100
+    config.checkpoints.interval = 100
+    _STAGES[stage](config)
+    return config
+
+
+def _autoencoder(config: ConfigDict) -> None:
+    config.networks.vae = AUTOENCODER
+    config.objective.update({"kl": 0.0, "jitter": 0.05})
+    config.optimizer.groups = (("vae.encoder", 0.0),)  # principal components, which are computed
+    config.steps, config.batch_size, config.optimizer.rate = 2000, 16, 1e-3
+
+
+def _image(config: ConfigDict) -> None:
+    config.networks.unet = IMAGE_UNET
+    config.steps, config.batch_size, config.optimizer.rate = 1600, 16, 1e-3
+    config.objective.update({"drop_text": 0.0, "drop_tokens": 0.0, "drop_both": 0.0})
+
+
+def _keyframes(config: ConfigDict) -> None:
+    config.networks.update({"unet": VIDEO, "clip": VISION, "global_tokens": EXTRACTOR})
+    config.optimizer.groups = (("vae", 0.0),)  # the vision tower is trained along
+    config.data.update({"strides": (2, 4, 7, 8), "paces": (1, 2, 4, 8)})
+    config.steps, config.optimizer.rate = 1000, 1e-3
+    _segments(config)
+
+
+def _interpolation(config: ConfigDict) -> None:
+    config.data.update({"strides": (1, 1, 2, 3), "paces": (1, 1, 2, 4), "known": "ends"})
+    config.steps, config.optimizer.rate = 300, 5e-4
+    _segments(config)
+
+
+def _segments(config: ConfigDict) -> None:
+    config.batch_size = 2
+    config.data.update({"segment_frames": SEGMENT, "feature_frames": SEGMENT, "view_size": 64, "view_patch": 16})
+    config.objective.update({"drop_text": 0.0, "drop_tokens": 0.1, "drop_both": 0.0})
+
+
+_STAGES = {"autoencoder": _autoencoder, "image": _image, "keyframes": _keyframes, "interpolation": _interpolation}

@@ -1,0 +1,71 @@
+"""Trains a model, or goes on training it.
+
+A configuration is a Python file with `get_config()`; those in configs/ say in their first lines what they need and what
+they give. Any of its fields can be replaced on the command line, written as --config.KEY=VALUE.
+
+The working directory gets the log (log.jsonl, tensorboard/), the training state (state/), sample clips (samples/) and
+at the end checkpoint/, which `gp-jax outpaint --checkpoint` and the --init-from of the next stage take. The same
+command goes on where it was stopped or killed. SIGTERM saves the state and ends with exit code 0.
+
+examples:
+  gp-jax train --config configs/tiny.py:keyframes --workdir W2 --init-from W1/checkpoint --config.data.records=records
+  gp-jax train --config configs/sd2.py:keyframes --workdir W --init-from sd2/ --config.mesh=fsdp=8
+  gp-jax train --config configs/sd2.py:keyframes --workdir W --coordinator 10.0.0.1:99 --num-processes 4 --process-id 0
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gp_jax.cli import arguments as parse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what the command takes."""
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="configs/tiny.py:keyframes and the like")
+    parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run's own folder")
+    parser.add_argument("--init-from", metavar="DIR|NAME", help="the checkpoint to start from, as config.init_from")
+    processes = parser.add_argument_group("several processes, which all get the same command but for the number")
+    processes.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; auto on TPU pods and under SLURM")
+    processes.add_argument("--num-processes", type=parse.count, metavar="N", help="how many there are")
+    processes.add_argument("--process-id", type=int, metavar="I", help="which one this is, from 0 on")
+    parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trains; prints a line whenever the log gets one."""
+    from gp_jax.parallel import processes
+    from gp_jax.training.config import load_config
+
+    overrides = arguments.overrides
+    if arguments.init_from:
+        overrides = [*overrides, f"--config.init_from={arguments.init_from}"]
+    config = load_config(arguments.config, overrides)
+    processes.start(arguments.coordinator, arguments.num_processes, arguments.process_id)
+
+    from gp_jax.training.loop import train
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+        finished = train(
+            config,
+            arguments.workdir,
+            progress=lambda done, total, label: bar.update(task, completed=done, total=total, description=label),
+            show=lambda line: bar.console.print(_line(line), highlight=False, soft_wrap=True),
+        )
+    if finished:
+        print(f"{arguments.workdir / 'checkpoint'}: {config.steps} steps, stage {config.stage}")
+    else:
+        print("gp-jax: stopped by SIGTERM, the state is saved; the same command goes on", file=sys.stderr)
+
+
+def _line(line: Mapping[str, Any]) -> str:
+    """The numbers of a line of the log, the lists left to the file."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in line.items() if isinstance(value, int | float))

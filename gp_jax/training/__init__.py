@@ -1,0 +1,1 @@
+"""One trainer for all stages: `gp_jax.training.loop.train(config, workdir)`."""

@@ -1,0 +1,174 @@
+"""What a training run can be told: one tree of values, and how a file and a command line change it.
+
+A configuration is a Python file with `get_config()`, or `get_config(arg)`, that starts from `default_config(stage)` and
+changes a few fields:
+
+    gp-jax train --config configs/tiny.py:keyframes --workdir W --config.optimizer.rate=3e-4
+
+    config = load_config("configs/tiny.py:keyframes", ["--config.optimizer.rate=3e-4"])
+
+The tree knows its keys and their types: a key that is not there, or a value of another type, is refused. A tuple or a
+number is written as in Python.
+"""
+
+import ast
+import dataclasses
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gp_jax.data import DataConfig
+from gp_jax.errors import UserError
+
+PREFIX = "--config."
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What distinguishes the stages.
+
+    Attributes:
+      objective: a name in `objectives.OBJECTIVES`.
+      networks: components of a checkpoint that take part.
+      denoiser: the component that is the diffusion network; it starts from `unet/`.
+      discards: components of the checkpoint it started from that the outcome makes useless.
+      frozen: parameters that are not trained unless the config says otherwise.
+    """
+
+    objective: str
+    networks: tuple[str, ...]
+    denoiser: str = "unet"
+    discards: tuple[str, ...] = ()
+    frozen: str = "vae|clip"
+
+
+STAGES = {
+    "autoencoder": Stage("reconstruction", ("vae",), discards=("unet", "interpolation_unet"), frozen=""),
+    "image": Stage("diffusion", ("unet", "vae"), discards=("interpolation_unet",)),
+    "keyframes": Stage("diffusion", ("unet", "vae", "clip", "global_tokens"), discards=("interpolation_unet",)),
+    "interpolation": Stage(
+        "diffusion",
+        ("interpolation_unet", "vae", "clip", "global_tokens"),
+        denoiser="interpolation_unet",
+        frozen="vae|clip|global_tokens",
+    ),
+}
+
+
+def default_config(stage: str) -> ConfigDict:
+    """All fields, with values that suit one device; `stage` is a name in `STAGES`."""
+    config = ConfigDict()
+    config.stage = stage
+    config.steps = 1000
+    config.batch_size = 8  # segments per step, over all processes
+    config.microbatches = 1  # parts of a batch that go through the networks one after the other
+    config.seed = 0
+    config.init_from = ""  # a checkpoint folder, or a name of this package's; empty: from scratch
+
+    config.mesh = ""  # "data=2,fsdp=4": see gp_jax.parallel.make_mesh; empty: all devices on `data`
+    config.dtype = "float32"  # in which the networks compute; parameters that are trained are float32
+    config.attention = "einsum"  # a name in gp_jax.models.attention.BACKENDS
+    config.remat = "none"  # a name in gp_jax.models.unet.REMAT: what is computed again instead of kept
+
+    # By component, fields of its config.json: all of them where it is new, else those that change.
+    config.networks = {name: {} for name in STAGES[stage].networks}
+    config.schedule = {}  # fields of NoiseSchedule; what is not given comes from the checkpoint
+    # The `config.json` of the result; see gp_jax.pipelines.checkpoint.Settings.
+    config.settings = {"native_area": 256 * 256, "segment_frames": 16, "feature_frames": 16}
+
+    config.data = dataclasses.asdict(DataConfig(records=("",), segment_frames=16))
+    config.data.records = ()
+
+    config.objective = _OBJECTIVES[STAGES[stage].objective]
+    config.optimizer = {
+        "rate": 1e-4,
+        "schedule": "cosine",  # a name in optimizer.SCHEDULES
+        "warmup": 100,  # steps
+        "final": 0.1,  # share of the rate at the end
+        "b1": 0.9,
+        "b2": 0.999,
+        "weight_decay": 1e-2,  # of kernels, not of biases and scales
+        "clip_norm": 1.0,
+        # (pattern, multiplier of the rate) from the start of a parameter's dotted path, such as
+        # `unet.down.0.transformer.0.space_time`; the first that matches counts, 0 freezes, no match means 1.
+        "groups": ((STAGES[stage].frozen, 0.0),) if STAGES[stage].frozen else (),
+    }
+    config.ema = 0.999  # the decay, which warms up
+    config.max_nonfinite = 20  # steps with a NaN or an infinity, which are skipped; more of them end the run
+
+    config.log_interval = 50  # steps
+    config.checkpoints = {"interval": 1000, "keep": 2}
+    # Every `interval` steps (0: never) the averaged weights are written as a checkpoint folder, and outpaint a clip.
+    config.samples = {"interval": 0, "clip": "sample:carphone", "aspect": 16 / 9, "frames": 33}
+    return config
+
+
+_OBJECTIVES = {
+    "reconstruction": {"edges": 0.5, "kl": 1e-3, "jitter": 0.0},
+    "diffusion": {"weights": "uniform", "gamma": 5.0, "drop_text": 0.05, "drop_tokens": 0.05, "drop_both": 0.05},
+}
+
+
+def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The configuration of a file, its values replaced by `--config.KEY=VALUE`.
+
+    Args:
+      file: `FILE.py` or `FILE.py:ARG`, the latter for `get_config(ARG)`.
+      overrides: such as `["--config.data.workers=4"]`.
+
+    Raises:
+      UserError: there is no such file, it has no `get_config` or refuses ARG, or an override has no place in it.
+    """
+    path, _, argument = file.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"there is no configuration {path}: give a file such as configs/tiny.py:keyframes")
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{path} is no configuration: it has no function get_config")
+    try:
+        config = module.get_config(*[argument] * bool(argument))
+    except TypeError:
+        raise UserError(
+            f"{path} is to be given {'without' if argument else 'with'} an argument after a colon"
+        ) from None
+    except KeyError as error:
+        raise UserError(f"{path} has no variant {error}") from None
+    config.lock()
+    for override in overrides:
+        _replace(config, override)
+    return config
+
+
+def _replace(config: ConfigDict, override: str) -> None:
+    key, equals, text = override.removeprefix(PREFIX).partition("=")
+    if not override.startswith(PREFIX) or not equals:
+        raise UserError(f"{override} is not understood: overrides have the form {PREFIX}optimizer.rate=1e-4")
+    *path, last = key.split(".")
+    place = config
+    for name in path:
+        place = place.get(name) if isinstance(place, ConfigDict) else None
+    if not isinstance(place, ConfigDict) or last not in place:
+        raise UserError(f"{PREFIX}{key} is no field of this configuration")
+    old, new = place[last], _value(text)
+    if isinstance(old, tuple) and isinstance(new, str):
+        new = (new,)
+    elif isinstance(old, str):
+        new = text
+    if isinstance(old, ConfigDict) or (isinstance(old, bool) != isinstance(new, bool) and old is not None):
+        raise UserError(f"{override}: {key} is of type {type(old).__name__}")
+    try:
+        place[last] = new
+    except (TypeError, ValueError):
+        raise UserError(f"{override}: {key} is of type {type(old).__name__}") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text, text)

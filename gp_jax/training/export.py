@@ -1,0 +1,83 @@
+"""From the training state to a checkpoint folder, as `gp-jax outpaint --checkpoint` and `--init-from` take it.
+
+What was trained comes from the moving average; what was not is copied from the checkpoint that training started from,
+but for what the training has made useless (an old UNet beside a new autoencoder).
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from gp_jax import weights
+from gp_jax.convert.formats import COMPONENTS
+from gp_jax.errors import UserError
+from gp_jax.training.config import STAGES
+from gp_jax.training.networks import Networks, within
+from gp_jax.training.state import State
+
+FOLDER = "checkpoint"
+
+
+def write_checkpoint(
+    workdir: Path,
+    networks: Networks,
+    state: State,
+    *,
+    stage: str,
+    origin: Path | None,
+    settings: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+) -> Path:
+    """Writes `workdir/checkpoint`, in the place of an older one; called by all processes, done by the first.
+
+    Args:
+      networks: their configs are written as they are.
+      state: the training state.
+      stage: a name in `STAGES`.
+      origin: the checkpoint folder that training started from.
+      settings, scheduler: the folder's `config.json` and `scheduler/scheduler_config.json`.
+
+    Raises:
+      UserError: the folder can't be written.
+    """
+    target = workdir / FOLDER
+    temporary, old = (workdir / f".{FOLDER}.{name}.{os.getpid()}" for name in ("new", "old"))
+    averaged = {**state["params"], **state["average"]}
+    if jax.process_index() != 0:
+        for tensor in averaged.values():
+            _whole(tensor)
+        return target
+    try:
+        temporary.mkdir(parents=True)
+        for component in networks.live:
+            tensors = {
+                name: weights.LazyTensor(x.shape, x.dtype, lambda x=x: _whole(x))
+                for name, x in within(component, averaged).items()
+            }
+            weights.write_tensors(temporary / component / weights.WEIGHTS_FILE, tensors)
+            weights.write_json(temporary / component / weights.CONFIG_FILE, networks.configs[component].to_json())
+        for part in (*COMPONENTS, "tokenizer") if origin else ():
+            if (origin / part).is_dir() and part not in (*networks.live, *STAGES[stage].discards):
+                shutil.copytree(origin / part, temporary / part)
+        weights.write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
+        weights.write_json(temporary / weights.CONFIG_FILE, settings)
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def _whole(x: jax.Array) -> np.ndarray:
+    """All of an array that may lie on several processes; all of them must ask for it."""
+    return np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)

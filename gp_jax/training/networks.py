@@ -1,0 +1,209 @@
+"""The networks of a stage: what each is built from, where its parameters come from, and which of them are trained.
+
+Parameters of all networks lie in one flat dictionary, the component's folder in front of the name:
+
+    "unet.conv_in.kernel"        "global_tokens.queries"        "vae.decoder.conv_out.bias"
+
+so that a pattern speaks of any group of them: `unet.*(temporal|space_time)` is what makes a UNet a video network.
+
+    networks = describe(config, origin)                   nothing is in memory yet
+    params = initial(networks, networks.live, mesh)       each parameter where it is to lie
+    frozen = initial(networks, networks.frozen, mesh)
+    modules = networks.bind(frozen | params)              callable networks, also under a trace
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
+
+from gp_jax import weights
+from gp_jax.convert.formats import COMPONENTS
+from gp_jax.errors import UserError
+from gp_jax.models.unet import UNetConfig
+from gp_jax.parallel import parameter_shardings
+from gp_jax.training.config import STAGES
+
+Tensors = Mapping[str, Any]  # by name, the component in front
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The networks of a stage.
+
+    Attributes:
+      configs: component -> the config it is built from.
+      modules: component -> the network, abstract.
+      multipliers: each parameter that is trained -> the multiplier of its learning rate.
+      sources: component -> the folder that its parameters come from, None where it is new.
+      dtype: of the parameters of networks that are not trained at all; the autoencoder's stay float32.
+      seed: of new parameters.
+    """
+
+    configs: dict[str, Any]
+    modules: dict[str, nnx.Module]
+    multipliers: dict[str, float]
+    sources: dict[str, Path | None]
+    dtype: DTypeLike
+    seed: int
+
+    @functools.cached_property
+    def live(self) -> tuple[str, ...]:
+        """Components with a parameter that is trained; they are held in float32, and saved."""
+        trained = {component_of(name) for name in self.multipliers}
+        return tuple(component for component in self.configs if component in trained)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The others: constants of the training, read again from their checkpoint by every run."""
+        return tuple(component for component in self.configs if component not in self.live)
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """All parameters, with the types in which they are held."""
+        return {
+            name: jax.ShapeDtypeStruct(leaf.shape, self.held(component_of(name)))
+            for name, leaf in _flatten(self.modules).items()
+        }
+
+    def shapes_of(self, components: Collection[str]) -> dict[str, jax.ShapeDtypeStruct]:
+        """The parameters of some components."""
+        return {name: x for name, x in self.shapes.items() if component_of(name) in components}
+
+    def bind(self, tensors: Tensors) -> dict[str, nnx.Module]:
+        """The networks with these parameters."""
+        return {name: weights.bind(module, within(name, tensors)) for name, module in self.modules.items()}
+
+    def held(self, component: str) -> DTypeLike:
+        """The type of a component's parameters."""
+        return jnp.float32 if component in self.live or component == "vae" else self.dtype
+
+
+def describe(config: ConfigDict, origin: Path | None) -> Networks:
+    """The networks that a configuration asks for; `origin` is the checkpoint folder that training starts from.
+
+    Raises:
+      UserError: a network has neither a checkpoint nor a config, or a pattern of `optimizer.groups` decides nothing.
+    """
+    stage = STAGES[config.stage]
+    sources, configs = {}, {}
+    for component in stage.networks:
+        _, config_cls = COMPONENTS[component]
+        folder = origin and origin / ("unet" if component == stage.denoiser else component)
+        sources[component] = folder if folder and folder.is_dir() else None
+        fields = config.networks.get(component, ConfigDict()).to_dict()
+        if sources[component]:
+            fields = {**weights.read_json(folder / weights.CONFIG_FILE), **fields}
+        elif not fields:
+            raise UserError(f"{component} is neither in a checkpoint (init_from) nor in the config's `networks`")
+        configs[component] = config_cls.from_json(fields)
+    configs = {component: configs[component] for component in _needed(config, configs)}
+
+    dtype = jnp.dtype(config.dtype)
+    modules = {component: _abstract(component, configs[component], config) for component in configs}
+    multipliers = _multipliers(_flatten(modules), config.optimizer.groups)
+    return Networks(configs, modules, multipliers, {name: sources[name] for name in configs}, dtype, config.seed)
+
+
+def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict[str, jax.Array]:
+    """The parameters that some of the networks start with.
+
+    Each is read or made in the pieces that the mesh asks for. Modules that turn an image network into a video network
+    may be missing in the checkpoint; any other difference is an error.
+
+    Raises:
+      UserError: names every parameter that is missing, unexpected or of another shape; or a network that is not trained
+        is in no checkpoint.
+    """
+    params = {}
+    for component in components:
+        if networks.sources[component] is None and component in networks.frozen:
+            raise UserError(f"{component} is not trained, so it has to come from a checkpoint: give one by init_from")
+        cls, _ = COMPONENTS[component]
+        config, dtype = networks.configs[component], networks.held(component)
+        expected = within(component, networks.shapes)
+        shardings = parameter_shardings(expected, mesh)
+        stored, new = {}, set(expected)
+        if source := networks.sources[component]:
+            path = source / weights.WEIGHTS_FILE
+            stored = weights.read_tensors(path)
+            new = _video_modules(cls, config, expected) - stored.keys()
+            weights.check_match({name: x for name, x in expected.items() if name not in new}, stored, str(path))
+        made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
+        if new:
+            made |= weights.initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
+        params |= {f"{component}.{name}": made[name] for name in expected}
+    return params
+
+
+def component_of(name: str) -> str:
+    """The component that a parameter belongs to."""
+    return name.partition(".")[0]
+
+
+def within(component: str, tensors: Tensors) -> dict[str, Any]:
+    """The tensors of a component, by the names that they have within it."""
+    return {name.partition(".")[2]: x for name, x in tensors.items() if component_of(name) == component}
+
+
+def _flatten(modules: Mapping[str, nnx.Module]) -> dict[str, Any]:
+    return {
+        f"{component}.{name}": leaf for component, x in modules.items() for name, leaf in weights.flatten(x).items()
+    }
+
+
+def _needed(config: ConfigDict, configs: Mapping[str, Any]) -> list[str]:
+    """Without what precomputed data make superfluous, and without towers for a UNet that has no global tokens."""
+    stage = STAGES[config.stage]
+    left_out = set()
+    if config.data.precomputed:
+        left_out |= {"vae", "clip"}
+    if stage.objective == "diffusion" and not configs[stage.denoiser].global_tokens:
+        left_out |= {"clip", "global_tokens"}
+    return [component for component in stage.networks if component not in left_out]
+
+
+def _abstract(component: str, network: Any, config: ConfigDict) -> nnx.Module:
+    cls, _ = COMPONENTS[component]
+    options = {"dtype": jnp.float32 if component == "vae" else jnp.dtype(config.dtype)}
+    if isinstance(network, UNetConfig):
+        options |= {"attention": config.attention, "remat": config.remat}
+    return weights.abstract(cls, network, **options)
+
+
+def _multipliers(names: Collection[str], groups: tuple[tuple[str, float], ...]) -> dict[str, float]:
+    """The parameters whose multiplier is not 0."""
+    chosen, used = {}, set()
+    for name in names:
+        pattern, multiplier = next(((p, x) for p, x in groups if re.match(p, name)), (None, 1.0))
+        used.add(pattern)
+        if multiplier:
+            chosen[name] = float(multiplier)
+    if unused := [pattern for pattern, _ in groups if pattern not in used]:
+        raise UserError(f"optimizer.groups: the pattern {unused[0]!r} decides over no parameter")
+    if not chosen:
+        raise UserError("optimizer.groups freezes every parameter: there is nothing to train")
+    return chosen
+
+
+def _video_modules(cls: type[nnx.Module], config: Any, names: Collection[str]) -> set[str]:
+    """Parameters that an image network does not have: its outcome does not depend on their fresh values."""
+    if not isinstance(config, UNetConfig):
+        return set()
+    image = dataclasses.replace(config, temporal=False, window=None, global_tokens=False, motion_modules=False)
+    return set(names) - weights.shapes(cls, image).keys()
+
+
+def _place(tensor: weights.LazyTensor, dtype: DTypeLike, sharding: jax.sharding.Sharding) -> jax.Array:
+    array = weights.cast(np.asarray(tensor), dtype)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

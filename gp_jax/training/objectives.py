@@ -1,0 +1,150 @@
+"""What training minimises, and at random: an objective is two functions and a few numbers.
+
+    draws = objective.draw(key, batch)                          all that is random, for the whole batch: each [B, ...]
+    losses = objective.losses(networks, batch, draws)           [B]
+
+They are apart so that a batch can be cut into microbatches: the parts get the draws of the whole, and accumulation
+gives what the whole batch would have given. A batch is the dictionary that `gp_jax.data` makes; what it holds decides
+whether latents and features are computed here (`pixels`, `views`) or were precomputed (`latents`, `features`).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
+from gp_jax.diffusion.noise import segment_noise
+from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.models.autoencoder import AutoencoderConfig
+from gp_jax.models.clip import preprocess
+from gp_jax.pipelines.conditioning import clip_tokens, complete, encode, inpainting_condition, to_float
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+    """The inpainting objective: predict noise, or v, of the whole latent, given what is observed of it.
+
+    Attributes:
+      schedule: the noise schedule, which says what is predicted.
+      denoiser: the name of the UNet among the networks.
+      latent_channels: of the latents.
+      null_text: [1, L, D], for batches without text and for text that is dropped.
+      weights, gamma: see `diffusion.losses.training_loss`.
+      drop_text, drop_tokens, drop_both: probabilities of `diffusion.losses.drop_conditions`.
+    """
+
+    schedule: NoiseSchedule
+    denoiser: str
+    latent_channels: int
+    null_text: Array
+    weights: str
+    gamma: float
+    drop_text: float
+    drop_tokens: float
+    drop_both: float
+
+    def draw(self, key: Array, batch: Batch) -> dict[str, Array]:
+        """Noise, timesteps `t`, and a key per segment for what is dropped."""
+        noise_key, time_key, drop_key = jax.random.split(key, 3)
+        count, length = batch["frames"].shape
+        shape = (count, length, *batch["latent_mask"].shape[1:], self.latent_channels)
+        return {
+            "noise": segment_noise(noise_key, shape, self.schedule.shared_noise),
+            "t": sample_timesteps(time_key, count, self.schedule),
+            "drop": jax.random.split(drop_key, count),
+        }
+
+    def losses(self, networks: Mapping[str, nnx.Module], batch: Batch, draws: Batch) -> Array:
+        """[B] float32, the weighted squared error of each segment."""
+        clean, mask, masked = self._latents(networks, batch)
+        noise, t = draws["noise"], draws["t"]
+        text = batch.get("text", jnp.broadcast_to(self.null_text, (len(t), *self.null_text.shape[1:])))
+        tokens = self._tokens(networks, batch)
+        text, tokens = jax.vmap(self._drop)(draws["drop"], text, tokens)
+        sample = jnp.concatenate([self.schedule.add_noise(clean, noise, t), mask, masked], axis=-1)
+        prediction = networks[self.denoiser](sample, t, text, tokens, batch["frames"])
+        return training_loss(self.schedule, prediction, clean, noise, t, weights=self.weights, gamma=self.gamma)
+
+    def _latents(self, networks: Mapping[str, nnx.Module], batch: Batch) -> tuple[Array, Array, Array]:
+        """Clean latents, mask and masked-video latents."""
+        latent_mask, known = batch["latent_mask"], batch["known"]
+        if "latents" in batch:
+            clean, masked = (batch[name].astype(jnp.float32) for name in ("latents", "masked_latents"))
+            return clean, *complete(masked, latent_mask, known, clean)
+        pixels = to_float(batch["pixels"])
+        clean = encode(networks["vae"], pixels)
+        return clean, *inpainting_condition(networks["vae"], pixels, batch["pixel_mask"], latent_mask, known, clean)
+
+    def _tokens(self, networks: Mapping[str, nnx.Module], batch: Batch) -> Array | None:
+        if "global_tokens" not in networks:
+            return None
+        where = batch["positions"], batch["times"], batch["valid"]
+        if "features" in batch:
+            return networks["global_tokens"](batch["features"], *where)
+        tower, views = networks["clip"], batch["views"]
+        seen = preprocess(to_float(views.reshape(-1, *views.shape[2:])), tower.config.image_size)
+        return clip_tokens(tower, networks["global_tokens"], seen.reshape(*views.shape[:2], *seen.shape[1:]), *where)
+
+    def _drop(self, key: Array, text: Array, tokens: Array | None) -> tuple[Array, Array | None]:
+        """Of one segment. Without tokens only the text can be dropped."""
+        known = jnp.zeros((1, 1, 1)) if tokens is None else tokens[None]
+        dropped, left = drop_conditions(
+            key,
+            text[None],
+            self.null_text,
+            known,
+            p_text=self.drop_text,
+            p_tokens=self.drop_tokens,
+            p_both=self.drop_both,
+        )
+        return dropped[0], None if tokens is None else left[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """The autoencoder's objective: L1 on pixels and on differences of neighbours, which are edges, and a faint pull of
+    the latents towards the unit normal.
+
+    Attributes:
+      vae: the autoencoder's config.
+      edges, kl: weights of the second and the third term.
+      jitter: deviation of noise that is added to the latents beside the posterior's own: the decoder learns to put up
+        with latents that are not quite right.
+    """
+
+    vae: AutoencoderConfig
+    edges: float
+    kl: float
+    jitter: float
+
+    def draw(self, key: Array, batch: Batch) -> dict[str, Array]:
+        """Noise for the sample of the posterior."""
+        cell = self.vae.downsampling
+        count, length, height, width, _ = batch["pixels"].shape
+        shape = (count, length, height // cell, width // cell, self.vae.latent_channels)
+        return {"noise": jax.random.normal(key, shape)}
+
+    def losses(self, networks: Mapping[str, nnx.Module], batch: Batch, draws: Batch) -> Array:
+        """[B] float32."""
+        vae, frames = networks["vae"], batch["pixels"].reshape(-1, *batch["pixels"].shape[2:])
+        pixels, noise = to_float(frames), draws["noise"].reshape(len(frames), *draws["noise"].shape[2:])
+        mean, log_variance = vae.encode(pixels)
+        error = vae.decode(mean + (jnp.exp(0.5 * log_variance) + self.jitter) * noise) - pixels
+        edges = sum(_mean(jnp.abs(jnp.diff(error, axis=axis))) for axis in (1, 2))
+        kl = 0.5 * _mean(mean**2 + jnp.exp(log_variance) - 1.0 - log_variance)
+        per_frame = _mean(jnp.abs(error)) + self.edges * edges + self.kl * kl
+        return per_frame.reshape(len(batch["pixels"]), -1).mean(axis=1)
+
+
+OBJECTIVES = {"diffusion": Diffusion, "reconstruction": Reconstruction}
+
+
+def _mean(x: Array) -> Array:
+    """[N, ...] -> [N]."""
+    return x.mean(axis=tuple(range(1, x.ndim)))

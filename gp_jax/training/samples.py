@@ -1,0 +1,37 @@
+"""A clip, outpainted by the networks as they are: what a person looks at while training goes on."""
+
+from itertools import islice
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gp_jax.geometry import Canvas
+from gp_jax.pipelines import ArrayReader, OutpaintPipeline
+from gp_jax.video import VideoReader, VideoWriter
+
+FOLDER = "samples"
+
+
+def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict) -> None:
+    """Writes `workdir/samples/STEP.mp4`, on one device of the first process.
+
+    Args:
+      checkpoint: the folder to sample from.
+      workdir, step: where, and its name.
+      config: the section `samples`: clip, aspect, frames.
+
+    Raises:
+      UserError: the clip cannot be read.
+    """
+    if jax.process_index() != 0:
+        return
+    reader = VideoReader(config.clip)
+    frames = np.stack(list(islice(reader.frames_at(range(len(reader))), config.frames)))
+    canvas = Canvas.from_aspect(*frames.shape[1:3], config.aspect)
+    target = workdir / FOLDER / f"{step:07d}.mp4"
+    target.parent.mkdir(exist_ok=True)
+    with VideoWriter(target, reader.info.frame_rate, overwrite=True) as writer:
+        for frame in OutpaintPipeline.from_pretrained(checkpoint).stream(ArrayReader(frames), canvas):
+            writer.write(frame)

@@ -1,0 +1,156 @@
+"""From a configuration to the parts of a run, none of them in memory yet; and what contradicts itself in it.
+
+    run = prepare(config)
+    run.step, run.state                   the update, and shape and place of every array that it changes
+    loader = open_data(run)
+
+Nothing here needs the weights of a checkpoint or the data: the full-size models can be looked at on any machine.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from gp_jax.data import DataConfig, Loader, make_loader
+from gp_jax.diffusion.losses import WEIGHTS
+from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.errors import UserError
+from gp_jax.models.attention import BACKENDS
+from gp_jax.models.unet import REMAT
+from gp_jax.parallel import make_mesh
+from gp_jax.parallel.processes import process_share
+from gp_jax.pipelines.checkpoint import Settings, find_checkpoint
+from gp_jax.training.config import STAGES
+from gp_jax.training.networks import Networks, describe
+from gp_jax.training.objectives import OBJECTIVES
+from gp_jax.training.optimizer import SCHEDULES, make_optimizer
+from gp_jax.training.state import State, abstract_state
+from gp_jax.training.step import Step, make_step
+from gp_jax.weights import CONFIG_FILE, read_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The parts of a run.
+
+    Attributes:
+      config: what was asked for.
+      mesh: the devices.
+      origin: the checkpoint folder that training starts from, or None.
+      networks: which there are, and what of them is trained.
+      schedule, settings: of the checkpoint folder that the run ends with.
+      optimizer: of the trained parameters.
+      step: the update.
+      state: `ShapeDtypeStruct`s with shardings.
+    """
+
+    config: ConfigDict
+    mesh: Mesh
+    origin: Path | None
+    networks: Networks
+    schedule: NoiseSchedule
+    settings: Settings
+    optimizer: optax.GradientTransformation
+    step: Step
+    state: State
+
+    def describe(self) -> dict[str, Any]:
+        """What a reader of the saved state has to know, as JSON: `networks` are those that the state holds."""
+        return {
+            "stage": self.config.stage,
+            "init_from": str(self.origin or ""),
+            "networks": {component: self.networks.configs[component].to_json() for component in self.networks.live},
+            "scheduler": self.schedule.to_config(),
+            "settings": self.settings.to_json(),
+        }
+
+
+def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
+    """The parts of the run that a configuration describes.
+
+    Args:
+      config: see config.py.
+      mesh: by default that of `config.mesh`, over all devices.
+
+    Raises:
+      UserError: in one sentence, a value that cannot be meant, or a checkpoint that is not there.
+    """
+    mesh = make_mesh(config.mesh or None) if mesh is None else mesh
+    _check(config, mesh)
+    origin = find_checkpoint(config.init_from) if config.init_from else None
+    networks = describe(config, origin)
+    schedule = NoiseSchedule.from_config(
+        {**_read(origin, "scheduler/scheduler_config.json"), **config.schedule.to_dict()}
+    )
+    optimizer = make_optimizer(config.optimizer, config.steps, networks.multipliers)
+    return Run(
+        config=config,
+        mesh=mesh,
+        origin=origin,
+        networks=networks,
+        schedule=schedule,
+        settings=Settings.from_json({**_read(origin, CONFIG_FILE), **config.settings.to_dict()}),
+        optimizer=optimizer,
+        step=make_step(networks, _objective(config, networks, schedule), optimizer, config),
+        state=abstract_state(networks.shapes_of(networks.live), networks.multipliers, optimizer, mesh),
+    )
+
+
+def open_data(run: Run, *, whole: bool = False) -> Loader:
+    """The loader of the rows that lie on this process, or of whole batches."""
+    size = run.config.batch_size
+    share = process_share(NamedSharding(run.mesh, PartitionSpec(("data", "fsdp"))), size)
+    index, count = (0, 1) if whole else share
+    return make_loader(
+        DataConfig(**run.config.data.to_dict()), batch_size=size, process_index=index, process_count=count
+    )
+
+
+def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule) -> Any:
+    stage = STAGES[config.stage]
+    options = config.objective.to_dict()
+    if stage.objective == "diffusion":
+        unet = networks.configs[stage.denoiser]
+        options |= {
+            "schedule": schedule,
+            "denoiser": stage.denoiser,
+            "latent_channels": unet.out_channels,
+            "null_text": jnp.zeros((1, 1, unet.cross_attention_dim)),
+        }
+    else:
+        options["vae"] = networks.configs["vae"]
+    return OBJECTIVES[stage.objective](**options)
+
+
+def _check(config: ConfigDict, mesh: Mesh) -> None:
+    names = {
+        "stage": (config.stage, STAGES),
+        "dtype": (config.dtype, ("float32", "bfloat16")),
+        "attention": (config.attention, BACKENDS),
+        "remat": (config.remat, REMAT),
+        "optimizer.schedule": (config.optimizer.schedule, SCHEDULES),
+        "objective.weights": (config.objective.get("weights", "uniform"), WEIGHTS),
+    }
+    for field, (value, table) in names.items():
+        if value not in table:
+            raise UserError(f"config.{field} is {value!r}: it must be one of {', '.join(table)}")
+    for field in ("steps", "batch_size", "microbatches", "log_interval"):
+        if config[field] < 1:
+            raise UserError(f"config.{field} is {config[field]}: it must be 1 or more")
+    parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
+    if config.batch_size % parts:
+        raise UserError(
+            f"config.batch_size is {config.batch_size}: it must divide into microbatches x data x fsdp = {parts}"
+        )
+    if config.samples.interval and STAGES[config.stage].objective != "diffusion":
+        raise UserError(f"config.samples.interval must be 0 in the stage {config.stage}: it makes no clips")
+
+
+def _read(folder: Path | None, file: str) -> dict[str, Any]:
+    return read_json(folder / file) if folder and (folder / file).is_file() else {}

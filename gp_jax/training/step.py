@@ -1,0 +1,153 @@
+"""One update, as one compiled program.
+
+    step = make_step(networks, objective, optimizer, config)
+    program = compile_step(step, state, frozen, batch_shapes, mesh)       ahead of the loop, once per shape of a batch
+    state, summary = program(state, frozen, batch)
+
+The state is donated: its memory becomes the next state's. `summary` holds means since the last line of the log; nothing
+leaves the device unless somebody reads it.
+
+A step whose loss or gradient is not finite changes no parameter; it is counted in `state["skipped"]`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from gp_jax.parallel import constrain, use_mesh
+from gp_jax.parallel.sharding import partition
+from gp_jax.training.networks import Networks
+from gp_jax.training.state import BUCKETS, State
+
+Array = jax.Array
+Step = Callable[[State, Mapping[str, Array], Mapping[str, Array]], tuple[State, dict[str, Array]]]
+
+
+def make_step(networks: Networks, objective: Any, optimizer: optax.GradientTransformation, config: ConfigDict) -> Step:
+    """The update as a pure function `(state, frozen, batch) -> (state, summary)`.
+
+    Args:
+      networks: which parameters are trained, and how they become networks.
+      objective: an instance of one of `objectives.OBJECTIVES`.
+      optimizer: for the trained parameters.
+      config: seed, microbatches, ema, log_interval and objective are read.
+    """
+    timesteps = getattr(objective, "schedule", None) and objective.schedule.num_train_timesteps
+
+    def step(state: State, frozen: Mapping[str, Array], batch: Mapping[str, Array]) -> tuple[State, dict[str, Array]]:
+        trained = {name: state["params"][name] for name in networks.multipliers}
+        fixed = {**frozen, **{name: x for name, x in state["params"].items() if name not in trained}}
+
+        def loss(trained, batch, draws):
+            losses = objective.losses(networks.bind(fixed | trained), batch, draws)
+            return losses.mean(), losses
+
+        draws = objective.draw(jax.random.fold_in(jax.random.key(config.seed), state["step"]), batch)
+        compute = _accumulated(jax.value_and_grad(loss, has_aux=True), config.microbatches)
+        (value, losses), gradient = compute(trained, batch, draws)
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(value) & jnp.isfinite(norm)
+
+        updates, moments = optimizer.update(gradient, state["moments"], trained)
+        moved = optax.apply_updates(trained, updates)
+        decay = average_decay(config.ema, state["step"])
+        average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state["average"], moved)
+        sums = jax.tree.map(lambda x: jnp.where(state["step"] % config.log_interval == 0, 0.0, x), state["sums"])
+        added = {"steps": jnp.float32(1), "loss": value, "grad_norm": norm}
+        if timesteps:
+            bucket = draws["t"] * BUCKETS // timesteps
+            added["bucket_loss"] = jax.ops.segment_sum(losses, bucket, BUCKETS)
+            added["bucket_count"] = jax.ops.segment_sum(jnp.ones_like(losses), bucket, BUCKETS)
+        changed = {
+            "params": {**state["params"], **moved},
+            "average": average,
+            "moments": moments,
+            "sums": {name: x + added.get(name, 0.0) for name, x in sums.items()},
+        }
+        kept = {name: state[name] for name in ("params", "average", "moments")} | {"sums": sums}
+        state = {
+            "step": state["step"] + 1,
+            "skipped": state["skipped"] + ~finite,
+            **jax.tree.map(lambda new, old: jnp.where(finite, new, old), changed, kept),
+        }
+        return state, _summary(state)
+
+    return step
+
+
+def compile_step(
+    step: Step, state: State, frozen: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh
+) -> jax.stages.Compiled:
+    """Compiles the update for a shape of batches.
+
+    Args:
+      step: of `make_step`.
+      state, frozen: arrays, or `ShapeDtypeStruct`s with shardings; results lie as they do.
+      batch: name -> array or `ShapeDtypeStruct` of the global batch.
+      mesh: the mesh of `make_mesh`.
+    """
+    return lower_step(step, state, frozen, batch, mesh).compile()
+
+
+def lower_step(
+    step: Step, state: State, frozen: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh
+) -> jax.stages.Lowered:
+    """`compile_step` before XLA: arguments as there."""
+    places = jax.tree.map(lambda x: x.sharding, state)
+    inputs = (places, {name: x.sharding for name, x in frozen.items()}, batch_shardings(batch, mesh))
+    replicated = NamedSharding(mesh, jax.sharding.PartitionSpec())
+    with use_mesh(mesh):
+        jitted = jax.jit(step, in_shardings=inputs, out_shardings=(places, replicated), donate_argnums=0)
+        return jitted.lower(state, dict(frozen), dict(batch))
+
+
+def batch_shardings(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, NamedSharding]:
+    """Rows of a batch lie along the data axes of the mesh; anything with `.shape` will do."""
+    return {
+        name: NamedSharding(mesh, partition(x.shape, ("batch", *[None] * (len(x.shape) - 1)), mesh.shape))
+        for name, x in batch.items()
+    }
+
+
+def average_decay(limit: float, step: Array) -> Array:
+    """The decay of the moving average at an update: it warms up, so that the first parameters are soon forgotten."""
+    return jnp.minimum(limit, (1.0 + step) / (10.0 + step))
+
+
+def _accumulated(compute: Callable, microbatches: int) -> Callable:
+    """`compute(params, batch, draws) -> ((mean, losses), gradient)`, in equal parts, of which the means are taken.
+
+    Part i gets rows i, i + M, i + 2 M, ...: then each device finds its share of every part among its own rows.
+    """
+    if microbatches == 1:
+        return compute
+
+    def cut(x: Array) -> Array:
+        parts = x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1)
+        return constrain(parts, None, "batch", *[None] * (x.ndim - 1))
+
+    def run(params, batch, draws):
+        def add(total, part):
+            (value, losses), gradient = compute(params, *part)
+            return jax.tree.map(lambda t, x: t + x / microbatches, total, (value, gradient)), losses
+
+        nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
+        (value, gradient), losses = jax.lax.scan(add, nothing, jax.tree.map(cut, (dict(batch), draws)))
+        return (value, losses.swapaxes(0, 1).reshape(-1)), gradient
+
+    return run
+
+
+def _summary(state: State) -> dict[str, Array]:
+    sums, steps = state["sums"], jnp.maximum(state["sums"]["steps"], 1.0)
+    return {
+        "loss": sums["loss"] / steps,
+        "grad_norm": sums["grad_norm"] / steps,
+        "loss_by_time": sums["bucket_loss"] / sums["bucket_count"],  # NaN where there was none
+        "skipped": state["skipped"],
+    }
