@@ -22,11 +22,11 @@ import numpy as np
 from gp_jax.data.clips import RecordFolder
 from gp_jax.data.config import DataConfig
 from gp_jax.data.examples import Example, make_example
+from gp_jax.data.precomputed import Precomputed
 from gp_jax.data.shards import ARGUMENTS_FILE, MANIFEST_FILE
 from gp_jax.data.videos import VideoFolder
 from gp_jax.errors import UserError
 
-Source = RecordFolder | VideoFolder
 _THREADS = min(4, os.cpu_count() or 1)
 _END = 2**62
 
@@ -125,14 +125,10 @@ def make_loader(
     """
     if batch_size % process_count:
         raise UserError(f"a batch of {batch_size} examples does not divide among {process_count} processes")
-    groups: dict[tuple[int, int], list[Source]] = {}
-    for folder in config.records:
-        source = _open_source(Path(folder), split, config)
-        if not len(source):
-            raise UserError(f"{folder} has no clip in the split {split!r}")
-        if any(side % config.downsampling for side in source.size):
-            raise UserError(f"frames of {folder} are {source.size[1]}x{source.size[0]}: no multiple of downsampling")
-        groups.setdefault(source.size, []).append(source)
+    groups: dict[tuple[int, int], list[_Folder]] = {}
+    for name in config.records:
+        folder = _open(Path(name), split, config)
+        groups.setdefault(folder.clips.size, []).append(folder)
     local = batch_size // process_count
     rows = range(process_index * local, (process_index + 1) * local)
     return Loader(_Batches(config, list(groups.values()), batch_size, rows), start, config.workers)
@@ -143,7 +139,7 @@ class _Batches:
     """Number of a batch's first example -> the batch. Workers get a copy of it."""
 
     config: DataConfig
-    groups: list[list[Source]]  # sources of one frame size each
+    groups: list[list["_Folder"]]  # folders of one frame size each
     batch_size: int
     local_rows: range
 
@@ -163,34 +159,70 @@ class _Batches:
         return jax.tree.map(lambda *x: np.stack(x), *examples) | {"skipped": skipped}
 
     def _example(self, group: int, number: int, position: int, skipped: dict[str, str]) -> Example | None:
-        sources = self.groups[group]
-        total = sum(map(len, sources))
+        folders = self.groups[group]
+        total = sum(len(folder.clips) for folder in folders)
         for attempt in range(min(total, self.config.max_skipped + 1)):
-            source, index = _find(sources, _shuffled(self.config.seed, position + attempt, total))
+            folder, index = _find(folders, _shuffled(self.config.seed, position + attempt, total))
             try:
                 rng = np.random.default_rng([self.config.seed, number])
-                return make_example(source[index], source.size, rng, self.config)
+                return folder.example(index, rng, self.config)
             except UserError as error:
-                skipped[source.name(index)] = str(error)
+                skipped[folder.clips.name(index)] = str(error)
         return None
 
 
-def _open_source(folder: Path, split: str, config: DataConfig) -> Source:
+@dataclasses.dataclass(frozen=True)
+class _Folder:
+    clips: RecordFolder | VideoFolder
+    precomputed: Precomputed | None
+
+    def example(self, index: int, rng: np.random.Generator, config: DataConfig) -> Example:
+        if config.precomputed:
+            example = self.precomputed.example(index, rng, config)
+        else:
+            example = make_example(self.clips[index], self.clips.size, rng, config)
+        return example | ({"text": self.precomputed.text(index)} if config.text else {})
+
+
+def _open(folder: Path, split: str, config: DataConfig) -> _Folder:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
     if (folder / MANIFEST_FILE).exists() or (folder / ARGUMENTS_FILE).exists():
-        return RecordFolder(folder, split)
-    if config.size is None:
-        raise UserError(f"{folder} holds no records: set `size` to use its video files, or build records")
-    return VideoFolder(folder, split, tuple(config.size))
+        clips = RecordFolder(folder, split)
+    elif config.size is None or config.precomputed or config.text:
+        raise UserError(f"{folder} holds no records: build them, or set `size` to train on the pixels of video files")
+    else:
+        clips = VideoFolder(folder, split, tuple(config.size))
+    if not len(clips):
+        raise UserError(f"{folder} has no clip in the split {split!r}")
+    if any(side % config.downsampling for side in clips.size):
+        height, width = clips.size
+        raise UserError(f"frames of {folder} are {width}x{height}, no multiple of downsampling={config.downsampling}")
+    return _Folder(clips, _open_precomputed(folder, split, config))
 
 
-def _find(sources: list[Source], index: int) -> tuple[Source, int]:
-    """The source, and the place in it, of one place in all of them together."""
-    for source in sources:
-        if index < len(source):
-            return source, index
-        index -= len(source)
+def _open_precomputed(folder: Path, split: str, config: DataConfig) -> Precomputed | None:
+    wanted = {
+        "latents": config.precomputed,
+        "features": config.precomputed and config.feature_frames,
+        "text": config.text,
+    }
+    parts = [part for part, is_wanted in wanted.items() if is_wanted]
+    if not parts:
+        return None
+    precomputed = Precomputed(folder, split, parts, config.models)
+    made = precomputed.plan.get("feature_frames")
+    if "features" in parts and made != config.feature_frames:
+        raise UserError(f"{folder} has features of {made} frames, not of feature_frames={config.feature_frames}")
+    return precomputed
+
+
+def _find(folders: list[_Folder], index: int) -> tuple[_Folder, int]:
+    """The folder, and the place in it, of one place in all of them together."""
+    for folder in folders:
+        if index < len(folder.clips):
+            return folder, index
+        index -= len(folder.clips)
     raise IndexError(index)
 
 

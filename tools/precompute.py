@@ -1,0 +1,259 @@
+"""Precomputes what training would compute again and again: latents, features of the vision tower, text embeddings.
+
+    python tools/precompute.py records/256 latents features text --checkpoint my_model/ --variants 4 --frames 16
+    python tools/precompute.py records/256 features --checkpoint my_model/ --variants 4 --open-clip CLIP-ViT-H-14/
+    python tools/precompute.py records/256 latents features text --verify
+
+The files lie in `records/256/precomputed/`, one folder for each part. Every clip gets `--variants` canvases, with their
+mirror images and feature frames; latents and features must be made with the same options. Features come from the
+observed rectangle alone, masked latents from the observed pixels. `--open-clip` computes features by open_clip_torch
+from a folder with open_clip_config.json; `gp-jax convert` makes the `clip/` of a checkpoint from the same folder.
+
+Interrupted, the same command goes on with the shards that are missing; hosts that share the folder each run it with
+their own `--host I/N`. One process drives all accelerators of its host; `--processes` is for CPUs.
+"""
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+from jobs import host, of_host, run, spread, verify
+
+from gp_jax.cli.arguments import count
+from gp_jax.convert import load
+from gp_jax.convert.formats import COMPONENTS
+from gp_jax.data.clips import Clip, RecordFolder
+from gp_jax.data.examples import observed_pictures
+from gp_jax.data.precomputed import FOLDER, VARIED, Plan, Variant, model_hash, records_hash, variant
+from gp_jax.data.shards import begin, finish, pack, read_manifest, write_shard
+from gp_jax.errors import UserError
+from gp_jax.geometry import MASK_RULES, pixel_mask
+from gp_jax.models.clip import preprocess
+from gp_jax.parallel import make_mesh
+from gp_jax.pipelines.checkpoint import find_checkpoint, load_checkpoint
+from gp_jax.pipelines.conditioning import encode, to_float
+from gp_jax.weights import load_module
+
+Tensors = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Where networks come from, and how many frames they take at a time."""
+
+    checkpoint: str
+    open_clip: Path | None
+    batch: int
+
+    def component(self, name: str) -> nnx.Module:
+        """A network of the checkpoint, in float32."""
+        folder = find_checkpoint(self.checkpoint) / name
+        return load_module(*COMPONENTS[name], folder, param_dtype=jnp.float32, dtype=jnp.float32)
+
+
+class Latents:
+    """Of all frames of a clip: whole, and of the observed pixels alone."""
+
+    def __init__(self, networks: Networks):
+        self.network = networks.component("vae")
+        self._encode = Batched(_encode_both, self.network, networks.batch)
+
+    def __call__(self, clip: Clip, view: Variant) -> Tensors:
+        frames = _mirrored(clip.read(range(clip.num_frames)), view)
+        masks = np.broadcast_to(pixel_mask(view.canvas), frames.shape[:3])
+        latents, masked = self._encode(frames, masks)
+        return {"latents": latents, "masked_latents": masked}
+
+
+class Features:
+    """Patch tokens of the observed rectangle of some frames, by our tower or by open_clip_torch."""
+
+    def __init__(self, networks: Networks):
+        if networks.open_clip:
+            self.network = load(networks.open_clip)[0]["clip"]
+            self._encode = open_clip_encoder(networks.open_clip, networks.batch)
+        else:
+            self.network = networks.component("clip")
+            self._encode = Batched(_encode_views, self.network, networks.batch)
+
+    def __call__(self, clip: Clip, view: Variant) -> Tensors:
+        frames = _mirrored(clip.read(view.seen), view)
+        views = observed_pictures(frames, view.canvas, self.network.config.image_size)
+        return {"features": self._encode(views), "seen": view.seen.astype(np.int32)}
+
+
+class Text:
+    """The embedding of a clip's caption."""
+
+    def __init__(self, networks: Networks):
+        checkpoint = load_checkpoint(networks.checkpoint, dtype=jnp.float32)
+        if checkpoint.text is None:
+            raise UserError(f"{networks.checkpoint} has no text tower: convert one into it")
+        self.network, self._embed = checkpoint.text, checkpoint.embed
+
+    def __call__(self, clip: Clip, view: None) -> Tensors:
+        return {"text": self._embed(clip.facts.get("caption", ""))[0]}
+
+
+PARTS: dict[str, Callable[[Networks], Any]] = {"latents": Latents, "features": Features, "text": Text}
+
+
+def precompute(arguments: argparse.Namespace) -> int | None:
+    """All parts that were asked for, one after the other."""
+    records = arguments.records
+    if arguments.verify:
+        return max(
+            verify(records / FOLDER / part, f"tools/precompute.py {records} {part}", arguments.processes)
+            for part in arguments.parts
+        )
+    networks = Networks(arguments.checkpoint, arguments.open_clip, arguments.batch)
+    plan = Plan(**{name: getattr(arguments, name) for name in Plan.__dataclass_fields__})
+    notes = read_manifest(records, "tools/build_records.py")["shards"]
+    shards = {split: [note["file"] for note in notes[split]] for split in notes}
+    for part in arguments.parts:
+        output = records / FOLDER / part
+        model = model_hash(make_part(part, networks).network)
+        varied = {"plan": vars(plan)} if part in VARIED else {}
+        begin(output, {"records": records_hash(records), "model": model, **varied})
+        work = functools.partial(build_shard, records=records, part=part, plan=plan, networks=networks)
+        jobs = of_host(_jobs(notes), arguments.host)
+        spread(work, jobs, arguments.processes, f"Shards of {part}")
+        if finish(output, shards, {"format": part, "model": model}):
+            print(f"{output}: finished; its network is {model}")
+        else:
+            print(f"{output}: this host's shards are done; the host that finishes last writes the manifest")
+    return None
+
+
+def build_shard(
+    name: str, split: str, indices: range, *, records: Path, part: str, plan: Plan, networks: Networks
+) -> None:
+    """The shard that belongs to one of the records, unless it is finished."""
+    clips = RecordFolder(records, split)
+    write_shard(records / FOLDER / part / name, _records(clips, indices, part, plan, networks), {})
+
+
+def _records(clips: RecordFolder, indices: range, part: str, plan: Plan, networks: Networks) -> Iterator[bytes]:
+    compute = make_part(part, networks)
+    for clip in map(clips.__getitem__, indices):
+        if part in VARIED:
+            views = [variant(plan, clip.key, number, clip.num_frames, clips.size) for number in range(plan.variants)]
+            yield from (pack(_halved(compute(clip, view)), {"key": clip.key, **view.facts()}) for view in views)
+        else:
+            yield pack(_halved(compute(clip, None)), {"key": clip.key})
+
+
+def _jobs(notes: dict[str, list[dict]]) -> Iterator[tuple[str, str, range]]:
+    """(name, split, records) of each shard of the records."""
+    for split, shards in notes.items():
+        first = 0
+        for note in shards:
+            yield note["file"], split, range(first, first + note["records"])
+            first += note["records"]
+
+
+@functools.lru_cache(maxsize=1)
+def make_part(part: str, networks: Networks) -> Any:
+    """The part with its network, which a process reads once."""
+    return PARTS[part](networks)
+
+
+class Batched:
+    """A function of a network and arrays [N, ...], applied to pieces of one size that lie on all devices of this host.
+
+    Args:
+      function: (network, *arrays) -> arrays [N, ...].
+      network: copied to every device.
+      batch: rows of a piece, rounded up to a multiple of the devices.
+    """
+
+    def __init__(self, function: Callable, network: nnx.Module, batch: int):
+        mesh = make_mesh(devices=jax.local_devices())
+        self._rows = -(-batch // mesh.size) * mesh.size
+        self._sharding = NamedSharding(mesh, PartitionSpec("data"))
+        self._network = jax.device_put(network, NamedSharding(mesh, PartitionSpec()))
+        self._function = jax.jit(function)
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        """What the function makes of the arrays, as NumPy arrays."""
+        total, made = len(arrays[0]), []
+        for first in range(0, total, self._rows):
+            pieces = [array[first : first + self._rows] for array in arrays]
+            missing = self._rows - len(pieces[0])
+            pieces = [np.pad(piece, ((0, missing), *[(0, 0)] * (piece.ndim - 1))) for piece in pieces]
+            made.append(self._function(self._network, *jax.device_put(pieces, self._sharding)))
+        return jax.tree.map(lambda *x: np.concatenate(x)[:total], *made)
+
+
+def open_clip_encoder(folder: Path, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The same features by open_clip_torch: views [N, S, S, 3] uint8 -> [N, P, D] float32.
+
+    Raises:
+      UserError: the package is not installed.
+    """
+    try:
+        import open_clip
+        import torch
+    except ImportError as error:
+        raise UserError(f"--open-clip needs open_clip_torch ({error}): pip install 'gp_jax[clip]'") from None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    visual = open_clip.create_model(f"local-dir:{folder}", device=device).visual.eval()
+    visual.output_tokens = True
+
+    @torch.inference_mode()
+    def encode(views: np.ndarray) -> np.ndarray:
+        pixels = torch.tensor(np.asarray(preprocess(to_float(jnp.asarray(views)), views.shape[1]))).permute(0, 3, 1, 2)
+        tokens = [visual(piece.to(device))[1].cpu().numpy() for piece in pixels.split(batch)]
+        return np.concatenate(tokens)
+
+    return encode
+
+
+def _encode_both(vae: nnx.Module, frames: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
+    pixels = to_float(frames)
+    observed = jnp.where(masks[..., None] == 0, pixels, 0.0)
+    return tuple(encode(vae, x[:, None])[:, 0] for x in (pixels, observed))
+
+
+def _encode_views(vision: nnx.Module, views: jax.Array) -> jax.Array:
+    return vision(preprocess(to_float(views), views.shape[1]))
+
+
+def _mirrored(frames: np.ndarray, view: Variant) -> np.ndarray:
+    return frames[:, :, ::-1] if view.flip else frames
+
+
+def _halved(tensors: Tensors) -> Tensors:
+    """Floating-point ones in float16."""
+    return {name: x.astype(np.float16) if x.dtype == np.float32 else x for name, x in tensors.items()}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", type=Path, help="folder of tools/build_records.py")
+    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("--verify", action="store_true", help="check finished parts and do nothing else")
+    parser.add_argument("--checkpoint", default="tiny", help="with the networks, vae/, clip/ and text/ (default: tiny)")
+    parser.add_argument("--open-clip", type=Path, metavar="FOLDER", help="features by open_clip_torch")
+    parser.add_argument("--variants", type=count, default=4, help="canvases of each clip")
+    parser.add_argument("--frames", dest="feature_frames", type=count, default=16, help="of a clip for its features")
+    parser.add_argument("--ratio-range", type=float, nargs=2, default=(0.15, 0.6), help="unknown share of a canvas")
+    parser.add_argument("--directions", nargs="+", choices=MASK_RULES, default=(), help="of the canvases; default: all")
+    parser.add_argument("--no-flip", dest="flip", action="store_false", help="no mirror images")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=count, default=32, help="frames at a time")
+    parser.add_argument("--processes", type=count, default=1)
+    parser.add_argument("--host", type=host, default=(0, 1), metavar="I/N", help="do the part of host I of N")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run(precompute, parse())
