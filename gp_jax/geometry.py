@@ -118,6 +118,12 @@ class Canvas:
         return slice(self.top, self.top + self.source_height), slice(self.left, self.left + self.source_width)
 
     @property
+    def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Unknown pixels (above, below) and (left, right) of the source, in the form that `np.pad` takes."""
+        below, beside = self.height - self.top - self.source_height, self.width - self.left - self.source_width
+        return (self.top, below), (self.left, beside)
+
+    @property
     def is_complete(self) -> bool:
         """Whether the source covers the whole canvas: nothing is unknown."""
         return (self.height, self.width) == (self.source_height, self.source_width)

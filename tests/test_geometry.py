@@ -46,7 +46,9 @@ def test_an_anchor_puts_the_source_where_its_name_says(anchor):
 
 
 def test_pads_and_sizes_mean_the_same_canvas():
-    assert Canvas.from_pads(10, 20, left=3, right=4, top=5, bottom=0) == Canvas(15, 27, 5, 3, 10, 20)
+    canvas = Canvas.from_pads(10, 20, left=3, right=4, top=5, bottom=0)
+    assert canvas == Canvas(15, 27, 5, 3, 10, 20)
+    assert canvas.pads == ((5, 0), (3, 4))
     assert Canvas.from_pads(10, 20, left=4, right=4, top=3, bottom=3) == Canvas.from_size(10, 20, 16, 28)
 
 

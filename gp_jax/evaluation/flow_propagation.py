@@ -18,7 +18,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from gp_jax.geometry import Canvas
+from gp_jax.geometry import Canvas, pixel_mask
 
 REACH = 64  # frames that content is carried over at most: the error of a path grows with its length
 FADE = 0.06  # share of the frame's shorter side within which the border's own motion fades into the camera's
@@ -67,9 +67,8 @@ def camera_flows(source: np.ndarray, canvas: Canvas) -> dict[int, list[np.ndarra
 
 def _frame(source: np.ndarray, canvas: Canvas, flows: dict[int, list[np.ndarray]], time: int) -> np.ndarray:
     """One frame of the result: its own pixels, then what the nearest frames have seen, then TELEA."""
-    frame = np.zeros((canvas.height, canvas.width, 3), np.uint8)
-    missing = np.ones((canvas.height, canvas.width), bool)
-    frame[canvas.observed], missing[canvas.observed] = source[time], False
+    frame = np.pad(source[time], (*canvas.pads, (0, 0)), mode="edge")
+    missing = pixel_mask(canvas) > 0
     # [H, W, 2]: where each pixel is now on its way through the clip, once in each direction of time.
     paths = {direction: _positions(canvas.height, canvas.width) for direction in flows}
     for distance in range(1, min(REACH, len(source)) + 1):
@@ -95,11 +94,7 @@ def _extend(flow: np.ndarray, back: np.ndarray, canvas: Canvas) -> np.ndarray:
     inside = places[canvas.observed]
     camera = _similarity(inside, flow, back)
     motion = places @ camera[:, :2].T + camera[:, 2] - places
-    border = (
-        (canvas.top, canvas.height - canvas.top - canvas.source_height),
-        (canvas.left, canvas.width - canvas.left - canvas.source_width),
-    )
-    residual = np.pad(flow - motion[canvas.observed], (*border, (0, 0)), mode="edge")
+    residual = np.pad(flow - motion[canvas.observed], (*canvas.pads, (0, 0)), mode="edge")
     return (motion + residual * _fade(canvas)[..., None]).astype(np.float32)
 
 

@@ -73,12 +73,12 @@ def from_folder(folder: str | Path) -> Method:
 
 def replicate(source: np.ndarray, canvas: Canvas) -> np.ndarray:
     """Copies the border pixels outwards."""
-    return np.pad(source, _pads(canvas), mode="edge")
+    return np.pad(source, ((0, 0), *canvas.pads, (0, 0)), mode="edge")
 
 
 def mirror(source: np.ndarray, canvas: Canvas) -> np.ndarray:
     """Folds the source over at its borders, again and again where it is narrow."""
-    return np.pad(source, _pads(canvas), mode="symmetric")
+    return np.pad(source, ((0, 0), *canvas.pads, (0, 0)), mode="symmetric")
 
 
 def inpaint(source: np.ndarray, canvas: Canvas, *, flag: int) -> np.ndarray:
@@ -109,9 +109,3 @@ METHODS: dict[str, Callable[..., Method]] = {
     "navier-stokes": functools.partial(Method, functools.partial(inpaint, flag=cv2.INPAINT_NS)),
     "flow": functools.partial(Method, propagate),
 }
-
-
-def _pads(canvas: Canvas) -> tuple[tuple[int, int], ...]:
-    below = canvas.height - canvas.top - canvas.source_height
-    beside = canvas.width - canvas.left - canvas.source_width
-    return (0, 0), (canvas.top, below), (canvas.left, beside), (0, 0)

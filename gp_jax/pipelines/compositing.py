@@ -55,22 +55,20 @@ def blend(made: Array, seen: Array, canvas: Canvas) -> Array:
     residual = (seen - made)[:, rows, columns]
     width = max(2.0, min(canvas.source_height, canvas.source_width) / 4)
     octaves = [2.0**k for k in range(max(1, int(np.log2(width))))]
-    below = (canvas.top, canvas.height - canvas.top - canvas.source_height)
-    beside = (canvas.left, canvas.width - canvas.left - canvas.source_width)
     distance = _distance(canvas)
 
     result = made
     for deviation in octaves:
         smooth = _blur(residual, deviation)
-        result = result + _extend(residual - smooth, below, beside) * _fade(distance, 2 * deviation)
+        result = result + _extend(residual - smooth, canvas) * _fade(distance, 2 * deviation)
         residual = smooth
-    result = result + _extend(residual, below, beside) * _fade(distance, width)
+    result = result + _extend(residual, canvas) * _fade(distance, width)
     return result.at[:, rows, columns].set(seen[:, rows, columns])
 
 
-def _extend(inner: Array, below: tuple[int, int], beside: tuple[int, int]) -> Array:
+def _extend(inner: Array, canvas: Canvas) -> Array:
     """Each pixel outside gets the value of the nearest border pixel."""
-    return jnp.pad(inner, ((0, 0), below, beside, (0, 0)), mode="edge")
+    return jnp.pad(inner, ((0, 0), *canvas.pads, (0, 0)), mode="edge")
 
 
 def _blur(x: Array, deviation: float) -> Array:
