@@ -78,7 +78,8 @@ def get_config(stage: str) -> ConfigDict:
     config.optimizer.update({"warmup": 100, "final": 0.02, "b2": 0.99, "weight_decay": 1e-3})
     config.ema = 0.995
     config.log_interval = 100
-    config.checkpoints.interval = 100
+    config.checkpoints.interval = config.validation.interval = 100
+    config.validation.batches = 12
     _STAGES[stage](config)
     return config
 

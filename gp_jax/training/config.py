@@ -101,6 +101,8 @@ def default_config(stage: str) -> ConfigDict:
 
     config.log_interval = 50  # steps
     config.checkpoints = {"interval": 1000, "keep": 2}
+    # Every `interval` steps (0: never) the loss on so many batches of the split `validation`.
+    config.validation = {"interval": 0, "batches": 6}
     # Every `interval` steps (0: never) the averaged weights are written as a checkpoint folder, and outpaint a clip.
     config.samples = {"interval": 0, "clip": "sample:carphone", "aspect": 16 / 9, "frames": 33}
     return config

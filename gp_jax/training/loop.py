@@ -35,7 +35,8 @@ from gp_jax.training.samples import write_sample
 from gp_jax.training.setup import Run, open_data, prepare
 from gp_jax.training.speed import Clock
 from gp_jax.training.state import State, make_state
-from gp_jax.training.step import batch_shardings, compile_step
+from gp_jax.training.step import compile_step, on_mesh
+from gp_jax.training.validation import Validation
 from gp_jax.weights import flatten
 
 _FRAMES_FOR_LATENTS = 600
@@ -81,11 +82,12 @@ def train(
         for number, spec in enumerate(loader.specs):
             progress(first, config.steps, f"compiling {number + 1} of {len(loader.specs)}")
             programs.append(compile_step(run.step, state, frozen, spec, run.mesh))
+        validate = Validation(run) if config.validation.interval else None
         clock, queue = Clock(programs, config.microbatches), deque()
 
         with contextlib.closing(Log(workdir, first, show)) as log:
             for step in range(first, config.steps):
-                batch = _on_mesh(next(loader), loader.specs[step % len(programs)], run)
+                batch = on_mesh(next(loader), loader.specs[step % len(programs)], run.mesh)
                 state, summary = programs[step % len(programs)](state, frozen, batch)
                 done, last = step + 1, step + 1 == config.steps
                 queue.append(summary)
@@ -98,21 +100,23 @@ def train(
                 if last or done % config.log_interval == 0:
                     _check_finite(queue[0], config.max_nonfinite)
                     log.add(done, **summary, rate=float(rate(step)), broken_records=len(loader.skipped), **clock.read())
+                if validate and done % config.validation.interval == 0:
+                    log.add(done, validation_loss=validate(state, frozen))
+                if not stop and config.samples.interval and done % config.samples.interval == 0:
+                    folder = _export(run, workdir, state)
+                    write_sample(folder, workdir, done, config.samples)
+                    if evaluate:
+                        log.add(done, **evaluate(folder, done))
                 if last or stop or done % config.checkpoints.interval == 0:
                     log.flush()  # a checkpoint has the whole log before it
                     meta = {"data": loader.get_state(), "signature": signature_of(run.state), **run.describe()}
                     checkpoints.save(done, state, meta)
                 if stop and not last:
                     return False
-                if config.samples.interval and done % config.samples.interval == 0:
-                    folder = _export(run, workdir, state)
-                    write_sample(folder, workdir, done, config.samples)
-                    if evaluate:
-                        log.add(done, **evaluate(folder, done))
 
         checkpoints.wait()
         if STAGES[config.stage].objective == "reconstruction":
-            run = _with_latents_scaled(run, state, _on_mesh(next(loader), loader.specs[0], run))
+            run = _with_latents_scaled(run, state, on_mesh(next(loader), loader.specs[0], run.mesh))
         _export(run, workdir, state)
     return True
 
@@ -141,14 +145,6 @@ def _restore(run: Run, checkpoints: Checkpoints, loader: Loader) -> State | None
     state, meta = found
     loader.set_state(meta["data"])
     return state
-
-
-def _on_mesh(batch: Mapping[str, np.ndarray], spec: Mapping[str, Any], run: Run) -> dict[str, jax.Array]:
-    """The global batch, of which `batch` are this process' rows."""
-    places = batch_shardings(spec, run.mesh)
-    return {
-        name: jax.make_array_from_process_local_data(places[name], x, spec[name].shape) for name, x in batch.items()
-    }
 
 
 def _export(run: Run, workdir: Path, state: State) -> Path:

@@ -45,6 +45,7 @@ class Run:
       origin: the checkpoint folder that training starts from, or None.
       networks: which there are, and what of them is trained.
       schedule, settings: of the checkpoint folder that the run ends with.
+      objective: what is minimised.
       optimizer: of the trained parameters.
       step: the update.
       state: `ShapeDtypeStruct`s with shardings.
@@ -56,6 +57,7 @@ class Run:
     networks: Networks
     schedule: NoiseSchedule
     settings: Settings
+    objective: Any
     optimizer: optax.GradientTransformation
     step: Step
     state: State
@@ -88,6 +90,7 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
     schedule = NoiseSchedule.from_config(
         {**_read(origin, "scheduler/scheduler_config.json"), **config.schedule.to_dict()}
     )
+    objective = _objective(config, networks, schedule)
     optimizer = make_optimizer(config.optimizer, config.steps, networks.multipliers)
     return Run(
         config=config,
@@ -96,19 +99,20 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
         networks=networks,
         schedule=schedule,
         settings=Settings.from_json({**_read(origin, CONFIG_FILE), **config.settings.to_dict()}),
+        objective=objective,
         optimizer=optimizer,
-        step=make_step(networks, _objective(config, networks, schedule), optimizer, config),
+        step=make_step(networks, objective, optimizer, config),
         state=abstract_state(networks.shapes_of(networks.live), networks.multipliers, optimizer, mesh),
     )
 
 
-def open_data(run: Run, *, whole: bool = False) -> Loader:
+def open_data(run: Run, *, split: str = "train", whole: bool = False) -> Loader:
     """The loader of the rows that lie on this process, or of whole batches."""
     size = run.config.batch_size
     share = process_share(NamedSharding(run.mesh, PartitionSpec(("data", "fsdp"))), size)
     index, count = (0, 1) if whole else share
     return make_loader(
-        DataConfig(**run.config.data.to_dict()), batch_size=size, process_index=index, process_count=count
+        DataConfig(**run.config.data.to_dict()), split=split, batch_size=size, process_index=index, process_count=count
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
@@ -111,6 +112,14 @@ def batch_shardings(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, NamedShar
     return {
         name: NamedSharding(mesh, partition(x.shape, ("batch", *[None] * (len(x.shape) - 1)), mesh.shape))
         for name, x in batch.items()
+    }
+
+
+def on_mesh(batch: Mapping[str, np.ndarray], spec: Mapping[str, Any], mesh: Mesh) -> dict[str, Array]:
+    """The global batch of the shapes `spec`, of which `batch` are the rows of this process."""
+    places = batch_shardings(spec, mesh)
+    return {
+        name: jax.make_array_from_process_local_data(places[name], x, spec[name].shape) for name, x in batch.items()
     }
 
 
