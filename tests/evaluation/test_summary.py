@@ -20,8 +20,9 @@ def test_measured_rows_are_the_mean_over_the_cases(results):
     assert [column.name for column in table.columns] == ["method", "PSNR", "LPIPS", "FVD"]
     for section in (whole, unknown):
         assert section.ours and "2 clips" in section.title and "0.25 and 0.66" in section.title
-        for method, *values in section.rows:
-            numbers = [small_results.number(method, a, b) for a in small_results.CASES for b in small_results.CLIPS]
+        for index, (method, *values) in enumerate(section.rows):
+            numbers = [small_results.number(index, a, b) for a in small_results.CASES for b in small_results.CLIPS]
+            assert method == small_results.METHODS[index]
             np.testing.assert_allclose(values, np.mean(numbers))
 
 
