@@ -33,7 +33,7 @@ from jobs import host, of_host, run, spread, verify
 from gp_jax.cli.arguments import count, size
 from gp_jax.data.clips import ENCODINGS, pack_clip
 from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
-from gp_jax.data.shots import STILL, changes, find_shots, thumbnail
+from gp_jax.data.shots import STILL, changes, find_shots, thumbnails
 from gp_jax.data.sources import SOURCES, Film
 from gp_jax.data.videos import cover
 from gp_jax.errors import UserError
@@ -140,17 +140,14 @@ def _records(films: list[Film], recipe: Recipe, facts: dict[str, str], tally: Ta
 def film_records(film: Film, recipe: Recipe, facts: dict[str, str], tally: Tally) -> Iterator[bytes]:
     """A record for each usable shot of a film; raises UserError where it cannot be read."""
     frames = film.open()
-    small, height, width = [], 0, 0
-    for frame in frames:
-        height, width = frame.shape[:2]
-        small.append(thumbnail(frame))
-    if len(small) < recipe.least:
+    if len(frames) < recipe.least:
         tally.left_out["film shorter than a record"] += 1
         return
+    height, width, _ = next(iter(frames)).shape
     if not recipe.enlarge and (height < recipe.size[0] or width < recipe.size[1]):
         tally.left_out["film smaller than the records"] += 1
         return
-    for start, stop in _shots(np.stack(small), film.has_cuts, recipe, tally):
+    for start, stop in _shots(thumbnails(frames), film.has_cuts, recipe, tally):
         known = {
             **film.facts,
             **facts,

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 from fetch_training_data import credits_text, download, unpack
+from films import decode
 from PIL import Image
 from rich.progress import track
-from shots import decode, find_shots
 from test_packages import PACKAGES
 
+from gp_jax.data.shots import find_shots, thumbnails
 from gp_jax.video import probe
 
 HEIGHT, QUALITY = 480, 95
@@ -63,7 +64,7 @@ def clips_of(path: Path, cache: Path, frames: int) -> Iterator[np.ndarray]:
     info = probe(path)
     film = decode(path, cache / f"{path.name}.npy", min(HEIGHT, info.height))
     film = film[:: -(-round(info.frame_rate) // FASTEST)]
-    for start, stop in find_shots(film, LEAST):
+    for start, stop in find_shots(thumbnails(film), LEAST):
         yield from (film[first : first + frames][: stop - first] for first in starts(start, stop, frames))
 
 

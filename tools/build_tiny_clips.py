@@ -26,8 +26,10 @@ import av
 import cv2
 import numpy as np
 from camera_paths import blob_layer, fit_path, render_panorama, render_windows, window_path
+from films import decode
 from rich.progress import track
-from shots import decode, find_shots
+
+from gp_jax.data.shots import find_shots, thumbnails
 
 FRAMES = 57
 SHAPES = ((72, 128), (128, 72), (96, 96))
@@ -78,7 +80,7 @@ def find_sources(data: Path) -> list[Source]:
         cache = data / "cache" / f"{entry['name']}.npy"
         film = decode(path, cache, CACHE_HEIGHT[entry["kind"]])
         titles = END_TITLES.get(entry["name"], (0, 0))
-        for start, stop in find_shots(film, FRAMES):
+        for start, stop in find_shots(thumbnails(film), FRAMES):
             if start < titles[1] and stop > titles[0]:
                 continue
             sources.append(make(f"{entry['name']}:{start}-{stop}", path=str(cache), start=start, stop=stop))

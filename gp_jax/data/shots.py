@@ -3,11 +3,11 @@
 A clip must not jump in the middle: the model would learn to answer a camera cut with invented motion. Cuts are looked
 for in thumbnails, of which a film of two hours has 0.7 GB, so that no film is ever held in memory:
 
-    small = np.stack([thumbnail(frame) for frame in reader])
-    for start, stop in find_shots(small, least=57):
+    for start, stop in find_shots(thumbnails(reader), least=57):
         clip = list(reader.frames_at(range(start, stop)))
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import cv2
@@ -18,16 +18,16 @@ CUT, OUTLIER, NEIGHBOURS = 9.0, 3.0, 6
 DARK, STILL = 24.0, 0.25
 
 
-def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 -> [27, 48, 3] uint8."""
-    return cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA)
+def thumbnails(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """Frames [H, W, 3] uint8, one at a time -> [frames, 27, 48, 3] uint8."""
+    return np.stack([cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
-def find_shots(thumbnails: np.ndarray, least: int, margin: int = 2, still: float = STILL) -> list[tuple[int, int]]:
+def find_shots(small: np.ndarray, least: int, margin: int = 2, still: float = STILL) -> list[tuple[int, int]]:
     """The shots that show something and in which something moves.
 
     Args:
-      thumbnails: [frames, 27, 48, 3] uint8.
+      small: [frames, 27, 48, 3] uint8, the thumbnails of a film.
       least: shorter shots are left out, after `margin` frames were cut off either end.
       margin: frames beside a cut that may still be blended with the other shot.
       still: shots that change by less from frame to frame, in levels of 255 on average, are left out (titles).
@@ -35,9 +35,9 @@ def find_shots(thumbnails: np.ndarray, least: int, margin: int = 2, still: float
     Returns:
       (start, stop) frames of each shot, in order. Nearly black shots are left out.
     """
-    change = changes(thumbnails)
-    cuts = [0, *(int(i) + 1 for i in np.flatnonzero(_is_cut(change))), len(thumbnails)]
-    bright = thumbnails.mean(axis=(1, 2, 3)) > DARK
+    change = changes(small)
+    cuts = [0, *(int(i) + 1 for i in np.flatnonzero(_is_cut(change))), len(small)]
+    bright = small.mean(axis=(1, 2, 3)) > DARK
     shots = []
     for first, last in pairwise(cuts):
         seen = np.flatnonzero(bright[first:last])
@@ -50,9 +50,9 @@ def find_shots(thumbnails: np.ndarray, least: int, margin: int = 2, still: float
     return shots
 
 
-def changes(thumbnails: np.ndarray) -> np.ndarray:
+def changes(small: np.ndarray) -> np.ndarray:
     """[frames] -> [frames - 1]: mean difference of neighbouring frames, in levels of 255."""
-    return np.abs(np.diff(thumbnails.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+    return np.abs(np.diff(small.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
 
 
 def _is_cut(change: np.ndarray) -> np.ndarray:

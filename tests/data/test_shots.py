@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gp_jax.data.shots import find_shots, thumbnail
+from gp_jax.data.shots import find_shots, thumbnails
 
 
 def drifting(rng: np.random.Generator, frames: int, speed: int = 1) -> np.ndarray:
@@ -12,7 +12,7 @@ def drifting(rng: np.random.Generator, frames: int, speed: int = 1) -> np.ndarra
 
 
 def shots(parts, **options):
-    return find_shots(np.stack([thumbnail(frame) for frame in np.concatenate(parts)]), **options)
+    return find_shots(thumbnails(np.concatenate(parts)), **options)
 
 
 def test_shots_lie_between_cuts_and_leave_out_black_and_still_ones():
