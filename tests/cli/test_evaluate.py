@@ -1,0 +1,110 @@
+"""`gp-jax evaluate` from a folder of clips to table and report."""
+
+import json
+
+import pytest
+
+from gp_jax.cli import evaluate
+from gp_jax.cli.main import main
+from gp_jax.evaluation import methods
+from gp_jax.evaluation.datasets import DATASETS
+from gp_jax.evaluation.methods import METHODS
+from gp_jax.evaluation.results import Results
+from tests import small_networks
+from tests.evaluation import small_protocol
+
+
+@pytest.fixture(autouse=True)
+def protocol(monkeypatch):
+    small_protocol.install(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return small_protocol.write_clips(tmp_path_factory.mktemp("data") / "clips")
+
+
+def run(data, output, *options):
+    arguments = ("--protocol", "small", "--dataset", "folder", "--data", data, "--output", output, *options)
+    return main(["evaluate", *map(str, arguments)])
+
+
+def test_help_and_tables_agree():
+    assert set(evaluate.METHODS) == set(METHODS)
+    assert set(evaluate.DATASETS) == set(DATASETS)
+
+
+def test_the_model_gets_its_options_and_stands_beside_a_classical_method(data, tmp_path, capsys, monkeypatch):
+    wishes = []
+
+    class Pipeline:
+        """Stands in for `OutpaintPipeline`."""
+
+        @classmethod
+        def from_pretrained(cls, folder, mesh):
+            wishes.append(dict(mesh.shape)["data"])
+            return lambda source, canvas, **options: (
+                wishes.append(options) or METHODS["mirror"]().outpaint(source, canvas)
+            )
+
+    monkeypatch.setattr(methods, "OutpaintPipeline", Pipeline)
+    options = "--seed", "3", "--plan", "sequential", "--steps", "1", "--mesh", "data=8"
+    assert run(data, tmp_path / "out", "--method", "globalpaint,edge", "--clips", "reed", *options) == 0
+    assert wishes == [8, *[{"seed": 3, "plan": "sequential", "steps": 1}] * 2]
+    check(tmp_path / "out", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_evaluated(data, tmp_path, capsys):
+    checkpoint = small_networks.write(tmp_path / "model")
+    options = "--method", "globalpaint", "--method", "edge", "--frames", "7", "--checkpoint", checkpoint
+    assert run(data, tmp_path / "out", *options) == 0
+    check(tmp_path / "out", capsys.readouterr().out)
+    assert Results(tmp_path / "out").manifest.methods["globalpaint"]["checkpoint"] == str(checkpoint)
+
+
+def check(output, printed):
+    """Both methods have scores, and all files are there and named."""
+    psnr = {score.method: score.value for score in Results(output).scores() if score.metric == "psnr"}
+    assert psnr.keys() == {"globalpaint", "edge"} and min(psnr.values()) > 0
+    for text in ("globalpaint", "edge", "PSNR", "report.html", "summary.md", "summary.csv"):
+        assert text in printed
+    for name in ("report.html", "summary.md", "summary.csv"):
+        assert (output / name).is_file()
+
+
+def test_a_bad_output_is_told_and_shows_in_the_exit_code(data, tmp_path, capsys):
+    (tmp_path / "motia" / "0.5").mkdir(parents=True)
+    assert run(data, tmp_path / "out", "--method", f"edge,folder:{tmp_path / 'motia'}", "--clips", "pond") == 1
+    captured = capsys.readouterr()
+    assert "clip pond: motia has no output for the case 0.5" in captured.err
+    assert "clip pond: motia has no output for the case 0.3" in captured.err
+    lines = (tmp_path / "out" / "scores.jsonl").read_text().splitlines()
+    empty = {score["method"]: score["value"] for score in map(json.loads, lines) if score["metric"] == "psnr"}
+    assert empty["motia"] is None and empty["edge"] > 0
+
+
+def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
+    for shard, tells in (("0/2", "others are not yet"), ("1/2", "report.html")):
+        assert run(data, tmp_path / "out", "--method", "edge", "--shard", shard) == 0
+        assert tells in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--method", "edgy"], "there is no method edgy"),
+        (["--method", "edge,edge"], "two methods of the name edge"),
+        (["--method", "folder:nowhere"], "no folder nowhere"),
+        (["--checkpoint", "nowhere"], "no checkpoint nowhere"),
+        (["--shard", "2/2"], "not of the form K/N"),
+        (["--protocol", "m3ddm"], "invalid choice"),
+        (["--data", "nowhere"], "no folder nowhere"),
+        (["--mesh", "data=3"], "does not fit the 8 devices"),
+    ],
+)
+def test_mistakes_are_one_sentence(data, tmp_path, arguments, sentence, capsys):
+    assert run(data, tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
