@@ -1,25 +1,22 @@
 """Cuts and renders the training clips of the embedded model from the files of `fetch_training_data.py`.
 
-    python tools/build_tiny_clips.py --data ~/gp_data --out ~/gp_data/clips --clips 500
+    python tools/build_tiny_clips.py --data ~/gp_data --out ~/gp_data/records --clips 500
 
-writes, for each of three shapes of equal area, 500 clips of 57 frames (8 frames at a stride of 1, 2, 4 or 8) to
-`clips_<height>x<width>.npy`, uint8 [clips, 57, height, width, 3], and `clips_<height>x<width>.json`, one entry per
-clip: kind, source, licence, the shot's frames, and whether the clip is for training or validation.
+writes, for each of three shapes of equal area, the records of 500 clips of 57 frames (8 frames at a stride of 1, 2, 4
+or 8) to `<height>x<width>/`, as `build_records.py` does for films. What is known of a clip: kind, source, licence and
+the shot's frames.
 
 Four kinds of clips, in the shares of `SHARES`: shots of a film, panoramas and photos under a moving camera, and
 machine-made video. Whole shots and pictures are held out for validation, so that no clip of one is in both splits.
 Every clip has a random generator of its own, seeded by `--seed`, shape and number: the result does not depend on the
-number of processes. A shape that is finished is not built again.
+number of processes. A build that was interrupted goes on with the shards that are missing.
 """
 
 import argparse
 import json
-import os
 import zlib
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -27,11 +24,15 @@ import cv2
 import numpy as np
 from camera_paths import blob_layer, fit_path, render_panorama, render_windows, window_path
 from films import decode
+from jobs import spread
 from rich.progress import track
 
+from gp_jax.data.clips import pack_clip
+from gp_jax.data.shards import begin, finish, shard_names, write_shard
 from gp_jax.data.shots import find_shots, thumbnails
 
 FRAMES = 57
+CLIPS_PER_SHARD = 32
 SHAPES = ((72, 128), (128, 72), (96, 96))
 SHARES = {"film": 0.35, "panorama": 0.31, "photo": 0.22, "generated": 0.12}
 CACHE_HEIGHT = {"film": 216, "generated": 216}
@@ -55,12 +56,11 @@ class Source:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder that fetch_training_data.py filled")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the clips")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the records")
     parser.add_argument("--clips", type=int, default=500, help="clips per shape (default: 500)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
     sources = hold_out(find_sources(arguments.data), arguments.seed)
     for size in SHAPES:
         build(sources, size, arguments.clips, arguments.seed, arguments.out, arguments.processes)
@@ -106,20 +106,20 @@ def hold_out(sources: list[Source], seed: int, share: float = HELD_OUT) -> list[
 
 
 def build(sources: list[Source], size: tuple[int, int], clips: int, seed: int, out: Path, processes: int) -> None:
-    """Writes the clips of one shape and their list, both under a temporary name first."""
-    name = f"clips_{size[0]}x{size[1]}"
-    if (out / f"{name}.json").exists():
-        return
-    chosen = choose(sources, size, clips, seed)
-    temporary = out / f"{name}.npy.partial"
-    np.lib.format.open_memmap(temporary, "w+", np.uint8, (clips, FRAMES, *size, 3)).flush()
+    """The records of one shape."""
+    folder = out / f"{size[0]}x{size[1]}"
+    begin(folder, {"size": size, "clips": clips, "seed": seed, "sources": [source.name for source in sources]})
+    chosen = list(enumerate(choose(sources, size, clips, seed)))
+    splits = {split: [c for c in chosen if c[1].split == split] for split in ("train", "validation")}
+    shards = {split: shard_names(split, -(-len(members) // CLIPS_PER_SHARD)) for split, members in splits.items()}
     photos = tuple(source.path for source in sources if source.kind == "photo" and source.split == "train")
-    job = partial(_write_clip, temporary, size, seed, photos)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        entries = list(track(pool.map(job, range(clips), chosen, chunksize=4), f"Clips {name}", total=clips))
-    (out / f"{name}.json.partial").write_text(json.dumps(entries, indent=0))
-    os.replace(temporary, out / f"{name}.npy")
-    os.replace(out / f"{name}.json.partial", out / f"{name}.json")
+    jobs = [
+        (folder / name, splits[split][index :: len(shards[split])])
+        for split in shards
+        for index, name in enumerate(shards[split])
+    ]
+    spread(partial(_build_shard, size=size, seed=seed, photos=photos), jobs, processes, f"Clips {folder.name}")
+    finish(folder, shards, {"format": "clips", "size": size})
 
 
 def choose(sources: list[Source], size: tuple[int, int], clips: int, seed: int) -> list[Source]:
@@ -194,16 +194,17 @@ def expose(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (255 * curve ** (1 / 2.2)).round().astype(np.uint8)
 
 
-def _write_clip(
-    file: Path, size: tuple[int, int], seed: int, photos: tuple[str, ...], index: int, source: Source
-) -> dict:
+def _build_shard(
+    path: Path, members: list[tuple[int, Source]], size: tuple[int, int], seed: int, photos: tuple[str, ...]
+) -> None:
     cv2.setNumThreads(1)
-    rng = np.random.default_rng([seed, *size, index])
-    clip, facts = make_clip(source, rng, size, photos)
-    array = np.lib.format.open_memmap(file, "r+")
-    array[index] = clip
-    entry = {key: value for key, value in asdict(source).items() if key != "path"}
-    return {**entry, **facts}
+    write_shard(path, (_record(index, source, size, seed, photos) for index, source in members), {})
+
+
+def _record(index: int, source: Source, size: tuple[int, int], seed: int, photos: tuple[str, ...]) -> bytes:
+    clip, facts = make_clip(source, np.random.default_rng([seed, *size, index]), size, photos)
+    known = {"source": source.name, "kind": source.kind, "licence": source.licence, "key": str(index), **facts}
+    return pack_clip(clip, known | {"shot": [source.start, source.stop]}, "jpeg")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Splits share no source; the same seed gives the same clips, however many processes there are."""
 
-import json
 from collections import Counter
 
 import cv2
 import numpy as np
 import pytest
 from build_tiny_clips import FRAMES, SHARES, Source, build, choose, expose, hold_out
+
+from gp_jax.data.clips import RecordFolder
 
 
 @pytest.fixture
@@ -45,24 +46,25 @@ def test_kinds_have_their_shares_and_sources_of_a_kind_take_turns():
         assert max(turns.values()) - min(turns.values()) <= 1
 
 
-def test_clips_depend_on_the_seed_alone_and_finished_shapes_are_kept(sources, tmp_path):
+def test_clips_depend_on_the_seed_alone_and_know_their_source(sources, tmp_path):
     sources = hold_out(sources, seed=0)
     for folder, processes in (("one", 1), ("two", 2)):
-        (tmp_path / folder).mkdir()
         build(sources, (8, 12), 6, seed=5, out=tmp_path / folder, processes=processes)
-    one, two = (np.load(tmp_path / folder / "clips_8x12.npy") for folder in ("one", "two"))
-    np.testing.assert_array_equal(one, two)
-    assert one.shape == (6, FRAMES, 8, 12, 3) and one.dtype == np.uint8
-    assert len(np.unique(one.reshape(6, -1), axis=0)) == 6
+    one, two = ({f.name: f.read_bytes() for f in (tmp_path / name / "8x12").iterdir()} for name in ("one", "two"))
+    assert one == two
 
-    entries = json.loads((tmp_path / "one/clips_8x12.json").read_text())
-    split = {source.name: source.split for source in sources}
-    assert all(entry["split"] == split[entry["name"]] and entry["licence"] == "CC0-1.0" for entry in entries)
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["clips_8x12.json", "clips_8x12.npy"]
-
-    before = (tmp_path / "one/clips_8x12.npy").stat().st_mtime_ns
-    build(sources, (8, 12), 6, seed=6, out=tmp_path / "one", processes=1)
-    assert (tmp_path / "one/clips_8x12.npy").stat().st_mtime_ns == before
+    split_of = {source.name: source.split for source in sources}
+    clips = {}
+    for split in ("train", "validation"):
+        folder = RecordFolder(tmp_path / "one/8x12", split)
+        assert folder.size == (8, 12)
+        for index in range(len(folder)):
+            clip = folder[index]
+            assert split_of[clip.facts["source"]] == split and clip.facts["licence"] == "CC0-1.0"
+            clips[clip.key] = clip.read(range(clip.num_frames))
+    assert sorted(clips) == list("012345")
+    assert all(frames.shape == (FRAMES, 8, 12, 3) for frames in clips.values())
+    assert len(np.unique([frames.ravel() for frames in clips.values()], axis=0)) == 6
 
 
 def test_exposure_follows_the_light():
