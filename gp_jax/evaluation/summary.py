@@ -19,7 +19,7 @@ COLUMNS = {
     "ssim": Column("SSIM", 4, "higher"),
     "lpips": Column("LPIPS", 4, "lower"),
     "fvd": Column("FVD", 1, "lower"),
-    "warping-error": Column("warping", 4, "lower"),
+    "warping-error": Column("warping error", 5, "lower"),
     "flicker": Column("flicker", 4, "lower"),
     "seam": Column("seam", 4, "zero"),
 }

@@ -112,7 +112,7 @@ def card(results: Results, numbers: Numbers, clip: Clip, metrics: Sequence[str])
 <div class="player"><button type="button">❚❚</button>
 <input type="range" min="0" max="{frames - 1}" value="0" aria-label="frame"><output></output></div>
 <div class="plots">{plots}</div>
-<video hidden muted loop playsinline data-src="{video.uri}"></video></article>"""
+<video muted loop playsinline data-src="{video.uri}"></video></article>"""
 
 
 def source(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
