@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gp_jax.errors import UserError
 from gp_jax.evaluation.datasets import DATASETS
@@ -34,6 +35,21 @@ def test_youtube_vos(tmp_path):
     for part, name in (("train", "0a"), ("valid", "2c"), ("valid", "1b")):
         write(tmp_path / part / "JPEGImages" / name, 3)
     assert list(lengths("youtube-vos", tmp_path)) == ["1b", "2c"]
+
+
+def test_tfds_without_tensorflow(tmp_path):
+    import tensorflow_datasets as tfds
+
+    from gp_jax.data.tfds_frames import YoutubeVosFrames
+
+    for part, name, frames in (("train", "0a", 3), ("valid", "2c", 4)):
+        for index in range(frames):
+            picture = tmp_path / part / "JPEGImages" / name / f"{index}.jpg"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (index, 0, 0)).save(picture)
+    builder = YoutubeVosFrames(data_dir=tmp_path / "tfds", file_format="array_record")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path))
+    assert lengths("tfds", builder.data_path) == {"0": 4}
 
 
 def test_a_folder_of_videos_and_frames(tmp_path):
