@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from flax import nnx
 from scipy.linalg import sqrtm
 
-from gp_jax.metrics.frechet import feature_moments, frechet_distance
+from gp_jax.metrics.frechet import feature_moments, frechet_distance, fvd
 from gp_jax.metrics.i3d import FEATURES, STAGES, WEIGHTS, load_i3d
 from gp_jax.metrics.metric import Metric
 from gp_jax.metrics.perceptual import lpips, lpips_vgg
@@ -34,7 +34,7 @@ LINE = "{:34} {:>14} {:>14} {:>8} {:>12}"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--clips", type=int, default=4, help="clips, or frames, in a batch")
+    parser.add_argument("--clips", type=int, default=4, help="clips, or frames, in a batch; at least 2")
     parser.add_argument("--frames", type=int, default=16, help="frames of a clip")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -44,10 +44,23 @@ def main() -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "torch", "lpips"))
     print(f"{versions}; jax on {jax.devices()[0].device_kind}, torch on {device}; {os.cpu_count()} CPU cores")
     print(LINE.format("", "ours", "torch", "ratio", "difference"))
+    bench_fvd(options.clips, options.frames, options.repeats, device)
     bench_i3d(options.clips, options.frames, options.repeats, device)
     bench_lpips("alex", lpips, options.clips, options.repeats, device)
     bench_lpips("vgg", lpips_vgg, options.clips, options.repeats, device)
     bench_distance(options.repeats)
+
+
+def bench_fvd(count: int, frames: int, repeats: int, device: str) -> None:
+    """From clips to the number: resized, through I3D, compared."""
+    a, b = np.random.default_rng(0).uniform(-1, 1, (2, count, frames, 256, 256, 3)).astype(np.float32)
+    model = TorchI3D(device)
+
+    def features(clips: np.ndarray) -> np.ndarray:
+        return model(F.interpolate(to_torch(clips, device), (frames, 224, 224), mode="trilinear")).cpu().numpy()
+
+    name = f"FVD, clips of {frames} x 256 x 256"
+    compare(name, 2 * count, repeats, lambda: fvd(a, b), lambda: textbook_distance(features(a), features(b)))
 
 
 def bench_i3d(count: int, frames: int, repeats: int, device: str) -> None:
