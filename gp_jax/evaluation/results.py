@@ -20,6 +20,7 @@ Everything is written under a temporary name first, so that a killed evaluation 
 """
 
 import dataclasses
+import glob
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -139,7 +140,7 @@ class Results:
         outputs = Path(manifest.methods[method]["folder"])
         if len(PROTOCOLS[manifest.protocol].cases) > 1:
             outputs = outputs / case
-        files = (path for path in sorted(outputs.glob(f"{clip}.*")) if path.stem == clip)
+        files = (path for path in sorted(outputs.glob(f"{glob.escape(clip)}.*")) if path.stem == clip)
         videos = [path for path in files if path.suffix.lower() in CLIPS]
         return outputs / clip if (outputs / clip).is_dir() else next(iter(videos), None)
 
