@@ -13,6 +13,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from rich.console import Console
 from rich.progress import track
 
 from gp_jax.evaluation.report import pieces
@@ -57,7 +58,8 @@ def _cards(results: Results, numbers: Numbers, order: list[Clip]) -> dict[Clip, 
     """HTML by clip, of as many as the page may hold, from both ends of the order."""
     both_ends = itertools.chain.from_iterable(zip(order, reversed(order)))
     cards, free = {}, BUDGET
-    for clip in track(list(dict.fromkeys(both_ends)), description="videos of the report", transient=True):
+    clips, console = list(dict.fromkeys(both_ends)), Console(stderr=True)
+    for clip in track(clips, "videos of the report", console=console, transient=True):
         card = pieces.card(results, numbers, clip, numbers.measured(PLOTS))
         free -= len(card)
         if free < 0:
