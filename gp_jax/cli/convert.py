@@ -1,14 +1,17 @@
 """Brings checkpoints into this package's layout, or back into others.
 
 SOURCE is recognised by its content: diffusers folders (safetensors, .fp16., sharded, .bin), single Stable Diffusion
-files (.safetensors, .ckpt), CLIP towers of transformers and open_clip, and checkpoints of this package. Every tensor
-must have its place; what is missing, unexpected or of another shape is listed, and nothing is written.
+files (.safetensors, .ckpt), CLIP towers of transformers and open_clip, checkpoints of this package, and the working
+directories of `gp-jax train`, whose newest state is taken. Every tensor must have its place; what is missing,
+unexpected or of another shape is listed, and nothing is written.
 
 examples:
   gp-jax convert stable-diffusion-2-inpainting/ my_model/ --dtype bfloat16
   gp-jax convert v1-5-pruned.safetensors my_model/ --motion mm_sd_v15_v2.ckpt --tokenizer clip-vit-large-patch14/
   gp-jax convert CLIP-ViT-H-14-laion2B-s32B-b79K/ my_model/ --only clip
   gp-jax convert my_model/ their_model/ --to diffusers
+  gp-jax convert run/ my_model/ --dtype bfloat16
+  gp-jax convert run/state/12000/ my_model/ --raw-weights
   gp-jax convert --describe my_model/
 """
 
@@ -31,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, metavar="TYPE", help=f"cast to {', '.join(DTYPES)}; kept otherwise")
     parser.add_argument(
         "--only", type=_components, metavar="A,B", help=f"components to take, of {', '.join(COMPONENTS)}"
+    )
+    parser.add_argument(
+        "--raw-weights", action="store_true", help="of a training state: the weights as they are, not their average"
     )
     parser.add_argument(
         "--motion", metavar="FILE", help="AnimateDiff's motion modules, for the UNet's temporal attention"
@@ -68,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
             to=arguments.to,
             dtype=arguments.dtype,
             only=arguments.only,
+            averaged=not arguments.raw_weights,
             motion=arguments.motion,
             tokenizer=arguments.tokenizer,
             prediction_type=arguments.prediction_type,

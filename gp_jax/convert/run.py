@@ -69,6 +69,7 @@ def convert(
     to: str = "gp_jax",
     dtype: DTypeLike | None = None,
     only: Collection[str] | None = None,
+    averaged: bool = True,
     motion: str | Path | None = None,
     tokenizer: str | Path | None = None,
     prediction_type: str | None = None,
@@ -82,6 +83,7 @@ def convert(
       to: a name of `writers.WRITERS`.
       dtype: of the floating-point tensors written; None keeps the source's.
       only: components to take; None: all.
+      averaged: of a training state the moving average of the weights, not the weights as they are.
       motion: AnimateDiff's motion modules, for the temporal attention of the UNet.
       tokenizer: a folder with `vocab.json` and `merges.txt`, for sources that have none.
       prediction_type: for single files, which do not say it: `epsilon` or `v_prediction`.
@@ -92,7 +94,7 @@ def convert(
     """
     if tokenizer and not any(Path(tokenizer, name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise UserError(f"{tokenizer} is no tokenizer: it has neither vocab.json nor tokenizer.json")
-    opened = open_source(source)
+    opened = open_source(source, averaged=averaged)
     networks, ignored = _translate(opened, only, motion, widen=to == "gp_jax")
     options: dict[str, Any] = {
         "scheduler": _scheduler(opened, prediction_type),

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gp_jax.convert import clip
+from gp_jax.convert import clip, training_state
 from gp_jax.convert.files import find_weights, open_weights
 from gp_jax.convert.formats import COMPONENTS, FORMATS, IGNORED, PIECES, Format
 from gp_jax.convert.rules import rename
@@ -50,17 +50,24 @@ class Source:
         return next((part for part in self.parts if part.component == component), None)
 
 
-def open_source(path: str | Path) -> Source:
-    """Recognises a file or folder by its content; raises UserError where it is nothing that is known here."""
+def open_source(path: str | Path, *, averaged: bool = True) -> Source:
+    """Recognises a file or folder by its content; raises UserError where it is nothing that is known here.
+
+    Of a training state the moving average is taken, unless `averaged` is False.
+    """
     path = Path(path)
     if path.is_file():
         return _weights(path, None)
     if not path.is_dir():
         raise UserError(f"{path} does not exist")
+    if state := training_state.find_state(path):
+        return _training_state(state, averaged)
+    if not averaged:
+        raise UserError(f"{path} is no training state, so it has no raw weights beside averaged ones")
     for name, opener in _FOLDERS.items():
         if (path / name).is_file():
             return opener(path, read_json(path / name))
-    raise UserError(f"{path} is no checkpoint: it holds none of {', '.join(_FOLDERS)}")
+    raise UserError(f"{path} is no checkpoint: it holds none of {', '.join(_FOLDERS)}, and no training state")
 
 
 def _diffusers_pipeline(path: Path, index: Json) -> Source:
@@ -108,6 +115,30 @@ def _folder(path: Path, config: Json) -> Source:
         scheduler=read_json(scheduler) if scheduler.is_file() else None,
         tokenizer=tokenizer if tokenizer.is_dir() else None,
         config=config,
+    )
+
+
+def _training_state(folder: Path, averaged: bool) -> Source:
+    """What was trained, and beside it what of the checkpoint that training started from is of use still."""
+    meta = training_state.read_meta(folder)
+    parts = [
+        Part(component, FORMATS["gp_jax"][component], meta["networks"][component], tensors, folder)
+        for component, tensors in training_state.read_networks(folder, averaged=averaged).items()
+    ]
+    origin, ignored, tokenizer = Path(meta["init_from"]), (), None
+    if meta["init_from"] and origin.is_dir():
+        first, superseded = open_source(origin), {*meta["networks"], *meta["discards"]}
+        parts += [part for part in first.parts if part.component not in superseded]
+        ignored, tokenizer = first.ignored, first.tokenizer
+    elif meta["init_from"]:
+        ignored = (f"whatever else is in {origin}, where training started: it is not there",)
+    return Source(
+        f"training state of step {folder.name}",
+        parts,
+        ignored,
+        scheduler=meta["scheduler"],
+        tokenizer=tokenizer,
+        config=meta["settings"],
     )
 
 
