@@ -156,6 +156,9 @@ class Precomputed:
 
     def _read(self, part: str, place: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         try:
-            return unpack(self._records[part][place])
+            tensors, facts = unpack(self._records[part][place])
         except (RuntimeError, UserError) as error:
             raise UserError(f"{part} {place}: {error}") from None
+        if "broken" in facts:
+            raise UserError(facts["broken"])
+        return tensors, facts
