@@ -52,10 +52,19 @@ VISION = {
 }
 EXTRACTOR = {"feature_width": 128, "width": 128, "tokens": 16, "layers": 2, "heads": 4, "output_width": WIDTH}
 
+NETWORKS = {
+    "vae": AUTOENCODER,
+    "unet": IMAGE_UNET,
+    "interpolation_unet": {**IMAGE_UNET, **VIDEO},
+    "clip": VISION,
+    "global_tokens": EXTRACTOR,
+}
+
 
 def get_config(stage: str) -> ConfigDict:
     """`autoencoder`, `image`, `keyframes` or `interpolation`."""
     config = default_config(stage)
+    config.networks = {name: NETWORKS[name] for name in config.networks}
     config.data.records = ("data/72x128", "data/128x72", "data/96x96")
     config.data.ratio_range = (0.15, 0.7)
     config.data.segment_frames = 1
@@ -85,20 +94,18 @@ def get_config(stage: str) -> ConfigDict:
 
 
 def _autoencoder(config: ConfigDict) -> None:
-    config.networks.vae = AUTOENCODER
     config.objective.update({"kl": 0.0, "jitter": 0.05})
     config.optimizer.groups = (("vae.encoder", 0.0),)  # principal components, which are computed
     config.steps, config.batch_size, config.optimizer.rate = 2000, 16, 1e-3
 
 
 def _image(config: ConfigDict) -> None:
-    config.networks.unet = IMAGE_UNET
     config.steps, config.batch_size, config.optimizer.rate = 1600, 16, 1e-3
     config.objective.update({"drop_text": 0.0, "drop_tokens": 0.0, "drop_both": 0.0})
 
 
 def _keyframes(config: ConfigDict) -> None:
-    config.networks.update({"unet": VIDEO, "clip": VISION, "global_tokens": EXTRACTOR})
+    config.changes.unet = VIDEO
     config.optimizer.groups = (("vae", 0.0),)  # the vision tower is trained along
     config.data.update({"strides": (2, 4, 7, 8), "paces": (1, 2, 4, 8)})
     config.steps, config.optimizer.rate = 1000, 1e-3

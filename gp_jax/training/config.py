@@ -73,8 +73,9 @@ def default_config(stage: str) -> ConfigDict:
     config.attention = "einsum"  # a name in gp_jax.models.attention.BACKENDS
     config.remat = "none"  # a name in gp_jax.models.unet.REMAT: what is computed again instead of kept
 
-    # By component, fields of its config.json: all of them where it is new, else those that change.
+    # By component, its config.json: of those that the checkpoint does not have, and what changes in whatever there is.
     config.networks = {name: {} for name in STAGES[stage].networks}
+    config.changes = {name: {} for name in STAGES[stage].networks}
     config.schedule = {}  # fields of NoiseSchedule; what is not given comes from the checkpoint
     # The `config.json` of the result; see gp_jax.pipelines.checkpoint.Settings.
     config.settings = {"native_area": 256 * 256, "segment_frames": 16, "feature_frames": 16}

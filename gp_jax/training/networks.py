@@ -103,16 +103,23 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         sources[component] = folder if folder and folder.is_dir() else None
         fields = config.networks.get(component, ConfigDict()).to_dict()
         if sources[component]:
-            fields = {**weights.read_json(folder / weights.CONFIG_FILE), **fields}
-        elif not fields:
-            raise UserError(f"{component} is neither in a checkpoint (init_from) nor in the config's `networks`")
-        configs[component] = config_cls.from_json(fields)
-    configs = {component: configs[component] for component in _needed(config, configs)}
+            fields = weights.read_json(folder / weights.CONFIG_FILE)
+        if fields:
+            configs[component] = config_cls.from_json({**fields, **config.changes[component]})
+    needed = _needed(config, configs)
+    if lost := [component for component in needed if component not in configs]:
+        raise UserError(f"{lost[0]} is neither in a checkpoint (init_from) nor in the configuration's `networks`")
 
-    dtype = jnp.dtype(config.dtype)
-    modules = {component: _abstract(component, configs[component], config) for component in configs}
-    multipliers = _multipliers(_flatten(modules), config.optimizer.groups)
-    return Networks(configs, modules, multipliers, {name: sources[name] for name in configs}, dtype, config.seed)
+    modules = {component: _abstract(component, network, config) for component, network in configs.items()}
+    multipliers = _multipliers(_flatten(modules), config.optimizer.groups, needed)
+    return Networks(
+        configs={component: configs[component] for component in needed},
+        modules={component: modules[component] for component in needed},
+        multipliers=multipliers,
+        sources={component: sources[component] for component in needed},
+        dtype=jnp.dtype(config.dtype),
+        seed=config.seed,
+    )
 
 
 def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict[str, jax.Array]:
@@ -136,7 +143,7 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
         stored, new = {}, set(expected)
         if source := networks.sources[component]:
             path = source / weights.WEIGHTS_FILE
-            stored = weights.read_tensors(path)
+            stored = _without_video_modules(weights.read_tensors(path), component, source, expected)
             new = _video_modules(cls, config, expected) - stored.keys()
             weights.check_match({name: x for name, x in expected.items() if name not in new}, stored, str(path))
         made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
@@ -168,7 +175,8 @@ def _needed(config: ConfigDict, configs: Mapping[str, Any]) -> list[str]:
     left_out = set()
     if config.data.precomputed:
         left_out |= {"vae", "clip"}
-    if stage.objective == "diffusion" and not configs[stage.denoiser].global_tokens:
+    unet = configs.get(stage.denoiser)
+    if unet and not unet.global_tokens:
         left_out |= {"clip", "global_tokens"}
     return [component for component in stage.networks if component not in left_out]
 
@@ -181,13 +189,15 @@ def _abstract(component: str, network: Any, config: ConfigDict) -> nnx.Module:
     return weights.abstract(cls, network, **options)
 
 
-def _multipliers(names: Collection[str], groups: tuple[tuple[str, float], ...]) -> dict[str, float]:
-    """The parameters whose multiplier is not 0."""
+def _multipliers(
+    names: Collection[str], groups: tuple[tuple[str, float], ...], needed: Collection[str]
+) -> dict[str, float]:
+    """The parameters of the needed networks whose multiplier is not 0."""
     chosen, used = {}, set()
     for name in names:
         pattern, multiplier = next(((p, x) for p, x in groups if re.match(p, name)), (None, 1.0))
         used.add(pattern)
-        if multiplier:
+        if multiplier and component_of(name) in needed:
             chosen[name] = float(multiplier)
     if unused := [pattern for pattern, _ in groups if pattern not in used]:
         raise UserError(f"optimizer.groups: the pattern {unused[0]!r} decides over no parameter")
@@ -202,6 +212,16 @@ def _video_modules(cls: type[nnx.Module], config: Any, names: Collection[str]) -
         return set()
     image = dataclasses.replace(config, temporal=False, window=None, global_tokens=False, motion_modules=False)
     return set(names) - weights.shapes(cls, image).keys()
+
+
+def _without_video_modules(
+    stored: dict[str, weights.LazyTensor], component: str, source: Path, expected: Collection[str]
+) -> dict[str, weights.LazyTensor]:
+    """An ablation leaves out modules that the checkpoint may have."""
+    cls, config_cls = COMPONENTS[component]
+    config = config_cls.from_json(weights.read_json(source / weights.CONFIG_FILE))
+    extra = _video_modules(cls, config, stored) - set(expected)
+    return {name: tensor for name, tensor in stored.items() if name not in extra}
 
 
 def _place(tensor: weights.LazyTensor, dtype: DTypeLike, sharding: jax.sharding.Sharding) -> jax.Array:
