@@ -92,9 +92,7 @@ class Checkpoint:
             if prompt:
                 raise UserError("this checkpoint cannot read a prompt, having no text/ folder: leave the prompt out")
             return np.zeros((1, 1, self.unet.config.cross_attention_dim), np.float32)
-        length = self.text.config.max_position_embeddings
-        ids = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True)["input_ids"]
-        return np.asarray(_read_text(self.text, np.array([ids])).astype(jnp.float32))
+        return embed_text(self.text, self.tokenizer, prompt)
 
 
 def load_checkpoint(name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None) -> Checkpoint:
@@ -138,7 +136,7 @@ def load_checkpoint(name_or_folder: str | Path, mesh: Mesh | None = None, dtype:
         vision=load_if_there("clip", VisionTower, VisionConfig),
         extractor=load_if_there("global_tokens", GlobalTokens, GlobalTokensConfig),
         text=text,
-        tokenizer=None if text is None else _load_tokenizer(folder / "tokenizer"),
+        tokenizer=None if text is None else load_tokenizer(folder / "tokenizer"),
     )
 
 
@@ -153,7 +151,15 @@ def find_checkpoint(name_or_folder: str | Path) -> Path:
     raise UserError(f"there is no checkpoint {name_or_folder}: give a folder, or one of this package's: {shipped}")
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def embed_text(tower: TextTower, tokenizer: Any, prompt: str) -> np.ndarray:
+    """[1, L, D] float32, L being the length that the tower reads."""
+    length = tower.config.max_position_embeddings
+    ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True)["input_ids"]
+    return np.asarray(_read_text(tower, np.array([ids])).astype(jnp.float32))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """CLIP's tokenizer; raises UserError where its vocabulary is not there."""
     from transformers import CLIPTokenizer  # takes seconds to import
 
     # Without a vocabulary transformers makes one up.

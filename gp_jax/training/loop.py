@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gp_jax.data import Loader
@@ -47,6 +48,7 @@ def train(
     config: ConfigDict,
     workdir: Path,
     *,
+    mesh: Mesh | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,
     show: Callable[[Mapping[str, Any]], None] = lambda line: None,
     evaluate: Callable[[Path, int], Mapping[str, float]] | None = None,
@@ -56,6 +58,7 @@ def train(
     Args:
       config: see config.py.
       workdir: the run's own folder, seen by all of its processes.
+      mesh: by default that of `config.mesh`, over all devices.
       progress: called with (steps done, steps in all, what is being done).
       show: called with each line of the log, on the first process.
       evaluate: (checkpoint folder, step) -> numbers for the log; called whenever samples are made.
@@ -67,7 +70,7 @@ def train(
       UserError: the configuration contradicts itself, data or checkpoint do not fit it, the disk is full, or more than
         `max_nonfinite` steps were not finite.
     """
-    run = prepare(config)
+    run = prepare(config, mesh)
     with (
         contextlib.closing(open_data(run)) as loader,
         Checkpoints(workdir, config.checkpoints.keep) as checkpoints,
@@ -77,6 +80,9 @@ def train(
         frozen = initial(run.networks, run.networks.frozen, run.mesh)
         state = _restore(run, checkpoints, loader) or _start(run)
         first, rate = int(state["step"]), learning_rate(config.optimizer, config.steps)
+        if first == config.steps:
+            _finish(run, workdir, state, loader)
+            return True
 
         programs = []
         for number, spec in enumerate(loader.specs):
@@ -115,10 +121,14 @@ def train(
                     return False
 
         checkpoints.wait()
-        if STAGES[config.stage].objective == "reconstruction":
-            run = _with_latents_scaled(run, state, on_mesh(next(loader), loader.specs[0], run.mesh))
-        _export(run, workdir, state)
+        _finish(run, workdir, state, loader)
     return True
+
+
+def _finish(run: Run, workdir: Path, state: State, loader: Loader) -> None:
+    if STAGES[run.config.stage].objective == "reconstruction":
+        run = _with_latents_scaled(run, state, on_mesh(next(loader), loader.specs[0], run.mesh))
+    _export(run, workdir, state)
 
 
 def _start(run: Run) -> State:

@@ -4,7 +4,7 @@
     run.step, run.state                   the update, and shape and place of every array that it changes
     loader = open_data(run)
 
-Nothing here needs the weights of a checkpoint or the data: the full-size models can be looked at on any machine.
+Without a checkpoint to start from this needs neither weights nor data: full-size runs can be looked at anywhere.
 """
 
 import dataclasses
@@ -12,27 +12,30 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from gp_jax.convert.formats import COMPONENTS
 from gp_jax.data import DataConfig, Loader, make_loader
+from gp_jax.data.precomputed import model_hash
 from gp_jax.diffusion.losses import WEIGHTS
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.models.attention import BACKENDS
+from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.models.unet import REMAT
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.processes import process_share
-from gp_jax.pipelines.checkpoint import Settings, find_checkpoint
+from gp_jax.pipelines.checkpoint import Settings, embed_text, find_checkpoint, load_tokenizer
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, describe
 from gp_jax.training.objectives import OBJECTIVES
 from gp_jax.training.optimizer import SCHEDULES, make_optimizer
 from gp_jax.training.state import State, abstract_state
 from gp_jax.training.step import Step, make_step
-from gp_jax.weights import CONFIG_FILE, read_json
+from gp_jax.weights import CONFIG_FILE, load_module, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Run:
         return {
             "stage": self.config.stage,
             "init_from": str(self.origin or ""),
+            "discards": list(STAGES[self.config.stage].discards),
             "networks": {component: self.networks.configs[component].to_json() for component in self.networks.live},
             "scheduler": self.schedule.to_config(),
             "settings": self.settings.to_json(),
@@ -90,7 +94,7 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
     schedule = NoiseSchedule.from_config(
         {**_read(origin, "scheduler/scheduler_config.json"), **config.schedule.to_dict()}
     )
-    objective = _objective(config, networks, schedule)
+    objective = _objective(config, networks, schedule, origin)
     optimizer = make_optimizer(config.optimizer, config.steps, networks.multipliers)
     return Run(
         config=config,
@@ -111,12 +115,13 @@ def open_data(run: Run, *, split: str = "train", whole: bool = False) -> Loader:
     size = run.config.batch_size
     share = process_share(NamedSharding(run.mesh, PartitionSpec(("data", "fsdp"))), size)
     index, count = (0, 1) if whole else share
-    return make_loader(
-        DataConfig(**run.config.data.to_dict()), split=split, batch_size=size, process_index=index, process_count=count
-    )
+    data = DataConfig(**run.config.data.to_dict())
+    if (data.precomputed or data.text) and not data.models:
+        data = dataclasses.replace(data, models=_model_hashes(run.origin))
+    return make_loader(data, split=split, batch_size=size, process_index=index, process_count=count)
 
 
-def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule) -> Any:
+def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule, origin: Path | None) -> Any:
     stage = STAGES[config.stage]
     options = config.objective.to_dict()
     if stage.objective == "diffusion":
@@ -125,11 +130,25 @@ def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule) 
             "schedule": schedule,
             "denoiser": stage.denoiser,
             "latent_channels": unet.out_channels,
-            "null_text": jnp.zeros((1, 1, unet.cross_attention_dim)),
+            "null_text": _null_text(origin, unet.cross_attention_dim),
         }
     else:
         options["vae"] = networks.configs["vae"]
     return OBJECTIVES[stage.objective](**options)
+
+
+def _null_text(origin: Path | None, width: int) -> np.ndarray:
+    """The embedding of the empty prompt; zeros for checkpoints that read no text."""
+    if origin is None or not (origin / "text").is_dir():
+        return np.zeros((1, 1, width), np.float32)
+    return embed_text(load_module(TextTower, TextConfig, origin / "text"), load_tokenizer(origin / "tokenizer"), "")
+
+
+def _model_hashes(origin: Path | None) -> dict[str, str]:
+    """What precomputed files must have been made with: the networks of the checkpoint."""
+    made_by = {"latents": "vae", "features": "clip", "text": "text"}
+    there = {part: component for part, component in made_by.items() if origin and (origin / component).is_dir()}
+    return {part: model_hash(load_module(*COMPONENTS[name], origin / name)) for part, name in there.items()}
 
 
 def _check(config: ConfigDict, mesh: Mesh) -> None:
