@@ -16,6 +16,7 @@ their own `--host I/N`. One process drives all accelerators of its host; `--proc
 import argparse
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import MASK_RULES, pixel_mask
 from gp_jax.models.clip import preprocess
 from gp_jax.parallel import make_mesh
-from gp_jax.pipelines.checkpoint import find_checkpoint, load_checkpoint
+from gp_jax.pipelines.checkpoint import embed_text, find_checkpoint, load_tokenizer
 from gp_jax.pipelines.conditioning import encode, to_float
 from gp_jax.weights import load_module
 
@@ -54,8 +55,10 @@ class Networks:
     batch: int
 
     def component(self, name: str) -> nnx.Module:
-        """A network of the checkpoint, in float32."""
+        """A network of the checkpoint, in float32; raises UserError where it has none of that name."""
         folder = find_checkpoint(self.checkpoint) / name
+        if not folder.is_dir():
+            raise UserError(f"the checkpoint {self.checkpoint} has no {name}/: convert one into it")
         return load_module(*COMPONENTS[name], folder, param_dtype=jnp.float32, dtype=jnp.float32)
 
 
@@ -94,13 +97,11 @@ class Text:
     """The embedding of a clip's caption."""
 
     def __init__(self, networks: Networks):
-        checkpoint = load_checkpoint(networks.checkpoint, dtype=jnp.float32)
-        if checkpoint.text is None:
-            raise UserError(f"{networks.checkpoint} has no text tower: convert one into it")
-        self.network, self._embed = checkpoint.text, checkpoint.embed
+        self.network = networks.component("text")
+        self._tokenizer = load_tokenizer(find_checkpoint(networks.checkpoint) / "tokenizer")
 
     def __call__(self, clip: Clip, view: None) -> Tensors:
-        return {"text": self._embed(clip.facts.get("caption", ""))[0]}
+        return {"text": embed_text(self.network, self._tokenizer, clip.facts.get("caption", ""))[0]}
 
 
 PARTS: dict[str, Callable[[Networks], Any]] = {"latents": Latents, "features": Features, "text": Text}
@@ -142,13 +143,20 @@ def build_shard(
 
 
 def _records(clips: RecordFolder, indices: range, part: str, plan: Plan, networks: Networks) -> Iterator[bytes]:
-    compute = make_part(part, networks)
-    for clip in map(clips.__getitem__, indices):
-        if part in VARIED:
-            views = [variant(plan, clip.key, number, clip.num_frames, clips.size) for number in range(plan.variants)]
-            yield from (pack(_halved(compute(clip, view)), {"key": clip.key, **view.facts()}) for view in views)
-        else:
-            yield pack(_halved(compute(clip, None)), {"key": clip.key})
+    numbers = range(plan.variants) if part in VARIED else [None]
+    for index in indices:
+        try:
+            yield from [_record(clips[index], number, clips.size, part, plan, networks) for number in numbers]
+        except UserError as error:  # its place stays, so that the others keep theirs
+            print(f"{clips.name(index)}: {error}", file=sys.stderr)
+            yield from [pack({}, {"broken": str(error)})] * len(numbers)
+
+
+def _record(clip: Clip, number: int | None, size: tuple[int, int], part: str, plan: Plan, networks: Networks) -> bytes:
+    view = None if number is None else variant(plan, clip.key, number, clip.num_frames, size)
+    tensors = make_part(part, networks)(clip, view)
+    halved = {name: x.astype(np.float16) if x.dtype == np.float32 else x for name, x in tensors.items()}
+    return pack(halved, {"key": clip.key, **(view.facts() if view else {})})
 
 
 def _jobs(notes: dict[str, list[dict]]) -> Iterator[tuple[str, str, range]]:
@@ -229,11 +237,6 @@ def _encode_views(vision: nnx.Module, views: jax.Array) -> jax.Array:
 
 def _mirrored(frames: np.ndarray, view: Variant) -> np.ndarray:
     return frames[:, :, ::-1] if view.flip else frames
-
-
-def _halved(tensors: Tensors) -> Tensors:
-    """Floating-point ones in float16."""
-    return {name: x.astype(np.float16) if x.dtype == np.float32 else x for name, x in tensors.items()}
 
 
 def parse() -> argparse.Namespace:

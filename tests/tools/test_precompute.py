@@ -19,6 +19,7 @@ from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_
 from gp_jax.errors import UserError
 from gp_jax.geometry import pixel_mask
 from gp_jax.models.clip import TextConfig, TextTower, preprocess
+from gp_jax.pipelines.checkpoint import load_checkpoint
 from gp_jax.pipelines.conditioning import encode, to_float
 from tests import small_networks
 from tests.convert import references
@@ -183,6 +184,38 @@ def test_another_encoder_a_missing_file_and_other_records_are_told(config, recor
     missing.write_bytes(content)
     finish(folder, {"train": shard_names("train", 2)}, {"size": SIZE, "remade": True})
     fails("was not made from the records of .* as they are now", records=(str(folder),))
+
+
+def test_a_broken_record_keeps_its_place_and_is_named(config, checkpoint, tmp_path, capsys):
+    folder = write_records(tmp_path / "records")
+    shard = folder / "train-00000-of-00002.array_record"
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"IEND") - 100] ^= 1
+    shard.write_bytes(content)
+    assert not call(folder, "latents", "features", "--checkpoint", checkpoint, *OPTIONS)
+    assert f"{folder} train record 0: " in capsys.readouterr().err
+    loader = make_loader(dataclasses.replace(config, records=(str(folder),), text=False), batch_size=3)
+    next(loader)
+    loader.close()
+    assert list(loader.skipped) == [f"{folder} train record 0"]
+
+
+def test_a_checkpoint_without_the_network_is_told(tmp_path, capsys):
+    folder = write_records(tmp_path / "records")
+    assert call(folder, "text", "--checkpoint", "tiny") == 2
+    assert "the checkpoint tiny has no text/" in capsys.readouterr().err
+
+
+def test_the_text_is_that_of_the_caption(config, checkpoint):
+    embed = load_checkpoint(checkpoint).embed
+    captions = {f"clip {n}": embed("ab"[: n + 1])[0] for n in range(3)}
+    loader = make_loader(dataclasses.replace(config, precomputed=False, view_size=8, view_patch=4), batch_size=3)
+    batch = next(loader)
+    loader.close()
+    for pixels, text in zip(batch["pixels"], batch["text"]):
+        first = pixels[0], pixels[0, :, ::-1]
+        [number] = [n for n in range(3) if any(np.array_equal(x, frame) for x in first for frame in video(n))]
+        np.testing.assert_allclose(text, captions[f"clip {number}"], atol=5e-3)
 
 
 def test_latents_and_features_of_other_canvases_are_refused(config, checkpoint, tmp_path):
