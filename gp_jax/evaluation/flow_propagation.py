@@ -21,7 +21,7 @@ import numpy as np
 from gp_jax.geometry import Canvas, pixel_mask
 
 REACH = 64  # frames that content is carried over at most: the error of a path grows with its length
-FADE = 0.06  # share of the frame's shorter side within which the border's own motion fades into the camera's
+FADE = 0.2  # share of the frame's shorter side within which the border's own motion fades into the camera's
 SMALLEST = 16  # pixels a side that optical flow needs
 GRID = 4  # distance of the pixels whose flow votes for the camera's motion
 RADIUS = 3  # of TELEA's inpainting, in pixels
