@@ -22,7 +22,6 @@ from gp_jax.models.clip import TextConfig, TextTower, preprocess
 from gp_jax.pipelines.checkpoint import load_checkpoint
 from gp_jax.pipelines.conditioning import encode, to_float
 from tests import small_networks
-from tests.convert import references
 
 SIZE = (16, 24)
 OPTIONS = ("--variants", 2, "--frames", 3, "--batch", 8)
@@ -227,6 +226,9 @@ def test_latents_and_features_of_other_canvases_are_refused(config, checkpoint, 
 
 
 def test_open_clip_and_our_tower_make_the_same_features(tmp_path):
+    pytest.importorskip("open_clip")
+    from tests.convert import references
+
     references.save_open_clip(references.whole_open_clip(), tmp_path / "theirs")
     convert(tmp_path / "theirs", tmp_path / "ours", only=["clip"])
     views = np.random.default_rng(0).integers(0, 256, (5, 21, 21, 3)).astype(np.uint8)
