@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["gp_jax", "gp_jax.*"]),
-    package_data={"gp_jax": ["checkpoints/**/*"]},
+    package_data={"gp_jax": ["checkpoints/**/*", "evaluation/report/files/*"]},
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10.2",
@@ -34,6 +34,9 @@ setup(
         "opencv-python-headless>=4.10",
         "pillow>=11",
         "rich>=14",
+        "tensorboardX>=2.6",
+        # tensorflow-datasets needs it for data sets outside its catalogue, and names it for old Pythons only.
+        "importlib_resources>=6",
     ],
     extras_require={
         "samples": SAMPLES,
