@@ -33,14 +33,14 @@ from gp_jax.weights import CONFIG_FILE, read_json, replacing
 
 METRICS = ("psnr", "ssim", "lpips", "fvd")
 COSTS = (
-    Column("parameters, M", 1, "lower"),
-    Column("GFLOP / frame", 1, "lower"),
-    Column("memory, MiB", 0, "lower"),
-    Column("s / frame", 3, "lower"),
+    Column("params (M)", 1, "lower"),
+    Column("GFLOP/frame", 1, "lower"),
+    Column("memory (MiB)", 0, "lower"),
+    Column("s/frame", 3, "lower"),
 )
 NOTE = (
-    "±: 95% by Student's t over checkpoints, or over seeds where there is one checkpoint. FLOP and memory: of the "
-    "denoising network's program; seconds: of everything, median over the clips."
+    "Runs: checkpoints x seeds. ±: 95% by Student's t over checkpoints, or over seeds where there is one checkpoint. "
+    "GFLOP and memory: of the denoising network's program. Seconds: of everything, median over the clips."
 )
 
 
@@ -169,7 +169,7 @@ def tabulate(
     empty = (None,) * len(COSTS)
     published = tuple((arm, "", None, None, None, fvd, *empty) for arm, fvd in PUBLISHED_ABLATION.items())
     sections.append(Section(f"Published by GlobalPaint ({SOURCE})", published, ours=False))
-    columns = (Column("arm"), Column("checkpoints x seeds"), *(COLUMNS[metric] for metric in METRICS), *COSTS)
+    columns = (Column("arm"), Column("runs"), *(COLUMNS[metric] for metric in METRICS), *COSTS)
     return Table(columns, tuple(sections), (NOTE, *notes([s for s in scores if s.metric in METRICS])))
 
 
