@@ -53,9 +53,11 @@ def attend(
     Returns:
       [B, N, Q, H, D] in the dtype of `query`.
     """
-    axes = ("batch", "window", None, "heads", None)
-    query, key, value = (constrain(x, *axes) for x in (query, key, value))
-    return constrain(BACKENDS[backend](query, key, value, bias, mask), *axes)
+    # A mesh axis is used once: where it cannot cut the groups, such as the single one of cross-attention, it cuts the
+    # queries.
+    queries, keys = ("batch", "window", "window", "heads", None), ("batch", "window", None, "heads", None)
+    query, key, value = constrain(query, *queries), constrain(key, *keys), constrain(value, *keys)
+    return constrain(BACKENDS[backend](query, key, value, bias, mask), *queries)
 
 
 def _einsum(query, key, value, bias, mask):

@@ -112,3 +112,13 @@ def test_sharded_windows_heads_and_batch_equal_the_unsharded(mesh):
         compiled = jax.jit(run).lower(x).compile()
         np.testing.assert_allclose(compiled(x), expected, atol=1e-5)
     assert "sharding" in compiled.as_text(), "the program was not partitioned"
+
+
+@pytest.mark.parametrize("groups, cut", [(8, (None, "context")), (1, (None, None, "context"))])
+def test_context_cuts_the_groups_or_else_the_queries(groups, cut):
+    """Cross-attention has one group, of all the queries of a clip: no device may hold them all."""
+    query, keys = jnp.ones((1, groups, 16, 2, 4)), jnp.ones((1, groups, 3, 2, 4))
+    with use_mesh(make_mesh("context=8")):
+        compiled = jax.jit(attend).lower(query, keys, keys).compile()
+    assert compiled.output_shardings.spec[: len(cut)] == cut
+    assert "all-gather" not in compiled.as_text()
