@@ -15,14 +15,12 @@ examples:
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.progress import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,20 +48,46 @@ def run(arguments: argparse.Namespace) -> None:
 
     from gp_jax.training.loop import train
 
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
+    with progress() as report:
         finished = train(
             config,
             arguments.workdir,
-            progress=lambda done, total, label: bar.update(task, completed=done, total=total, description=label),
-            show=lambda line: bar.console.print(_line(line), highlight=False, soft_wrap=True),
+            progress=report,
+            show=lambda line: print(_line(line), file=sys.stderr, flush=True),
+            evaluate=_evaluation(config, arguments.workdir) if config.evaluation.protocol else None,
         )
     if finished:
         print(f"{arguments.workdir / 'checkpoint'}: {config.steps} steps, stage {config.stage}")
     else:
         print("gp-jax: stopped by SIGTERM, the state is saved; the same command goes on", file=sys.stderr)
+
+
+def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, float]]:
+    """(checkpoint folder, step) -> the scores of the protocol, by case, region and metric."""
+    import jax
+
+    from gp_jax.evaluation.harness import evaluate
+    from gp_jax.evaluation.methods import METHODS
+    from gp_jax.evaluation.results import Results
+
+    options = config.evaluation
+
+    def run(checkpoint: Path, step: int) -> dict[str, float]:
+        if jax.process_index() != 0:
+            return {}
+        output = workdir / "evaluation" / f"{step:07d}"
+        evaluate(
+            output,
+            protocol=options.protocol,
+            dataset=options.dataset,
+            data=options.data,
+            methods={"globalpaint": METHODS["globalpaint"](checkpoint=checkpoint)},
+            clips=options.clips or None,
+            frames=options.frames or None,
+        )
+        return {f"{score.case}/{score.region}/{score.metric}": score.value for score in Results(output).scores()}
+
+    return run
 
 
 def _line(line: Mapping[str, Any]) -> str:

@@ -106,6 +106,8 @@ def default_config(stage: str) -> ConfigDict:
     config.validation = {"interval": 0, "batches": 6}
     # Every `interval` steps (0: never) the averaged weights are written as a checkpoint folder, and outpaint a clip.
     config.samples = {"interval": 0, "clip": "sample:carphone", "aspect": 16 / 9, "frames": 33}
+    # With each sample, `gp-jax evaluate` by this protocol (empty: none); clips and frames: empty and 0 for all.
+    config.evaluation = {"protocol": "", "dataset": "davis", "data": "", "clips": (), "frames": 0}
     return config
 
 
@@ -136,9 +138,7 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     try:
         config = module.get_config(*[argument] * bool(argument))
     except TypeError:
-        raise UserError(
-            f"{path} is to be given {'without' if argument else 'with'} an argument after a colon"
-        ) from None
+        raise UserError(f"{path} takes {'no' if argument else 'an'} argument after a colon") from None
     except KeyError as error:
         raise UserError(f"{path} has no variant {error}") from None
     config.lock()

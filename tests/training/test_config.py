@@ -1,0 +1,77 @@
+"""A configuration knows its keys and their types; mistakes are one sentence."""
+
+import pytest
+
+from gp_jax.errors import UserError
+from gp_jax.training.config import STAGES, default_config, load_config
+
+FILE = """
+from gp_jax.training.config import default_config
+ARMS = {"a": 1, "b": 2}
+def get_config(arm):
+    config = default_config("keyframes")
+    config.steps = ARMS[arm]
+    return config
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "c.py").write_text(FILE)
+    return tmp_path / "c.py"
+
+
+def test_overrides_take_the_type_of_the_field(file):
+    overrides = {
+        "steps": ("7", 7),
+        "ema": ("1", 1.0),
+        "optimizer.rate": ("3e-4", 3e-4),
+        "mesh": ("data=2", "data=2"),
+        "init_from": ("12", "12"),
+        "data.records": ("('a', 'b')", ("a", "b")),
+        "data.directions": ("horizontal", ("horizontal",)),
+        "data.flip": ("false", False),
+        "data.size": ("(16, 24)", (16, 24)),
+        "optimizer.groups": ("(('vae', 0.0),)", (("vae", 0.0),)),
+    }
+    config = load_config(f"{file}:a", [f"--config.{key}={text}" for key, (text, _) in overrides.items()])
+    for key, (_, value) in overrides.items():
+        found = config
+        for name in key.split("."):
+            found = found[name]
+        assert found == value and type(found) is type(value), key
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("--config.step=1", "no field"),
+        ("--config.optimizer.rat=1", "no field"),
+        ("--config.steps.x=1", "no field"),
+        ("--config.steps=many", "of type int"),
+        ("--config.steps=1.5", "of type int"),
+        ("--config.steps=True", "of type int"),
+        ("--config.data.flip=2", "of type bool"),
+        ("--config.optimizer=1", "of type ConfigDict"),
+        ("--config.optimizer.groups=1", "of type tuple"),
+        ("--config.steps", "form"),
+        ("--steps=1", "form"),
+    ],
+)
+def test_other_overrides_are_refused(file, override, message):
+    with pytest.raises(UserError, match=message):
+        load_config(f"{file}:a", [override])
+
+
+@pytest.mark.parametrize(
+    "name, message", [("c.py:z", "no variant 'z'"), ("c.py", "takes an argument"), ("d.py", "no configuration")]
+)
+def test_files_that_give_no_configuration(file, name, message):
+    with pytest.raises(UserError, match=message):
+        load_config(str(file.with_name(name)))
+
+
+def test_a_stage_trains_what_is_not_frozen():
+    for name, stage in STAGES.items():
+        assert stage.denoiser in stage.networks or stage.objective == "reconstruction"
+        assert default_config(name).stage == name
