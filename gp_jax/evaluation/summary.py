@@ -73,8 +73,8 @@ def cost(results: Results) -> Table:
         rows.append((method, seconds, max(timing.peak_memory for timing in own) / 2**20))
     kinds = ", ".join(sorted({timing.memory_of for timing in timings}))
     note = (
-        f"Seconds: median over the clips, without the first of each method. Memory: the most that the {kinds} had in use "
-        "meanwhile, networks of other methods that were still loaded among it."
+        "Seconds: median over the clips, without the first of each method. Memory: the most that the "
+        f"{kinds} had in use meanwhile, networks of other methods that were still loaded among it."
     )
     columns = Column("method"), Column("seconds per frame", 3, "lower"), Column("peak memory (MiB)")
     return Table(columns, (Section("At the protocol's size, on the machine of this run", tuple(rows)),), (note,))
