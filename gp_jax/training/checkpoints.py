@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from gp_jax.errors import UserError
 from gp_jax.training.state import State
@@ -105,13 +106,15 @@ class Checkpoints:
                 aside = self.folder.with_name(f"damaged-{step}")
                 shutil.rmtree(aside, ignore_errors=True)
                 (self.folder / str(step)).rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are put aside")
         self._manager.close()
         self._manager = ocp.CheckpointManager(self.folder, options=self._options)
 
     def _guarded(self, work: Any) -> None:
         try:
             work()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0][:300]
             raise UserError(f"cannot save to {self.folder}, older checkpoints are whole: {reason}") from error
 

@@ -5,15 +5,19 @@ nobody waits for them. A run that goes on from step 1200 first drops the lines a
 had happened.
 """
 
+import contextlib
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from gp_jax.errors import UserError
 from gp_jax.weights import replacing
@@ -39,7 +43,11 @@ class Log:
             with replacing(path) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+            (workdir / "tensorboard").mkdir(exist_ok=True)
+            # Not the usual SummaryWriter: its thread dies of a full disk, and whoever closes it then waits forever.
+            self._board = EventsWriter(str(workdir / "tensorboard" / "events"))
+            if step:  # TensorBoard hides what it has of later steps
+                self._board.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, step: int, **values: Any) -> None:
         """A line: numbers, and arrays that need not be there yet. Lines before it are written now."""
@@ -56,24 +64,34 @@ class Log:
             try:
                 self._file.write(json.dumps(line) + "\n")
                 self._file.flush()
-                for name, value in line.items():
-                    self._draw(name, value, line["step"])
+                self._draw(line)
             except OSError as error:
-                raise UserError(f"cannot write {self._file.name}: {error.strerror}") from error
+                name = self._file.name
+                self._abandon()
+                raise UserError(f"cannot write {name}: {error.strerror}") from error
             self._show(line)
 
     def close(self) -> None:
         """Writes what was added."""
         self.flush()
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
+        self._abandon()
 
-    def _draw(self, name: str, value: Any, step: int) -> None:
-        values = {f"{name}/{i}": x for i, x in enumerate(value)} if isinstance(value, list) else {name: value}
-        for tag, number in values.items():
-            if number is not None:
-                self._board.add_scalar(tag, number, step)
+    def _abandon(self) -> None:
+        """Closes the files; on a full disk that fails once more, for what was not written anyway."""
+        if self._file is not None:
+            for file in (self._file, self._board):
+                with contextlib.suppress(OSError):
+                    file.close()
+            self._file = None
+
+    def _draw(self, line: Mapping[str, Any]) -> None:
+        for name, value in line.items():
+            values = {f"{name}/{i}": x for i, x in enumerate(value)} if isinstance(value, list) else {name: value}
+            for tag, number in values.items():
+                if number is not None:
+                    event = Event(wall_time=time.time(), step=line["step"], summary=scalar(tag, number))
+                    self._board.write_event(event)
+        self._board.flush()
 
 
 def read_log(workdir: Path) -> list[dict[str, Any]]:
