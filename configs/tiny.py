@@ -40,7 +40,7 @@ IMAGE_UNET = {
     "global_tokens": False,
 }
 # What turns it into the video network.
-VIDEO = {"temporal": True, "window": (8, 4, 4), "est_multiplier": 1, "global_tokens": True}
+VIDEO = {"temporal": True, "window": (8, 4, 4), "est_multiplier": 1, "global_tokens": True, "masked_fill": "edge"}
 VISION = {
     "hidden_size": 128,
     "intermediate_size": 256,

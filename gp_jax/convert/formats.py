@@ -48,16 +48,22 @@ def _same(rules: Rules) -> Callable[[Any], Rules]:
 
 
 def _diffusers_unet_json(config: UNetConfig) -> dict[str, Any]:
-    ours = {"temporal", "window", "global_tokens", "est_multiplier", "motion_modules"}
+    _refuse_ours(config, {"masked_fill": "grey"})
+    ours = {"temporal", "window", "global_tokens", "est_multiplier", "motion_modules", "masked_fill"}
     return {key: value for key, value in config.to_json().items() if key not in ours}
 
 
 def _diffusers_vae_json(config: AutoencoderConfig) -> dict[str, Any]:
-    ours = {"patch_size": 1, "linear_latents": False}
-    for key, value in ours.items():
+    theirs = {"patch_size": 1, "linear_latents": False}
+    _refuse_ours(config, theirs)
+    return {key: value for key, value in config.to_json().items() if key not in theirs}
+
+
+def _refuse_ours(config: UNetConfig | AutoencoderConfig, theirs: dict[str, Any]) -> None:
+    """Raises UserError where a key of ours does not have the value that other formats take for granted."""
+    for key, value in theirs.items():
         if getattr(config, key) != value:
-            raise UserError(f"this autoencoder has {key}={getattr(config, key)}, which no other format knows")
-    return {key: value for key, value in config.to_json().items() if key not in ours}
+            raise UserError(f"this network has {key}={getattr(config, key)}, which no other format knows")
 
 
 _TRANSFORMERS_CLIP = Format(

@@ -1,17 +1,18 @@
 """The inpainting UNet of Stable Diffusion, grown into a video network.
 
-Built from the `config.json` of a diffusers `UNet2DConditionModel` plus four keys of ours:
+Built from the `config.json` of a diffusers `UNet2DConditionModel` plus five keys of ours:
 
   temporal       True: EST modules (est.py) after the spatial blocks
   window         [t, h, w] of their 3D windowed attention; null: temporal layers only
   motion_modules True: the temporal attention within EST is AnimateDiff's motion module (motion.py)
   global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
 
-With all of them off this is the image network. With them on and fresh it still computes the same, frame by frame:
+With these off this is the image network. With them on and fresh it still computes the same, frame by frame:
 every new module ends in zeros. Training departs from there.
 
 One frame of a segment enters as `[noisy latents 4 | mask 1 | masked-video latents 4]`. For the interpolation model
-the boundary frames carry their clean latents in the last four channels and 0 in the mask.
+the boundary frames carry their clean latents in the last four channels and 0 in the mask. The fifth key, `masked_fill`,
+says what the masked video shows where nothing was observed: a name in `pipelines.conditioning.FILLS`.
 """
 
 import dataclasses
@@ -74,6 +75,7 @@ class UNetConfig:
     global_tokens: bool = True
     est_multiplier: int = 4
     motion_modules: bool = False
+    masked_fill: str = "grey"
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> "UNetConfig":

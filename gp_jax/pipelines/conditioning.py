@@ -65,12 +65,18 @@ def encode(vae: AutoencoderKL, pixels: Array) -> Array:
 
 
 def inpainting_condition(
-    vae: AutoencoderKL, pixels: Array, pixel_mask: Array, latent_mask: Array, known: Array, completed: Array
+    vae: AutoencoderKL,
+    pixels: Array,
+    pixel_mask: Array,
+    latent_mask: Array,
+    known: Array,
+    completed: Array,
+    fill: str = "grey",
 ) -> tuple[Array, Array]:
     """What the UNet gets beside the noisy latents.
 
     Of a completed frame, such as the boundary of an interpolation segment, its clean latents and the mask 0 everywhere;
-    of the others the latents of their observed pixels.
+    of the others the latents of their observed pixels, with something neutral where there are none.
 
     Args:
       vae: the autoencoder.
@@ -79,12 +85,36 @@ def inpainting_condition(
       latent_mask: [B, h, w] or [1, h, w], the same for latents.
       known: [B, T] bool, whether a frame is complete.
       completed: [B, T, h, w, C] scaled latents, read where `known`.
+      fill: a name in `FILLS`, that of the UNet's config.
 
     Returns:
       mask [B, T, h, w, 1] and masked-video latents [B, T, h, w, C], float32.
     """
-    observed = jnp.where(pixel_mask[:, None, :, :, None] == 0, pixels, 0.0)
-    return complete(encode(vae, observed), latent_mask, known, completed)
+    return complete(encode(vae, FILLS[fill](pixels, pixel_mask)), latent_mask, known, completed)
+
+
+def _grey(pixels: Array, pixel_mask: Array) -> Array:
+    return jnp.where(pixel_mask[:, None, :, :, None] == 0, pixels, 0.0)
+
+
+def _edge(pixels: Array, pixel_mask: Array) -> Array:
+    """Each unknown pixel gets the value of the nearest pixel of the observed rectangle."""
+
+    def nearest(seen: Array) -> Array:
+        """[B, N] bool with one run of True -> [B, N], indices moved into it."""
+        size = seen.shape[1]
+        first, last = seen.argmax(axis=1), size - 1 - seen[:, ::-1].argmax(axis=1)
+        return jnp.clip(jnp.arange(size), first[:, None], last[:, None])
+
+    seen = jnp.broadcast_to(pixel_mask == 0, (len(pixels), *pixel_mask.shape[1:]))
+    rows, columns = nearest(seen.any(axis=2)), nearest(seen.any(axis=1))
+    pixels = jnp.take_along_axis(pixels, rows[:, None, :, None, None], axis=2)
+    return jnp.take_along_axis(pixels, columns[:, None, None, :, None], axis=3)
+
+
+# What stands in the unknown region of the masked video, by name: (pixels [B, T, H, W, 3], pixel_mask [B, H, W]) ->
+# pixels. Stable Diffusion has grey there. The nearest observed pixels spare a small network to carry colours across.
+FILLS = {"grey": _grey, "edge": _edge}
 
 
 def complete(masked: Array, latent_mask: Array, known: Array, completed: Array) -> tuple[Array, Array]:

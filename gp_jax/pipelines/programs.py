@@ -97,7 +97,7 @@ def make_segments(
       [B, T, h, w, C] float32, scaled latents.
     """
     masks = jnp.asarray(pixel_mask(native))[None], jnp.asarray(latent_mask(native, vae.config.downsampling))[None]
-    mask, masked = inpainting_condition(vae, pixels, *masks, known, completed)
+    mask, masked = inpainting_condition(vae, pixels, *masks, known, completed, unet.config.masked_fill)
     noise = frame_noise(key, frames, masked.shape[2:], schedule.shared_noise)
     noise = constrain(noise, "batch", "frame", None, None, None)
 
@@ -122,7 +122,9 @@ def make_segments(
             masked=masked,
         )
 
-    return sample(denoise, noise, schedule, sampler=sampling.sampler, steps=sampling.steps)
+    made = sample(denoise, noise, schedule, sampler=sampling.sampler, steps=sampling.steps)
+    # Latents that know nothing beyond their cell are exact where the cell was observed.
+    return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
 
 
 @functools.partial(jax.jit, static_argnames=("canvas", "native"))

@@ -79,7 +79,9 @@ class Diffusion:
             return clean, *complete(masked, latent_mask, known, clean)
         pixels = to_float(batch["pixels"])
         clean = encode(networks["vae"], pixels)
-        return clean, *inpainting_condition(networks["vae"], pixels, batch["pixel_mask"], latent_mask, known, clean)
+        fill = networks[self.denoiser].config.masked_fill
+        masks = batch["pixel_mask"], latent_mask
+        return clean, *inpainting_condition(networks["vae"], pixels, *masks, known, clean, fill)
 
     def _tokens(self, networks: Mapping[str, nnx.Module], batch: Batch) -> Array | None:
         if "global_tokens" not in networks:

@@ -7,6 +7,7 @@ import pytest
 
 from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask
 from gp_jax.pipelines.conditioning import (
+    FILLS,
     clip_tokens,
     encode,
     inpainting_condition,
@@ -94,3 +95,12 @@ def test_the_same_size_changes_no_pixel():
     source = np.random.default_rng(2).integers(0, 256, (2, 19, 15, 3), dtype=np.uint8)
     rows, columns = NATIVE.observed
     np.testing.assert_allclose(shrink(source, NATIVE, NATIVE)[:, rows, columns], to_float(source), atol=1e-5)
+
+
+def test_edge_fill_repeats_the_border_and_shows_nothing_else():
+    canvas = Canvas(5, 7, top=1, left=2, source_height=3, source_width=4)
+    pixels = np.random.default_rng(0).normal(size=(1, 2, 5, 7, 3)).astype(np.float32)
+    rows, columns = canvas.observed
+    padding = ((0, 0), (0, 0), (1, 1), (2, 1), (0, 0))
+    expected = np.pad(pixels[:, :, rows, columns], padding, mode="edge")
+    np.testing.assert_array_equal(FILLS["edge"](pixels, pixel_mask(canvas)[None]), expected)

@@ -1,11 +1,16 @@
 """Both networks listen to every frame, to the global tokens and to the seed; known frames are taken as they are."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from gp_jax.geometry import Canvas
+from gp_jax.geometry import Canvas, latent_mask
+from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from gp_jax.pipelines.conditioning import encode
 from gp_jax.pipelines.programs import Sampling, make_segments
 from tests import small_networks
 
@@ -28,28 +33,28 @@ def vae():
 
 @pytest.fixture(scope="module", params=["unet", "interpolation_unet"])
 def make(request, vae):
-    unet = small_networks.build(request.param)
+    return functools.partial(segment, small_networks.build(request.param), vae)
 
-    def make(pixels=PIXELS, known=NOBODY, completed=COMPLETED, tokens=TOKENS, seed=0):
-        return np.asarray(
-            make_segments(
-                unet,
-                vae,
-                jax.random.key(seed),
-                np.array([[3, 5, 8, 9]]),
-                pixels,
-                known,
-                completed,
-                None,
-                NULL_TEXT,
-                tokens,
-                native=NATIVE,
-                schedule=small_networks.SCHEDULE,
-                sampling=SAMPLING,
-            )
+
+def segment(unet, vae, pixels=PIXELS, known=NOBODY, completed=COMPLETED, tokens=TOKENS, seed=0):
+    """The latents of one segment."""
+    return np.asarray(
+        make_segments(
+            unet,
+            vae,
+            jax.random.key(seed),
+            np.array([[3, 5, 8, 9]]),
+            pixels,
+            known,
+            completed,
+            None,
+            NULL_TEXT,
+            tokens,
+            native=NATIVE,
+            schedule=small_networks.SCHEDULE,
+            sampling=SAMPLING,
         )
-
-    return make
+    )
 
 
 def changed(a, b):
@@ -82,3 +87,13 @@ def test_global_tokens_and_seed_change_all_frames(make):
 
 def test_the_result_is_finite(make):
     assert jnp.isfinite(make()).all()
+
+
+def test_linear_latents_are_exact_where_they_were_observed():
+    config = AutoencoderConfig(
+        block_out_channels=(8,), layers_per_block=1, norm_num_groups=4, patch_size=8, linear_latents=True
+    )
+    vae = AutoencoderKL(config, rngs=nnx.Rngs(0))
+    made = segment(small_networks.build("unet"), vae)
+    exact = np.abs(made - encode(vae, PIXELS)).max(axis=(0, 1, 4)) < 1e-5
+    np.testing.assert_array_equal(exact, latent_mask(NATIVE, 8) == 0)
