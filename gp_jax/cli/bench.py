@@ -1,0 +1,116 @@
+"""What a training step costs: memory, FLOPs, what devices send each other, and, on devices that are here, its time.
+
+Without --on the step is compiled for the devices of this machine and run: seconds, FLOP/s and their share of what the
+device could do (MFU). With --on it is only compiled, for devices that may be anywhere: CPU devices by number, or TPU
+slices by shape, for which libtpu has to be installed (pip install 'gp_jax[tpu]') but no TPU be there. Neither needs the
+data of the configuration, nor a checkpoint where all its networks are trained.
+
+Numbers are those of one device. "model" are the FLOPs of the networks forwards and backwards, from which MFU is taken;
+"compiled" those of the program, in which what remat computes again counts and fused attention kernels may not. CPUs
+compute bfloat16 as float32, which doubles their memory and traffic.
+
+examples:
+  gp-jax bench --config configs/sd2.py:keyframes --attention einsum,cudnn
+  gp-jax bench --config configs/sd2.py:keyframes --on 1,8,256
+  gp-jax bench --config configs/sd2.py:keyframes --on v5p:1x1x1,v5p:2x2x2,v5p:4x8x8 --segments 2
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from gp_jax.cli import arguments as parse
+
+if TYPE_CHECKING:
+    from gp_jax.training.bench import Row
+    from gp_jax.training.setup import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what the command takes."""
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="configs/sd2.py:keyframes and the like")
+    parser.add_argument("--init-from", metavar="DIR|NAME", help="a checkpoint, as config.init_from")
+    parser.add_argument("--on", type=_names, metavar="A,B", help="8, or v5p:2x2x2: compile for these, run nothing")
+    parser.add_argument("--mesh", default="", metavar="AXES", help="such as data=2,fsdp=4; by default data=N/8,fsdp=8")
+    parser.add_argument("--segments", type=parse.count, default=1, metavar="N", help="per step, along each data slice")
+    parser.add_argument("--attention", type=_names, metavar="A,B", help="einsum, xla or cudnn; by default the config's")
+    parser.add_argument("--steps", type=parse.count, default=10, metavar="N", help="how many are timed")
+    parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints a line of the table as soon as it is known."""
+    from gp_jax.parallel.absent import absent_devices
+    from gp_jax.training.config import load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.init_from:
+        config.init_from = arguments.init_from
+    places = absent_devices(arguments.on) if arguments.on else None
+
+    import jax
+
+    from gp_jax.training.bench import bench, model_flops, prepare_bench
+
+    console = Console(stderr=True)
+    with console.status("counting FLOPs"):
+        flops = model_flops(config)
+    print(f"{arguments.config}, {config.dtype}, remat {config.remat}, {flops / 1e12:.3g} TFLOP per segment")
+    print(_line(COLUMNS), flush=True)
+    for devices in places or [jax.devices()]:
+        for attention in arguments.attention or [config.attention]:
+            options = {"segments": arguments.segments, "mesh": arguments.mesh, "attention": attention}
+            made = prepare_bench(config, devices, **options)
+            with console.status(f"{_devices(made)}, {attention}"):
+                try:
+                    row = bench(made, flops, steps=0 if arguments.on else arguments.steps)
+                except (ValueError, RuntimeError, NotImplementedError) as error:  # a kernel that this device has not
+                    reason = str(error).strip().partition("\n")[0][:100]
+                    print(f"{_line([_devices(made), attention])}  does not work here: {reason}", flush=True)
+                    continue
+            print(_line([cell(row) for cell in COLUMNS.values()]), flush=True)
+
+
+def _gigabytes(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e9:.3g}"
+
+
+def _devices(run: "Run") -> str:
+    return f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}"
+
+
+def _mesh(run: "Run") -> str:
+    return ",".join(f"{axis}={size}" for axis, size in run.mesh.shape.items() if size > 1)
+
+
+_SUMS = ("all-reduce", "reduce-scatter")
+# Heading -> the cell of a `gp_jax.training.bench.Row`.
+COLUMNS: dict[str, Callable[["Row"], str]] = {
+    "devices": lambda row: _devices(row.run),
+    "attention": lambda row: row.run.config.attention,
+    "mesh": lambda row: _mesh(row.run),
+    "segments": lambda row: str(row.run.config.batch_size),
+    "state GB": lambda row: _gigabytes(row.budget.state),
+    "temporary GB": lambda row: _gigabytes(row.budget.temporaries),
+    "all GB": lambda row: _gigabytes(row.budget.memory),
+    "gather GB": lambda row: _gigabytes(row.budget.traffic("all-gather")),
+    "sum GB": lambda row: _gigabytes(row.budget.traffic(*_SUMS)),
+    "other GB": lambda row: _gigabytes(row.budget.traffic() - row.budget.traffic("all-gather", *_SUMS)),
+    "model TFLOP": lambda row: f"{row.model_flops / 1e12:.3g}",
+    "compiled": lambda row: f"{row.budget.flops / 1e12:.3g}",
+    "seconds": lambda row: f"{row.seconds:.3g}" if row.seconds else "",
+    "TFLOP/s": lambda row: f"{row.model_flops / row.seconds / 1e12:.3g}" if row.seconds else "",
+    "MFU": lambda row: f"{row.mfu:.1%}" if row.mfu else "",
+    "peak GB": lambda row: _gigabytes(row.peak_bytes),
+}
+_WIDTHS = (18, 11, 22, 10, *[14] * 12)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS)).rstrip()
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")

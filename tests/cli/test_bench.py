@@ -1,0 +1,57 @@
+"""`gp-jax bench`: a row for each kernel and each set of devices, counted or timed."""
+
+import re
+
+import pytest
+
+from gp_jax.cli.main import main
+
+CONFIG = """
+from gp_jax.training.config import default_config
+from tests import small_networks
+
+def get_config():
+    config = default_config("keyframes")
+    config.networks.update({name: small_networks.NETWORKS[name][1].to_json() for name in ("unet", "global_tokens")})
+    config.optimizer.groups = ()
+    config.settings.update({"native_area": 16 * 16})
+    config.data.update({"precomputed": True, "segment_frames": 4, "feature_frames": 2, "view_size": 8, "view_patch": 4})
+    return config
+"""
+
+
+@pytest.fixture
+def bench(tmp_path, capsys):
+    """The rows that the command prints, each a dictionary by heading."""
+    file = tmp_path / "config.py"
+    file.write_text(CONFIG)
+
+    def run(*arguments):
+        assert main(["bench", "--config", str(file), *arguments]) == 0
+        lines = [re.split(r"\s{2,}", line) for line in capsys.readouterr().out.splitlines()]
+        return [dict(zip(lines[1], cells)) for cells in lines[2:]]
+
+    return run
+
+
+def test_devices_that_are_here_are_timed_and_a_kernel_they_lack_is_named(bench):
+    here, lacking = bench("--attention", "einsum,cudnn", "--steps", "1", "--segments", "2")
+    assert (here["devices"], here["mesh"], here["segments"]) == ("8 x cpu", "fsdp=8", "16")
+    assert float(here["seconds"]) > 0 and "MFU" not in here  # nobody publishes the peak of a CPU
+    assert lacking["attention"] == "cudnn" and "does not work here" in lacking["mesh"]
+
+
+def test_devices_that_are_absent_are_counted(bench):
+    one, two = bench("--on", "1,2", "--mesh", "data=-1")
+    assert [row["devices"] for row in (one, two)] == ["1 x cpu", "2 x cpu"] and "seconds" not in two
+    # Twice the devices and twice the segments: each does the same, and gradients have to be summed.
+    assert one["model TFLOP"] == two["model TFLOP"] and one["state GB"] == two["state GB"]
+    assert float(two["sum GB"]) > float(one["sum GB"]) == 0
+
+
+@pytest.mark.parametrize("names, words", [("9", "9 CPU devices"), ("v5p:2y2", "neither"), ("x", "neither")])
+def test_devices_that_cannot_be_had_are_named(tmp_path, capsys, names, words):
+    file = tmp_path / "config.py"
+    file.write_text(CONFIG)
+    assert main(["bench", "--config", str(file), "--on", names]) == 2
+    assert words in capsys.readouterr().err
