@@ -82,7 +82,7 @@ def _devices(run: "Run") -> str:
 
 
 def _mesh(run: "Run") -> str:
-    return ",".join(f"{axis}={size}" for axis, size in run.mesh.shape.items() if size > 1)
+    return ",".join(f"{axis}={size}" for axis, size in run.mesh.shape.items() if size > 1) or "-"
 
 
 _SUMS = ("all-reduce", "reduce-scatter")
