@@ -126,8 +126,9 @@ def train(
 
 
 def _finish(run: Run, workdir: Path, state: State, loader: Loader) -> None:
-    if STAGES[run.config.stage].objective == "reconstruction":
-        run = _with_latents_scaled(run, state, on_mesh(next(loader), loader.specs[0], run.mesh))
+    if STAGES[run.config.stage].objective == "reconstruction" and not run.networks.configs["vae"].linear_latents:
+        spec = loader.specs[run.config.steps % len(loader.specs)]
+        run = _with_latents_scaled(run, state, on_mesh(next(loader), spec, run.mesh))
     _export(run, workdir, state)
 
 
