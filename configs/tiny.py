@@ -8,8 +8,8 @@
 
 Records: `data/72x128`, `data/128x72` and `data/96x96` below the current folder, built from what
 `tools/fetch_training_data.py` fetches; others by --config.data.records="('A','B')".
-Hardware: two CPU cores, 5 GB. Step time, while other work ran on both: 0.2 s, 0.55 s, 1.5 s, 1.6 s. Expected result: that
-of `gp_jax/checkpoints/tiny`, whose card tells where its training departed from these steps.
+Hardware: two CPU cores, 5 GB. Step time, while other work ran on both: 0.2 s, 0.55 s, 1.5 s, 1.6 s. Expected result:
+that of `gp_jax/checkpoints/tiny`, whose card tells where its training departed from these steps.
 """
 
 from ml_collections import ConfigDict
