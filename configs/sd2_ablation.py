@@ -8,8 +8,8 @@
     est        with 3D windowed attention
     full       with 3D windowed attention and global tokens: configs/sd2.py
 
-Data, hardware, memory and step time as configs/sd2.py: not measured. Expected result: not measured; the paper reports
-FVD 373.42, 312.41 and 273.53.
+Data: as configs/sd2.py. Hardware: 8 accelerators of 80 GB. Memory and step time: not measured.
+Expected result: not measured; the paper reports FVD 373.42, 312.41 and 273.53.
 """
 
 from pathlib import Path

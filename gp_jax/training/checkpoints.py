@@ -11,6 +11,7 @@ A directory gets its name when all of it is written, so that a process that dies
 Arrays are restored onto the mesh of the state that is asked for, be it that of the run that saved them or not.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -51,8 +52,10 @@ class Checkpoints:
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
         if kind is None:
-            self.wait()
-        self._manager.close()
+            self._guarded(self._manager.close)
+        else:  # what went wrong first is what matters
+            with contextlib.suppress(Exception):
+                self._manager.close()
 
     def save(self, step: int, state: State, meta: Mapping[str, Any]) -> None:
         """Begins to save; raises UserError where the save before it failed, as on a full disk."""

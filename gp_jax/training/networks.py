@@ -186,7 +186,11 @@ def _abstract(component: str, network: Any, config: ConfigDict) -> nnx.Module:
     options = {"dtype": jnp.float32 if component == "vae" else jnp.dtype(config.dtype)}
     if isinstance(network, UNetConfig):
         options |= {"attention": config.attention, "remat": config.remat}
-    return weights.abstract(cls, network, **options)
+    return _traced(cls, network, **options)
+
+
+# Full-size networks take seconds to trace, and nothing changes an abstract one.
+_traced = functools.lru_cache(maxsize=32)(weights.abstract)
 
 
 def _multipliers(

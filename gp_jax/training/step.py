@@ -51,7 +51,7 @@ def make_step(networks: Networks, objective: Any, optimizer: optax.GradientTrans
         draws = objective.draw(jax.random.fold_in(jax.random.key(config.seed), state["step"]), batch)
         compute = _accumulated(jax.value_and_grad(loss, has_aux=True), config.microbatches)
         (value, losses), gradient = compute(trained, batch, draws)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
         updates, moments = optimizer.update(gradient, state["moments"], trained)
