@@ -129,7 +129,7 @@ PIECES = (
         r"((?:text\.)?(?:token_embedding|positional_embedding|transformer|ln_final|text_projection)(?:\..+)?)",
     ),
     Piece("gp_jax", "unet", r"down\.0\.residual\.0\.spatial\.conv1\.kernel", r"(.+)"),
-    Piece("gp_jax", "vae", r"encoder\.down\.0\.residual\.0\.conv1\.kernel", r"(.+)"),
+    Piece("gp_jax", "vae", r"from_latents\.kernel", r"(.+)"),
     Piece("gp_jax", "clip", r"class_embedding", r"(.+)"),
     Piece("gp_jax", "text", r"token_embedding\.embedding", r"(.+)"),
     Piece("gp_jax", "global_tokens", r"queries", r"(.+)"),
