@@ -93,7 +93,7 @@ def test_loss_and_gradient_are_those_of_a_reference(plain):
     trained = {name: before["params"][name] for name in run.networks.multipliers}
     value, gradient = jax.jit(jax.value_and_grad(reference))(trained)
     assert summary["loss"] == pytest.approx(float(value), rel=1e-5)
-    assert summary["grad_norm"] == pytest.approx(float(optax.global_norm(gradient)), rel=1e-4)
+    assert summary["grad_norm"] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-4)
     scale = max(float(jnp.abs(x).max()) for x in gradient.values())
     for name, x in gradient.items():
         moved = before["params"][name] - after["params"][name]
@@ -158,9 +158,12 @@ def test_multipliers_scale_the_step(adam, config):
     """Adam's first step is the rate times the sign of the gradient, wherever that is not tiny."""
     run, steps = adam
     (before, *_, after), _ = steps([BATCH] * 2)  # the first step of the warm-up has the rate 0
+    largest = {}
     for name, multiplier in run.networks.multipliers.items():
         moved = np.abs(after["params"][name] - before["params"][name]).max()
-        assert moved == pytest.approx(multiplier * run.config.optimizer.rate / 2, rel=0.2), name
+        largest[multiplier] = max(moved, largest.get(multiplier, 0.0))
+    rate = run.config.optimizer.rate / 2  # half way up the warm-up
+    assert largest == {x: pytest.approx(x * rate, rel=0.1) for x in (0.5, 1.0)}
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(adam):
