@@ -37,7 +37,13 @@ def environment(tmp_path):
 
 def start(script: str, *arguments: str, **options) -> subprocess.Popen:
     command = ["bash", str(LAUNCH / script), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def hear_interrupts():
+        # What runs in the background ignores them, and so would all that it starts.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(command, **pipes, preexec_fn=hear_interrupts, **options)
 
 
 def given(output: str) -> list[list[str]]:
