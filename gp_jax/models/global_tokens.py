@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 from gp_jax.models.attention import attend, merge_heads, split_heads
 from gp_jax.models.layers import FeedForward, layer_norm, sinusoidal
+from gp_jax.parallel import constrain
 
 Array = jax.Array
 # Coordinates in [0, 1] are stretched to this range before their sinusoidal encoding, whose finest wave is 2 pi.
@@ -104,4 +105,5 @@ class ResamplerLayer(nnx.Module):
         mask = jnp.concatenate([mask, jnp.ones((*mask.shape[:-1], tokens.shape[2]), bool)], axis=-1)
         q, k, v = (split_heads(x, self.heads) for x in (self.query(query), self.key(seen), self.value(seen)))
         tokens = tokens + self.output(merge_heads(attend(q, k, v, mask=mask)))
-        return tokens + self.feed_forward(self.norm(tokens))
+        # Left to itself, XLA's partitioner swaps clips here on a mesh of data, fsdp and tensor together.
+        return constrain(tokens + self.feed_forward(self.norm(tokens)), "batch", None, None, None)
