@@ -126,6 +126,11 @@ def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule, 
     options = config.objective.to_dict()
     if stage.objective == "diffusion":
         unet = networks.configs[stage.denoiser]
+        if config.data.precomputed and unet.masked_fill != "grey":
+            raise UserError(
+                f"precomputed masked latents show grey where nothing was observed, and this UNet wants "
+                f"masked_fill={unet.masked_fill!r}: set data.precomputed to False"
+            )
         options |= {
             "schedule": schedule,
             "denoiser": stage.denoiser,

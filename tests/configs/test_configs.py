@@ -1,0 +1,108 @@
+"""Every shipped configuration: its networks counted, and the same configuration, shrunk, trained for a step."""
+
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from gp_jax.geometry import Canvas
+from gp_jax.parallel import make_mesh
+from gp_jax.pipelines import OutpaintPipeline
+from gp_jax.training.config import load_config
+from gp_jax.training.log import read_log
+from gp_jax.training.loop import train
+from gp_jax.training.networks import component_of
+from gp_jax.training.setup import prepare
+from tests.training import small
+
+FOLDER = Path(__file__).parents[2] / "configs"
+SD2 = {"unet": 1_208_935_889, "global_tokens": 69_798_912}
+SD15 = {"unet": 1_195_930_244, "global_tokens": 39_373_056}
+TINY = {"unet": 5_451_776, "vae": 1_495_840, "clip": 631_040, "global_tokens": 588_416}
+
+
+def of_interpolation(counts):
+    return {"interpolation_unet" if name == "unet" else name: count for name, count in counts.items()}
+
+
+COUNTS = {
+    "sd2.py:keyframes": SD2,
+    "sd2.py:interpolation": of_interpolation(SD2),
+    "sd15.py:keyframes": SD15,
+    "sd15.py:interpolation": of_interpolation(SD15),
+    "sd2_ablation.py:baseline": {"unet": 1_133_119_684},
+    "sd2_ablation.py:est": {"unet": 1_183_376_849},
+    "sd2_ablation.py:full": SD2,
+    "tiny.py:autoencoder": {"vae": TINY["vae"]},
+    "tiny.py:image": {"unet": 4_006_032, "vae": TINY["vae"]},
+    "tiny.py:keyframes": TINY,
+    "tiny.py:interpolation": of_interpolation(TINY),
+    "tiny_ablation.py:baseline": {"unet": 5_045_264, "vae": TINY["vae"]},
+    "tiny_ablation.py:est": {"unet": 5_320_704, "vae": TINY["vae"]},
+    "tiny_ablation.py:full": TINY,
+}
+
+
+def configuration(name):
+    return load_config(str(FOLDER / name))
+
+
+def test_all_configurations_are_listed():
+    assert {name.partition(":")[0] for name in COUNTS} == {file.name for file in FOLDER.glob("*.py")}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_are_counted_and_the_docstring_tells_what_to_run(name):
+    """The video modules of `changes` are in the image network's place once there is a checkpoint to start from."""
+    config = configuration(name)
+    run = prepare(config, make_mesh(config.mesh or "data=1", None if config.mesh else jax.devices()[:1]))
+    found = dict.fromkeys(run.networks.configs, 0)
+    for parameter, x in run.networks.shapes.items():
+        found[component_of(parameter)] += math.prod(x.shape)
+    assert found == COUNTS[name]
+    text = (FOLDER / name.partition(":")[0]).read_text()
+    assert f"--config configs/{name} " in " ".join(text.split()) and len(text.splitlines()) < 150
+    for word in ("Hardware:", "tep time", "xpected result"):
+        assert word in text
+
+
+def shrunk(name, records, checkpoint):
+    """The configuration with small networks and records; all that it says of training stays."""
+    config = configuration(name)
+    with config.unlocked():
+        for component in config.networks:
+            config.networks[component] = small.NETWORKS[component].to_json()
+        if config.changes.get("unet"):
+            config.changes.unet = {x: y for x, y in config.changes.unet.items() if y in (None, False)}
+        config.init_from = "" if config.stage == "autoencoder" else str(checkpoint)
+        config.steps, config.batch_size, config.mesh, config.attention = 1, 8, "", "einsum"
+        config.settings, config.schedule = {"native_area": 16 * 24, "segment_frames": small.FRAMES}, {}
+        config.data.update({"records": (str(records),), "precomputed": False, "text": False, "workers": 0})
+        config.data.update({"view_size": 16, "view_patch": 8, "downsampling": 8})
+        config.data.segment_frames = min(config.data.segment_frames, small.FRAMES)
+        config.data.feature_frames = min(config.data.feature_frames, 2)
+        config.log_interval = config.checkpoints.interval = 1
+        config.validation.interval = config.samples.interval = 0
+    return config
+
+
+# Always; the others of a stage differ from these in little that the small ones keep.
+TRAINED = ("sd2.py:keyframes", "sd2_ablation.py:baseline", "tiny.py:autoencoder", "tiny.py:interpolation")
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[] if x in TRAINED else pytest.mark.slow) for x in COUNTS])
+def test_a_step_is_trained_saved_restored_on_another_mesh_and_sampled_from(name, records, checkpoint, tmp_path):
+    config = shrunk(name, records, checkpoint)
+    assert train(config, tmp_path, mesh=make_mesh("fsdp=2", jax.devices()[:2]))
+    [line] = read_log(tmp_path)
+    assert np.isfinite(line["loss"]) and line["skipped"] == 0
+    with config.unlocked():
+        config.steps = 2
+    assert train(config, tmp_path, mesh=make_mesh("data=1", jax.devices()[:1]))
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
+    if config.stage != "autoencoder":
+        frames = np.zeros((3, 16, 16, 3), np.uint8)
+        video = OutpaintPipeline.from_pretrained(tmp_path / "checkpoint")(frames, Canvas.from_size(16, 16, 16, 24))
+        assert video.shape == (3, 16, 24, 3)

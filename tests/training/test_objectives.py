@@ -1,0 +1,98 @@
+"""Both paths of the data give one loss, and what is dropped is dropped."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from gp_jax.errors import UserError
+from gp_jax.models.autoencoder import AutoencoderConfig
+from gp_jax.models.clip import MEAN, STD
+from gp_jax.pipelines.conditioning import encode, to_float
+from gp_jax.training.networks import initial
+from gp_jax.training.objectives import Reconstruction
+from gp_jax.training.setup import prepare
+from tests.training import small
+from tests.training.test_step import one_device
+
+BATCH = small.batch(np.random.default_rng(1), rows=4)
+WITH_TEXT = BATCH | {"text": np.random.default_rng(2).normal(size=(4, 1, 16)).astype(np.float16)}
+
+
+@pytest.fixture(scope="module")
+def run(checkpoint):
+    return prepare(small.config("keyframes", "unused", checkpoint), one_device())
+
+
+@pytest.fixture(scope="module")
+def networks(run):
+    return run.networks.bind(initial(run.networks, run.networks.configs, run.mesh))
+
+
+def losses(run, networks, batch, **fields):
+    objective = dataclasses.replace(run.objective, **fields)
+    draws = objective.draw(jax.random.key(0), batch)
+    return np.asarray(jax.jit(lambda batch: objective.losses(networks, batch, draws))(batch))
+
+
+def test_precomputed_latents_and_features_give_the_loss_of_the_raw_pixels(run, networks):
+    raw = losses(run, networks, BATCH)
+    pixels = to_float(BATCH["pixels"])
+    observed = np.where(BATCH["pixel_mask"][:, None, :, :, None] == 0, pixels, 0)
+    views = (BATCH["views"] / np.float32(255) - np.array(MEAN)) / np.array(STD)
+    features = networks["clip"](views.reshape(-1, *views.shape[2:]).astype(np.float32))
+    precomputed = {name: x for name, x in BATCH.items() if name not in ("pixels", "views")} | {
+        "latents": np.asarray(encode(networks["vae"], pixels)),
+        "masked_latents": np.asarray(encode(networks["vae"], observed)),
+        "features": np.asarray(features).reshape(4, 2, 4, 16),
+    }
+    np.testing.assert_allclose(losses(run, networks, precomputed), raw, rtol=1e-4)
+    halves = {name: x.astype(np.float16) if x.dtype == np.float32 else x for name, x in precomputed.items()}
+    np.testing.assert_allclose(losses(run, networks, halves), raw, rtol=0.02)
+
+
+def test_precomputed_latents_are_refused_by_a_network_that_wants_no_grey(checkpoint):
+    config = small.config("keyframes", "unused", checkpoint)
+    config.changes.unet = {"masked_fill": "edge"}
+    config.data.precomputed = True
+    with pytest.raises(UserError, match="masked_fill='edge'"):
+        prepare(config, one_device())
+
+
+def test_dropped_conditions_do_not_matter(run, networks):
+    never = {"drop_text": 0.0, "drop_tokens": 0.0, "drop_both": 0.0}
+    other_text = WITH_TEXT | {"text": -WITH_TEXT["text"]}
+    other_views = WITH_TEXT | {"views": 255 - WITH_TEXT["views"]}
+    for fields, text_matters, views_matter in (
+        (never, True, True),
+        (never | {"drop_text": 1.0}, False, True),
+        (never | {"drop_tokens": 1.0}, True, False),
+        (never | {"drop_both": 1.0}, False, False),
+    ):
+        base, text, views = (losses(run, networks, x, **fields) for x in (WITH_TEXT, other_text, other_views))
+        assert (base != text).all() == text_matters and (base == text).all() != text_matters
+        assert (base != views).all() == views_matter and (base == views).all() != views_matter
+
+
+def test_reconstruction_is_its_formula():
+    class Identity:
+        """Latents are pixels; a deviation of 0.5."""
+
+        def encode(self, pixels):
+            return pixels, np.full(pixels.shape, 2 * np.log(0.5), np.float32)
+
+        def decode(self, latents):
+            return latents
+
+    config = AutoencoderConfig(block_out_channels=(8,), latent_channels=3)
+    objective = Reconstruction(config, edges=0.7, kl=0.1, jitter=0.25)
+    batch = {"pixels": BATCH["pixels"][:2]}
+    draws = objective.draw(jax.random.key(0), batch)
+    found = objective.losses({"vae": Identity()}, batch, draws)
+    assert found.shape == (2,)
+    for i in range(2):
+        pixels, error = batch["pixels"][i] / 127.5 - 1, 0.75 * np.asarray(draws["noise"][i])
+        edges = np.abs(np.diff(error, axis=1)).mean() + np.abs(np.diff(error, axis=2)).mean()
+        kl = 0.5 * np.mean(pixels**2 + 0.25 - 1 - np.log(0.25))
+        assert found[i] == pytest.approx(np.abs(error).mean() + 0.7 * edges + 0.1 * kl, rel=1e-4)
