@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from gp_jax.errors import UserError
 from gp_jax.parallel import make_mesh
 from gp_jax.training.loop import train
 from tests.training import processes, small
@@ -17,7 +18,7 @@ MESHES = {
     "fsdp=4": 4,
     "tensor=2": 2,
     "context=2": 2,
-    "data=2,fsdp=2,tensor=2": 8,
+    "fsdp=4,tensor=2": 8,
 }
 
 
@@ -69,6 +70,11 @@ def two_processes(file, workdir, devices):
         )
         for number in range(2)
     ]
+
+
+def test_three_axes_at_once_are_refused(config, tmp_path):
+    with pytest.raises(UserError, match="wrong gradients"):
+        train(config(), tmp_path, mesh=make_mesh("data=2,fsdp=2,tensor=2"))
 
 
 def test_two_processes_of_four_devices_give_the_losses_of_one(records, checkpoint, alone, tmp_path):
