@@ -72,9 +72,10 @@ def two_processes(file, workdir, devices):
     ]
 
 
-def test_three_axes_at_once_are_refused(config, tmp_path):
+@pytest.mark.parametrize("mesh", ["data=2,fsdp=2,tensor=2", "data=4,context=2"])
+def test_meshes_that_xla_does_not_get_right_are_refused(config, tmp_path, mesh):
     with pytest.raises(UserError, match="wrong gradients"):
-        train(config(), tmp_path, mesh=make_mesh("data=2,fsdp=2,tensor=2"))
+        train(config(), tmp_path, mesh=make_mesh(mesh))
 
 
 def test_two_processes_of_four_devices_give_the_losses_of_one(records, checkpoint, alone, tmp_path):
