@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 from gp_jax.errors import UserError
 from gp_jax.models.attention import attend
-from gp_jax.models.layers import GroupNorm, ResidualBlock, Upsample, conv3x3
+from gp_jax.models.layers import Convolution, GroupNorm, ResidualBlock, Upsample, conv3x3
 
 Array = jax.Array
 _EPSILON = 1e-6
@@ -172,7 +172,7 @@ class DownBlock(nnx.Module):
         self.residual = _residual_blocks(config, inputs, outputs, config.layers_per_block, rngs, dtype)
         # Padded by hand below: the original pads at the bottom and at the right only.
         self.downsample = (
-            None if last else nnx.Conv(outputs, outputs, (3, 3), strides=2, padding="VALID", dtype=dtype, rngs=rngs)
+            None if last else Convolution(outputs, outputs, (3, 3), strides=2, padding="VALID", dtype=dtype, rngs=rngs)
         )
 
     def __call__(self, x: Array) -> Array:

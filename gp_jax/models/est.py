@@ -29,6 +29,7 @@ from gp_jax.models.attention import (
 )
 from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
 from gp_jax.models.motion import MotionModule
+from gp_jax.parallel import constrain
 
 Array = jax.Array
 
@@ -101,9 +102,12 @@ class TemporalAttention(nnx.Module):
         batch, frames, height, width, channels = x.shape
         encoding = sinusoidal(positions, channels, cosine_first=False).astype(x.dtype)
         y = self.norm(x).reshape(batch, frames, height * width, channels) + encoding[:, :, None]
-        y = y.swapaxes(1, 2)
+        # Positions take the mesh axis that frames had, here and not somewhere in a projection, whose gradient XLA's
+        # partitioner then gets wrong.
+        y = constrain(y.swapaxes(1, 2), "batch", "window", None, None)
         query, key, value = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
         y = self.output(merge_heads(attend(query, key, value, backend=self.attention)))
+        y = constrain(y, "batch", "window", None, None)
         return x + y.swapaxes(1, 2).reshape(x.shape)
 
 

@@ -5,10 +5,14 @@ to these layers and nothing has to be reshaped. Norms use the exact two-pass var
 networks is 1e-5.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+
+from gp_jax.parallel import ANY, constrain
 
 Array = jax.Array
 
@@ -30,9 +34,33 @@ def layer_norm(channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, epsilo
     return nnx.LayerNorm(channels, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
 
 
-def conv3x3(inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, stride: int = 1) -> nnx.Conv:
+class Convolution(nnx.Conv):
+    """A convolution that meshes of several axes get right.
+
+    Left to itself, XLA's partitioner (jax 0.11.2) cuts maps to where the next attention wants them, and a kernel's
+    inputs to where they are stored, and then sums the parts of a convolution, or of its gradient, over too many
+    devices. So maps stay whole, and so do kernels but for the share of their outputs that `tensor` has.
+    """
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, conv_general_dilated=_convolve, **options)
+
+    def __call__(self, x: Array) -> Array:
+        """[..., h, w, C] -> [..., h', w', C']."""
+        return _whole_maps(super().__call__(_whole_maps(x)))
+
+
+def _convolve(maps: Array, kernel: Array, *args: Any, **options: Any) -> Array:
+    return jax.lax.conv_general_dilated(maps, constrain(kernel, None, None, None, "hidden"), *args, **options)
+
+
+def _whole_maps(x: Array) -> Array:
+    return constrain(x, *("batch", "frame")[: x.ndim - 3], None, None, ANY)
+
+
+def conv3x3(inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, stride: int = 1) -> Convolution:
     """3x3 convolution that pads one pixel on every side, as torch does, also at stride 2."""
-    return nnx.Conv(inputs, outputs, (3, 3), strides=stride, padding=((1, 1), (1, 1)), dtype=dtype, rngs=rngs)
+    return Convolution(inputs, outputs, (3, 3), strides=stride, padding=((1, 1), (1, 1)), dtype=dtype, rngs=rngs)
 
 
 def zero_linear(

@@ -12,9 +12,12 @@ import contextvars
 import math
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+ANY = PartitionSpec.UNCONSTRAINED
 
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
@@ -50,12 +53,12 @@ def use_mesh(mesh: Mesh | None, rules: Mapping[str, tuple[str, ...]] = RULES) ->
         _rules.reset(token)
 
 
-def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+def constrain(x: jax.Array, *axes: Any) -> jax.Array:
     """Says what each axis of `x` means; the mesh in force decides where the pieces lie.
 
     Args:
       x: any array with `len(axes)` dimensions.
-      *axes: a logical name per dimension, None for one that stays whole.
+      *axes: a logical name per dimension, None for one that stays whole, `ANY` for one that is left to XLA.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
@@ -65,7 +68,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 def partition(
     shape: tuple[int, ...],
-    axes: tuple[str | None, ...],
+    axes: tuple[Any, ...],
     mesh_shape: Mapping[str, int],
     rules: Mapping[str, tuple[str, ...]] = RULES,
 ) -> PartitionSpec:
@@ -79,7 +82,7 @@ def partition(
             if name not in taken and mesh_shape[name] > 1 and size % whole == 0:
                 chosen.append(name)
         taken.update(chosen)
-        spec.append(tuple(chosen) or None)
+        spec.append(ANY if axis is ANY else tuple(chosen) or None)
     return PartitionSpec(*spec)
 
 

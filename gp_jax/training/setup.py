@@ -23,6 +23,7 @@ from gp_jax.data.precomputed import model_hash
 from gp_jax.diffusion.losses import WEIGHTS
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
+from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.attention import BACKENDS
 from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.models.unet import REMAT
@@ -171,18 +172,15 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
     for field in ("steps", "batch_size", "microbatches", "log_interval"):
         if config[field] < 1:
             raise UserError(f"config.{field} is {config[field]}: it must be 1 or more")
-    used = [axis for axis, size in mesh.shape.items() if size > 1]
-    if len(used) > (1 if "context" in used else 2):
-        # XLA's partitioner then swaps rows in the backward pass: tests/training/test_meshes.py compares meshes.
-        raise UserError(
-            f"training on a mesh of {', '.join(used)} together gives wrong gradients: use two of data, fsdp and "
-            "tensor, or context alone"
-        )
     parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
     if config.batch_size % parts:
         raise UserError(
             f"config.batch_size is {config.batch_size}: it must divide into microbatches x data x fsdp = {parts}"
         )
+    if config.objective.get("perceptual"):
+        load_lpips("alex")  # refuses where its weights were not fetched
+        if config.data.precomputed:
+            raise UserError("config.objective.perceptual compares pixels: set data.precomputed to False")
     if config.samples.interval and STAGES[config.stage].objective != "diffusion":
         raise UserError(f"config.samples.interval must be 0 in the stage {config.stage}: it makes no clips")
 
