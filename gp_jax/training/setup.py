@@ -178,9 +178,9 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
             f"config.batch_size is {config.batch_size}: it must divide into microbatches x data x fsdp = {parts}"
         )
     if config.objective.get("perceptual"):
-        load_lpips("alex")  # refuses where its weights were not fetched
         if config.data.precomputed:
             raise UserError("config.objective.perceptual compares pixels: set data.precomputed to False")
+        load_lpips("alex")  # refuses where its weights were not fetched
     if config.samples.interval and STAGES[config.stage].objective != "diffusion":
         raise UserError(f"config.samples.interval must be 0 in the stage {config.stage}: it makes no clips")
 

@@ -1,11 +1,13 @@
 """LPIPS against the published number and against the original implementation."""
 
+import jax
 import numpy as np
 import pytest
 import torch
 from bench_metrics import to_torch, torch_lpips
 
 from gp_jax.metrics import METRICS, lpips, lpips_map
+from gp_jax.metrics.perceptual import lpips_distance
 
 pytestmark = pytest.mark.usefixtures("weights")
 
@@ -23,6 +25,13 @@ def test_it_is_the_original(net):
         expected = torch_lpips(net)(*(to_torch(x[0]) for x in (a, b)))
     metric = METRICS["lpips" if net == "alex" else "lpips-vgg"]
     np.testing.assert_allclose(metric.frames(a, b).values[0], expected.reshape(-1), rtol=1e-5)
+
+
+def test_as_a_loss_it_is_the_metric_and_leads_to_the_truth():
+    a, b = np.random.default_rng(1).uniform(-1, 1, (2, 2, 40, 40, 3)).astype(np.float32)
+    value, gradient = jax.jit(jax.value_and_grad(lambda b: lpips_distance(a, b).mean()))(b)
+    np.testing.assert_allclose(value, lpips(a[None], b[None]), rtol=1e-5)
+    assert lpips_distance(a, b - 50 * gradient).mean() < value
 
 
 def test_the_map_shows_where_frames_differ():

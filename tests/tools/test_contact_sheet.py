@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from contact_sheet import contact_sheet
+from contact_sheet import GAP, contact_sheet, tile
 
 
 class Clip:
@@ -16,14 +16,30 @@ class Clip:
         return (self.frames[index] for index in indices)
 
 
+def films(frames=5):
+    """A source of 6x4 and a result of 10x4 pixels, whose grey values tell the frame's number."""
+    numbers = np.arange(frames, dtype=np.uint8)[:, None, None, None]
+    return numbers * np.ones((1, 4, 6, 3), np.uint8), 100 + numbers * np.ones((1, 4, 10, 3), np.uint8)
+
+
 def test_first_and_last_frame_above_each_other():
-    source = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), np.uint8)
-    result = 100 + np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 10, 3), np.uint8)
-    sheet = contact_sheet(Clip(source), Clip(result), 3, gap=2)
-    assert sheet.shape == (12, 3 * 12, 3)
-    assert [sheet[2, 6 + 12 * i, 0] for i in range(3)] == [0, 2, 4]
-    assert [sheet[8, 6 + 12 * i, 0] for i in range(3)] == [100, 102, 104]
+    sheet = contact_sheet(*map(Clip, films()), 3)
+    assert sheet.shape == (2 * (4 + GAP), 3 * (10 + GAP), 3)
+    middle = [(10 + GAP) * i + 8 for i in range(3)]
+    assert [sheet[5, x, 0] for x in middle] == [0, 2, 4]
+    assert [sheet[15, x, 0] for x in middle] == [100, 102, 104]
     assert (sheet[0, :3] == 255).all()
+
+
+def test_a_height_scales_source_and_result_alike():
+    assert contact_sheet(*map(Clip, films()), 2, height=8).shape == (2 * (8 + GAP), 2 * (20 + GAP), 3)
+
+
+def test_sheets_of_several_clips_lie_in_columns():
+    a, b, c = (np.full((4, 6, 3), value, np.uint8) for value in (1, 2, 3))
+    page = tile([a, b, c], columns=2)
+    assert page.shape == (2 * (4 + 2 * GAP), 2 * (6 + 2 * GAP), 3)
+    assert (page[0, 0, 0], page[0, 6 + 2 * GAP, 0], page[4 + 2 * GAP, 0, 0], page[-1, -1, 0]) == (1, 2, 3, 255)
 
 
 def test_clips_of_different_length_are_refused():

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
+from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import MEAN, STD
 from gp_jax.pipelines.conditioning import encode, to_float
+from gp_jax.training import objectives
 from gp_jax.training.networks import initial
 from gp_jax.training.objectives import Reconstruction
 from gp_jax.training.setup import prepare
@@ -73,6 +75,39 @@ def test_dropped_conditions_do_not_matter(run, networks):
         base, text, views = (losses(run, networks, x, **fields) for x in (WITH_TEXT, other_text, other_views))
         assert (base != text).all() == text_matters and (base == text).all() != text_matters
         assert (base != views).all() == views_matter and (base == views).all() != views_matter
+
+
+def test_the_perceptual_term_compares_what_is_made_with_the_truth(run, networks, monkeypatch):
+    """Observed pixels and known frames are true, whatever the network predicts."""
+    compared = []
+
+    def distance(truth, made):
+        compared.append((truth, made))
+        return np.abs(truth - made).mean(axis=(1, 2, 3))
+
+    monkeypatch.setattr(objectives, "lpips_distance", distance)
+    objective = dataclasses.replace(run.objective, perceptual=0.5)
+    draws = objective.draw(jax.random.key(0), BATCH)
+    plain = run.objective.losses(networks, BATCH, draws)
+    loss = objective.losses(networks, BATCH, draws)
+    ((truth, made),) = compared
+    difference = np.abs(np.asarray(truth - made)).reshape(BATCH["pixels"].shape)
+    np.testing.assert_array_equal(np.asarray(truth).reshape(difference.shape), to_float(BATCH["pixels"]))
+    unknown = (BATCH["pixel_mask"][:, None] * ~BATCH["known"][:, :, None, None]).astype(bool)
+    assert (difference[~unknown] == 0).all() and difference[unknown].mean() > 0.1
+    np.testing.assert_allclose(loss - plain, 0.5 * difference.mean(axis=(1, 2, 3, 4)), rtol=1e-4)
+
+
+def test_the_perceptual_term_needs_pixels_and_weights(checkpoint, monkeypatch, tmp_path):
+    config = small.config("keyframes", "unused", checkpoint)
+    config.objective.perceptual = 1.0
+    monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path))
+    load_lpips.cache_clear()
+    with pytest.raises(UserError, match="fetch_metric_weights"):
+        prepare(config, one_device())
+    config.data.precomputed = True
+    with pytest.raises(UserError, match=r"set data\.precomputed to False"):
+        prepare(config, one_device())
 
 
 def test_reconstruction_is_its_formula():
