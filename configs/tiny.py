@@ -54,6 +54,8 @@ VISION = {
 }
 EXTRACTOR = {"feature_width": 128, "width": 128, "tokens": 16, "layers": 2, "heads": 4, "output_width": WIDTH}
 
+LOOKS = {"perceptual": 1.0, "flicker": 2.0}
+
 NETWORKS = {
     "vae": AUTOENCODER,
     "unet": IMAGE_UNET,
@@ -77,13 +79,13 @@ def get_config(stage: str) -> ConfigDict:
         "prediction_type": "sample",
         "rescale_betas_zero_snr": True,
         "timestep_spacing": "trailing",
-        "shared_noise": 0.9,
+        "shared_noise": 1.0,
     }
     config.settings = {
         "native_area": 72 * 128,
         "segment_frames": SEGMENT,
         "sampler": "ddim",
-        "steps": 2,
+        "steps": 1,
         "text_guidance": 1.0,
     }
     config.optimizer.update({"warmup": 100, "final": 0.02, "b2": 0.99, "weight_decay": 1e-3})
@@ -117,14 +119,14 @@ def _keyframes(config: ConfigDict) -> None:
 def _sharp(config: ConfigDict) -> None:
     _keyframes(config)
     config.optimizer.groups = ((r"vae\.(encoder|inverse)", 0.0),)  # the decoder learns what to make of guesses
-    config.steps, config.optimizer.rate = 900, 3e-4
-    config.objective.perceptual = 1.0
+    config.steps, config.optimizer.rate = 800, 3e-4
+    config.objective.update(LOOKS)
 
 
 def _interpolation(config: ConfigDict) -> None:
     config.data.update({"strides": (1, 1, 2, 3), "paces": (1, 1, 2, 4), "known": "ends"})
     config.steps, config.optimizer.rate = 250, 3e-4
-    config.objective.perceptual = 1.0
+    config.objective.update(LOOKS)
     _segments(config)
 
 

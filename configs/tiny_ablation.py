@@ -31,4 +31,5 @@ def get_config(arm: str) -> ConfigDict:
         if "global_tokens" in ARMS[arm]:
             config.objective.drop_tokens = 0.0
         config.steps, config.optimizer.warmup, config.log_interval = 300, 30, 20
+        config.schedule.shared_noise, config.settings.steps = 0.9, 2
     return config

@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, overrides)
     processes.start(arguments.coordinator, arguments.num_processes, arguments.process_id)
 
+    import jax
+
     from gp_jax.training.loop import train
 
     with progress() as report:
@@ -56,9 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
             show=lambda line: print(_line(line), file=sys.stderr, flush=True),
             evaluate=_evaluation(config, arguments.workdir) if config.evaluation.protocol else None,
         )
-    if finished:
+    if finished and jax.process_index() == 0:
         print(f"{arguments.workdir / 'checkpoint'}: {config.steps} steps, stage {config.stage}")
-    else:
+    if not finished:
         print("gp-jax: stopped by SIGTERM, the state is saved; the same command goes on", file=sys.stderr)
 
 

@@ -26,6 +26,7 @@ _GROUP_BYTES = 2**28  # read at once: Orbax takes as long to open a state as to 
 
 def find_state(path: Path) -> Path | None:
     """The newest state in a working directory, or the one that `path` is; None where there is none."""
+    path = path.absolute()  # as Orbax wants it
     if (path / "meta" / "metadata").is_file() and (path / "state").is_dir():
         return path
     steps = [folder for folder in (path / "state").glob("*") if folder.name.isdecimal() and find_state(folder)]

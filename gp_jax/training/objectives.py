@@ -40,6 +40,8 @@ class Diffusion:
       perceptual: weight of LPIPS between the true frames and what the prediction decodes to, observed pixels and known
         frames put back; needs `pixels`. Squared errors alone make means, which are soft; a network that has few steps,
         or predicts the clean latent, is as sharp as its loss asks for (as for consistency models, arXiv 2303.01469).
+      flicker: weight of the absolute difference between the changes from frame to frame that these frames show and the
+        true ones, pixels in [-1, 1]: sharp frames by themselves do not make a calm video.
       drop_text, drop_tokens, drop_both: probabilities of `diffusion.losses.drop_conditions`.
     """
 
@@ -50,6 +52,7 @@ class Diffusion:
     weights: str
     gamma: float
     perceptual: float
+    flicker: float
     drop_text: float
     drop_tokens: float
     drop_both: float
@@ -76,19 +79,22 @@ class Diffusion:
         sample = jnp.concatenate([noisy, mask, masked], axis=-1)
         prediction = networks[self.denoiser](sample, t, text, tokens, batch["frames"])
         loss = training_loss(self.schedule, prediction, clean, noise, t, weights=self.weights, gamma=self.gamma)
-        if self.perceptual:
-            made = self.schedule.to_clean(prediction, noisy, t)
-            loss += self.perceptual * self._perceptual(networks["vae"], batch, made)
+        if self.perceptual or self.flicker:
+            loss += self._looks(networks["vae"], batch, self.schedule.to_clean(prediction, noisy, t))
         return loss
 
-    def _perceptual(self, vae: AutoencoderKL, batch: Batch, latents: Array) -> Array:
-        """[B], the mean LPIPS of the frames that latents [B, T, h, w, C] decode to."""
-        shape = batch["pixels"].shape
-        truth = to_float(batch["pixels"]).reshape(-1, *shape[2:])
-        unknown = batch["pixel_mask"][:, None] * ~batch["known"][:, :, None, None]
+    def _looks(self, vae: AutoencoderKL, batch: Batch, latents: Array) -> Array:
+        """[B], the two terms that compare frames: of the true ones with what latents [B, T, h, w, C] decode to."""
+        truth, unknown = to_float(batch["pixels"]), batch["pixel_mask"][:, None] * ~batch["known"][:, :, None, None]
         decoded = vae.decode(latents.reshape(-1, *latents.shape[2:]) / vae.config.scaling_factor)
-        made = jnp.where(unknown.reshape(-1, *shape[2:4], 1) > 0, decoded, truth)
-        return lpips_distance(truth, made).reshape(shape[:2]).mean(axis=1)
+        made = jnp.where(unknown[..., None] > 0, decoded.reshape(truth.shape), truth)
+        loss = jnp.zeros(len(truth))
+        if self.perceptual:
+            distances = lpips_distance(*(x.reshape(-1, *x.shape[2:]) for x in (truth, made)))
+            loss += self.perceptual * distances.reshape(truth.shape[:2]).mean(axis=1)
+        if self.flicker:
+            loss += self.flicker * _mean(jnp.abs(jnp.diff(made, axis=1) - jnp.diff(truth, axis=1)))
+        return loss
 
     def _latents(self, networks: Mapping[str, nnx.Module], batch: Batch) -> tuple[Array, Array, Array]:
         """Clean latents, mask and masked-video latents."""

@@ -177,10 +177,13 @@ def _check(config: ConfigDict, mesh: Mesh) -> None:
         raise UserError(
             f"config.batch_size is {config.batch_size}: it must divide into microbatches x data x fsdp = {parts}"
         )
-    if config.objective.get("perceptual"):
+    if looks := [term for term in ("perceptual", "flicker") if config.objective.get(term)]:
         if config.data.precomputed:
-            raise UserError("config.objective.perceptual compares pixels: set data.precomputed to False")
-        load_lpips("alex")  # refuses where its weights were not fetched
+            raise UserError(f"config.objective.{looks[0]} compares pixels: set data.precomputed to False")
+        if "flicker" in looks and config.data.segment_frames < 2:
+            raise UserError("config.objective.flicker compares neighbouring frames, and segment_frames is 1")
+        if "perceptual" in looks:
+            load_lpips("alex")  # refuses where its weights were not fetched
     if config.samples.interval and STAGES[config.stage].objective != "diffusion":
         raise UserError(f"config.samples.interval must be 0 in the stage {config.stage}: it makes no clips")
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -59,7 +60,8 @@ def assert_same(found, expected):
 def test_the_newest_state_gives_what_the_run_has_written_itself(trained, tmp_path, monkeypatch):
     workdir, _ = trained
     monkeypatch.setattr(training_state, "_GROUP_BYTES", 2000)  # many groups, some of a single tensor
-    convert(workdir, tmp_path / "ours")
+    monkeypatch.chdir(workdir.parent)
+    convert(Path(workdir.name), tmp_path / "ours")
     theirs = workdir / "checkpoint"
     assert {x.name for x in theirs.iterdir()} == {x.name for x in (tmp_path / "ours").iterdir()}
     for component in COMPONENTS:

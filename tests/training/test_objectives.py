@@ -77,7 +77,7 @@ def test_dropped_conditions_do_not_matter(run, networks):
         assert (base != views).all() == views_matter and (base == views).all() != views_matter
 
 
-def test_the_perceptual_term_compares_what_is_made_with_the_truth(run, networks, monkeypatch):
+def test_how_frames_look_is_compared_where_they_are_made(run, networks, monkeypatch):
     """Observed pixels and known frames are true, whatever the network predicts."""
     compared = []
 
@@ -86,27 +86,37 @@ def test_the_perceptual_term_compares_what_is_made_with_the_truth(run, networks,
         return np.abs(truth - made).mean(axis=(1, 2, 3))
 
     monkeypatch.setattr(objectives, "lpips_distance", distance)
-    objective = dataclasses.replace(run.objective, perceptual=0.5)
-    draws = objective.draw(jax.random.key(0), BATCH)
-    plain = run.objective.losses(networks, BATCH, draws)
-    loss = objective.losses(networks, BATCH, draws)
+    draws = run.objective.draw(jax.random.key(0), BATCH)
+    plain, perceptual, flicker = (
+        dataclasses.replace(run.objective, **terms).losses(networks, BATCH, draws)
+        for terms in ({}, {"perceptual": 0.5}, {"flicker": 3.0})
+    )
     ((truth, made),) = compared
-    difference = np.abs(np.asarray(truth - made)).reshape(BATCH["pixels"].shape)
-    np.testing.assert_array_equal(np.asarray(truth).reshape(difference.shape), to_float(BATCH["pixels"]))
+    error = np.asarray(made - truth).reshape(BATCH["pixels"].shape)
+    np.testing.assert_array_equal(np.asarray(truth).reshape(error.shape), to_float(BATCH["pixels"]))
     unknown = (BATCH["pixel_mask"][:, None] * ~BATCH["known"][:, :, None, None]).astype(bool)
-    assert (difference[~unknown] == 0).all() and difference[unknown].mean() > 0.1
-    np.testing.assert_allclose(loss - plain, 0.5 * difference.mean(axis=(1, 2, 3, 4)), rtol=1e-4)
+    assert (error[~unknown] == 0).all() and np.abs(error[unknown]).mean() > 0.1
+    np.testing.assert_allclose(perceptual - plain, 0.5 * np.abs(error).mean(axis=(1, 2, 3, 4)), rtol=1e-4)
+    change = np.abs(error[:, 1:] - error[:, :-1])
+    np.testing.assert_allclose(flicker - plain, 3.0 * change.mean(axis=(1, 2, 3, 4)), rtol=1e-4)
 
 
-def test_the_perceptual_term_needs_pixels_and_weights(checkpoint, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "terms, data, sentence",
+    [
+        ({"perceptual": 1.0}, {}, "fetch_metric_weights"),
+        ({"perceptual": 1.0}, {"precomputed": True}, r"set data\.precomputed to False"),
+        ({"flicker": 1.0}, {"precomputed": True}, r"flicker compares pixels"),
+        ({"flicker": 1.0}, {"segment_frames": 1}, "segment_frames is 1"),
+    ],
+)
+def test_what_the_look_of_frames_needs_is_named(checkpoint, monkeypatch, tmp_path, terms, data, sentence):
     config = small.config("keyframes", "unused", checkpoint)
-    config.objective.perceptual = 1.0
+    config.objective.update(terms)
+    config.data.update(data)
     monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path))
     load_lpips.cache_clear()
-    with pytest.raises(UserError, match="fetch_metric_weights"):
-        prepare(config, one_device())
-    config.data.precomputed = True
-    with pytest.raises(UserError, match=r"set data\.precomputed to False"):
+    with pytest.raises(UserError, match=sentence):
         prepare(config, one_device())
 
 
