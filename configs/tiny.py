@@ -9,8 +9,9 @@
 
 Records: `data/72x128`, `data/128x72` and `data/96x96` below the current folder, built from what
 `tools/fetch_training_data.py` fetches; others by --config.data.records="('A','B')".
-Hardware: two CPU cores, 5 GB. Step time, while other work ran on both: 0.2 s, 0.55 s, 1.5 s, 1.6 s. Expected result:
-that of `gp_jax/checkpoints/tiny`, whose card tells where its training departed from these steps.
+Stages with LPIPS in their loss need `python tools/fetch_metric_weights.py` once.
+Hardware: two CPU cores, 5 GB. Step time, while other work ran on both: 0.2 s, 0.55 s, 1.5 s, 1.3 to 2.4 s, 2 s.
+Expected result: that of `gp_jax/checkpoints/tiny`, whose card tells where its training departed from these steps.
 """
 
 from ml_collections import ConfigDict

@@ -43,8 +43,8 @@ def main() -> None:
         for (panel,), (steps, values) in zip(panels.T, steps_values):
             panel.plot(steps, values, color=colour, label=label, marker="." if len(steps) < 12 else None)
     for (panel,), key in zip(panels.T, keys):
-        panel.set(xlabel="step", ylabel=key.replace("_", " "), yscale="log")
-        panel.grid(alpha=0.3, which="both")
+        panel.set(xlabel="step", ylabel=key.replace("_", " "))
+        panel.grid(alpha=0.3)
     panels[0, 0].legend()
     figure.savefig(args.picture, dpi=110)
     print(f"{args.picture}: {len(args.workdirs)} runs")
