@@ -40,6 +40,7 @@ COUNTS = {
     "tiny.py:keyframes": TINY,
     "tiny.py:sharp": TINY,
     "tiny.py:interpolation": of_interpolation(TINY),
+    "tiny.py:sharp_interpolation": of_interpolation(TINY),
     "tiny_ablation.py:baseline": {"unet": 5_440_528, "vae": TINY["vae"]},
     "tiny_ablation.py:est": {"unet": 5_518_336, "vae": TINY["vae"]},
     "tiny_ablation.py:full": TINY,

@@ -1,0 +1,71 @@
+"""Averages two checkpoints of one architecture, parameter by parameter.
+
+    python tools/average_checkpoints.py W/soft/checkpoint W/sharp/checkpoint my_model --share 0.5
+
+Checkpoints that come from one training by different losses lie close enough together that the networks between them
+work, and trade what each is good at (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+Everything but the weights comes from the second one.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from gp_jax.errors import UserError
+from gp_jax.weights import WEIGHTS_FILE, check_match, read_tensors, write_tensors
+
+
+def average(first: Path, second: Path, target: Path, share: float) -> None:
+    """Writes the folder `target`, or nothing.
+
+    Args:
+      first, second: checkpoint folders.
+      share: of the second one, from 0 to 1.
+
+    Raises:
+      UserError: a network is missing in the first one or differs in a name or shape, or `target` is there already.
+    """
+    if target.exists():
+        raise UserError(f"{target} is there already: choose another name")
+    building = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copytree(second, building)
+        for file in sorted(building.glob(f"*/{WEIGHTS_FILE}")):
+            other = first / file.relative_to(building)
+            if not other.is_file():
+                raise UserError(f"{first} has no {other.parent.name}: give two checkpoints with the same networks")
+            ours, theirs = read_tensors(file), read_tensors(other)
+            check_match(ours, theirs, str(other))
+            write_tensors(file, {name: _mean(theirs[name], x, share) for name, x in ours.items()})
+        building.rename(target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _mean(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """In float32, stored in the type of the second."""
+    a, b = (np.asarray(x).astype(np.float32) for x in (first, second))
+    return ((1 - share) * a + share * b).astype(second.dtype)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", type=Path, help="a checkpoint folder")
+    parser.add_argument("second", type=Path, help="another one")
+    parser.add_argument("target", type=Path, help="the folder to write")
+    parser.add_argument("--share", type=float, default=0.5, help="of the second, from 0 to 1 (default 0.5)")
+    args = parser.parse_args()
+    if not 0 <= args.share <= 1:
+        parser.error(f"--share {args.share} must be from 0 to 1")
+    try:
+        average(args.first, args.second, args.target, args.share)
+    except UserError as error:
+        parser.error(str(error))
+    print(f"{args.target}: {1 - args.share:g} of {args.first}, {args.share:g} of {args.second}")
+
+
+if __name__ == "__main__":
+    main()
