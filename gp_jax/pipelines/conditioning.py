@@ -61,10 +61,7 @@ def encode(vae: AutoencoderKL, pixels: Array) -> Array:
         mean, _ = vae.encode(constrain(frame, "batch", None, None, None))
         return mean.astype(jnp.float32) * vae.config.scaling_factor
 
-    # The axis of a loop must not be cut: XLA's partitioner then writes some frames to the place of others.
-    whole = (None, "batch", None, None, None)
-    frames = constrain(pixels.swapaxes(0, 1), *whole)
-    return constrain(jax.lax.map(encode_frame, frames), *whole).swapaxes(0, 1)
+    return jax.lax.map(encode_frame, pixels.swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def inpainting_condition(
