@@ -120,17 +120,19 @@ def load_lpips(net: str) -> LPIPS:
     return model
 
 
-def lpips_distance(reference: Array, generated: Array, net: str = "alex") -> Array:
-    """LPIPS of frames as a loss: differentiable, and usable within a traced function.
+def lpips_distance(reference: Array, generated: Array) -> Array:
+    """LPIPS of frames (AlexNet) as a loss: differentiable, and usable within a traced function.
 
     Args:
-      reference, generated: [N, H, W, 3] float in [-1, 1].
-      net: "alex" or "vgg".
+      reference, generated: [N, H, W, 3] float in [-1, 1], 31 pixels a side at least.
 
     Returns:
       [N] float32.
+
+    Raises:
+      UserError: the weights were not fetched.
     """
-    return sum(distance.mean(axis=(1, 2)) for distance in load_lpips(net)(reference, generated))
+    return sum(distance.mean(axis=(1, 2)) for distance in load_lpips("alex")(reference, generated))
 
 
 def lpips_map(reference: ArrayLike, generated: ArrayLike, net: str = "alex") -> Array:

@@ -17,6 +17,7 @@ MESHES = {
     "fsdp=4": 4,
     "tensor=2": 2,
     "context=2": 2,
+    "fsdp=4,tensor=2": 8,
 }
 
 
