@@ -19,8 +19,7 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -34,6 +33,7 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 
 from gp_jax.errors import UserError
+from gp_jax.files import read_json, replacing, write_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -246,39 +246,6 @@ def write_tensors(path: str | os.PathLike, tensors: Tensors, dtype: DTypeLike | 
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
             file.write(np.ascontiguousarray(cast(np.asarray(tensor), dtype)).reshape(-1).view(np.uint8).data)
-
-
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """A JSON object; raises UserError where the file is missing or is none."""
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object")
-    return value
-
-
-def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object under a temporary name, then renames it."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path`, which it becomes when nothing failed."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 class _Keys:

@@ -12,6 +12,7 @@ import numpy as np
 
 from gp_jax import weights
 from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.files import write_json
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import VisionConfig, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
@@ -81,6 +82,6 @@ def write(folder: Path, **settings) -> Path:
     """A checkpoint folder; `settings` replace those of `SETTINGS`."""
     for name, (_, config) in NETWORKS.items():
         weights.save_module(build(name), folder / name, config.to_json())
-    weights.write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULE.to_config())
-    weights.write_json(folder / "config.json", dataclasses.replace(SETTINGS, **settings).to_json())
+    write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULE.to_config())
+    write_json(folder / "config.json", dataclasses.replace(SETTINGS, **settings).to_json())
     return folder

@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding
 
 from gp_jax import weights
 from gp_jax.errors import UserError
+from gp_jax.files import write_json
 from gp_jax.parallel import make_mesh, parameter_shardings
 
 
@@ -128,4 +129,4 @@ def test_a_failed_write_leaves_the_old_file_alone(net, tmp_path):
 def test_unwritable_target_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        weights.write_json(tmp_path / "file" / "config.json", {})
+        write_json(tmp_path / "file" / "config.json", {})

@@ -13,7 +13,8 @@ import ml_dtypes
 import numpy as np
 
 from gp_jax.errors import UserError
-from gp_jax.weights import LazyTensor, read_json, read_tensors
+from gp_jax.files import read_json
+from gp_jax.weights import LazyTensor, read_tensors
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 # What a component's weights may be called, best first: safetensors before pickles, whole precision before half.

@@ -17,7 +17,8 @@ from gp_jax.convert.files import find_weights, open_weights
 from gp_jax.convert.formats import COMPONENTS, FORMATS, IGNORED, PIECES, Format
 from gp_jax.convert.rules import rename
 from gp_jax.errors import UserError
-from gp_jax.weights import LazyTensor, read_json
+from gp_jax.files import read_json
+from gp_jax.weights import LazyTensor
 
 Json = dict[str, Any]
 

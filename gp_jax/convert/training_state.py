@@ -19,7 +19,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gp_jax.errors import UserError
-from gp_jax.weights import LazyTensor, read_json
+from gp_jax.files import read_json
+from gp_jax.weights import LazyTensor
 
 _GROUP_BYTES = 2**28  # read at once: Orbax takes as long to open a state as to read this much
 

@@ -19,6 +19,7 @@ from gp_jax.convert import clip
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.translate import Network, exported, extractor, fresh, to_foreign
 from gp_jax.errors import UserError
+from gp_jax.files import read_json, write_json
 
 # Of a folder of CLIP's tokenizer, what transformers reads.
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -52,14 +53,14 @@ def write_checkpoint(
         for network in networks:
             target = folder / network.component
             weights.write_tensors(target / weights.WEIGHTS_FILE, network.complete(seed, dtype), dtype)
-            weights.write_json(target / weights.CONFIG_FILE, network.config.to_json())
+            write_json(target / weights.CONFIG_FILE, network.config.to_json())
         _write_extras(
             folder,
             None if (dest / "scheduler").exists() else scheduler,
             None if (dest / "tokenizer").exists() else tokenizer,
         )
         if not there:
-            weights.write_json(folder / weights.CONFIG_FILE, settings)
+            write_json(folder / weights.CONFIG_FILE, settings)
     return networks
 
 
@@ -91,7 +92,7 @@ def write_diffusers(
             if network.component == "unet":
                 config["sample_size"] = math.isqrt(settings["native_area"]) // 8
             weights.write_tensors(folder / name / file, tensors, dtype)
-            weights.write_json(folder / name / weights.CONFIG_FILE, config)
+            write_json(folder / name / weights.CONFIG_FILE, config)
             index[name] = [library, class_name]
             done.append(exported(network, kept))
         _write_extras(folder, scheduler, tokenizer)
@@ -99,7 +100,7 @@ def write_diffusers(
             index["scheduler"] = ["diffusers", scheduler.get("_class_name", "DDIMScheduler")]
         if tokenizer is not None:
             index["tokenizer"] = ["transformers", "CLIPTokenizer"]
-        weights.write_json(folder / "model_index.json", index)
+        write_json(folder / "model_index.json", index)
     return done
 
 
@@ -154,7 +155,7 @@ def write_open_clip(dest: Path, networks: list[Network], *, dtype: DTypeLike | N
         done.append(exported(network, kept))
     with _replacing(dest) as folder:
         weights.write_tensors(folder / "open_clip_model.safetensors", tensors, dtype)
-        weights.write_json(folder / "open_clip_config.json", config)
+        write_json(folder / "open_clip_config.json", config)
     return done
 
 
@@ -189,7 +190,7 @@ def _ldm_place(network: Network) -> tuple[str, str] | None:
 def _configs(dest: Path) -> dict[str, Any]:
     """The configs of a checkpoint that exists, by component."""
     return {
-        name: config_cls.from_json(weights.read_json(dest / name / weights.CONFIG_FILE))
+        name: config_cls.from_json(read_json(dest / name / weights.CONFIG_FILE))
         for name, (_, config_cls) in COMPONENTS.items()
         if (dest / name / weights.CONFIG_FILE).is_file() and (dest / weights.CONFIG_FILE).is_file()
     }
@@ -197,7 +198,7 @@ def _configs(dest: Path) -> dict[str, Any]:
 
 def _write_extras(folder: Path, scheduler: dict[str, Any] | None, tokenizer: Path | None) -> None:
     if scheduler is not None:
-        weights.write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+        write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     if tokenizer is not None:
         (folder / "tokenizer").mkdir()
         for name in _TOKENIZER_FILES:

@@ -28,7 +28,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from safetensors import SafetensorError
 
 from gp_jax.errors import UserError
-from gp_jax.weights import read_json, write_json
+from gp_jax.files import read_json, write_json
 
 ARGUMENTS_FILE, MANIFEST_FILE = "arguments.json", "manifest.json"
 # One record per chunk: reading a record reads nothing else. Pictures and float16 do not compress any further.

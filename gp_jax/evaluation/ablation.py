@@ -26,10 +26,11 @@ from gp_jax.evaluation.published import PUBLISHED_ABLATION, SOURCE
 from gp_jax.evaluation.results import MEAN, Results
 from gp_jax.evaluation.summary import COLUMNS, REGIONS, notes
 from gp_jax.evaluation.table import Cell, Column, Interval, Section, Table, comma_separated, markdown
+from gp_jax.files import read_json, replacing
 from gp_jax.models.unet import UNetConfig
 from gp_jax.pipelines import OutpaintPipeline
 from gp_jax.pipelines.checkpoint import find_checkpoint
-from gp_jax.weights import CONFIG_FILE, read_json, replacing
+from gp_jax.weights import CONFIG_FILE
 
 METRICS = ("psnr", "ssim", "lpips", "fvd")
 COSTS = (

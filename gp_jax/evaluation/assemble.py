@@ -14,11 +14,11 @@ import numpy as np
 from gp_jax.evaluation.protocols import Protocol
 from gp_jax.evaluation.results import MEAN, REFERENCE, Manifest, Result, Results, Score, Timing, write_lines
 from gp_jax.evaluation.scoring import REGIONS, Entry, Part, read_part
+from gp_jax.files import read_json
 from gp_jax.metrics import METRICS
 from gp_jax.metrics.frechet import FrechetState, feature_moments
 from gp_jax.metrics.metric import Mean, Metric, State
 from gp_jax.metrics.score import conclude
-from gp_jax.weights import read_json
 
 Parts = Mapping[str, Part | None]  # by clip
 

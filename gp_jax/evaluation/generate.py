@@ -16,10 +16,10 @@ from gp_jax.data.sources import Frames
 from gp_jax.evaluation.cost import measured
 from gp_jax.evaluation.methods import Outpaint
 from gp_jax.evaluation.results import Results, Timing
+from gp_jax.files import write_json
 from gp_jax.geometry import Canvas
 from gp_jax.metrics.score import read_clip, scale
 from gp_jax.video import VideoWriter
-from gp_jax.weights import write_json
 
 FRAME_RATE = 24  # of folders, which have none
 

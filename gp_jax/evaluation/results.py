@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 
 from gp_jax.errors import UserError
 from gp_jax.evaluation.protocols import PROTOCOLS, Protocol
+from gp_jax.files import read_json, replacing, write_json
 from gp_jax.metrics.score import CLIPS
-from gp_jax.weights import read_json, replacing, write_json
 
 MEAN = "mean"  # the case that stands for all of a protocol's cases
 REFERENCE = "reference"  # in the place of a method: the truth

@@ -16,12 +16,12 @@ import numpy as np
 from gp_jax.errors import UserError
 from gp_jax.evaluation.protocols import Protocol
 from gp_jax.evaluation.results import REFERENCE, Results
+from gp_jax.files import read_json, write_json
 from gp_jax.geometry import pixel_mask
 from gp_jax.metrics import METRICS
 from gp_jax.metrics.frechet import FLAVOURS, video_moments
 from gp_jax.metrics.metric import Metric
 from gp_jax.metrics.score import Pair, frame_values, obstacle, read_clip, read_pair
-from gp_jax.weights import read_json, write_json
 
 REGIONS = ("whole", "unknown")
 

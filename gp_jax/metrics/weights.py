@@ -8,13 +8,13 @@ checks a digest over names, shapes and values before a number is computed.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gp_jax.errors import UserError
+from gp_jax.files import cache_folder
 from gp_jax.weights import read_tensors
 
 # sha256 over the converted tensors, as `digest` makes it.
@@ -23,13 +23,6 @@ DIGESTS = {
     "lpips-vgg": "85a13de73d10de941d0dee2cf5c6cb4623aa88ea264204484a81905cfd9fb470",
     "i3d-kinetics-400": "91dd02c64d22cc4f324e3280213327e4660dbd4f9ae1f3b48dfc1f85f68f0ad9",
 }
-
-
-def cache_folder() -> Path:
-    """Where everything that is fetched lies: $GP_JAX_CACHE, else the user's cache folder."""
-    if folder := os.environ.get("GP_JAX_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gp_jax")
 
 
 def weights_path(name: str) -> Path:

@@ -25,12 +25,13 @@ from jax.typing import DTypeLike
 
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
+from gp_jax.files import read_json
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 from gp_jax.models.unet import UNet, UNetConfig
 from gp_jax.parallel import parameter_shardings
-from gp_jax.weights import CONFIG_FILE, load_module, read_json
+from gp_jax.weights import CONFIG_FILE, load_module
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 

@@ -4,7 +4,6 @@ What was trained comes from the moving average; what was not is copied from the 
 but for what the training has made useless (an old UNet beside a new autoencoder).
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from gp_jax import weights
 from gp_jax.convert.formats import COMPONENTS
-from gp_jax.errors import UserError
+from gp_jax.files import replacing_folder, write_json
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, within
 from gp_jax.training.state import State
@@ -47,34 +46,24 @@ def write_checkpoint(
       UserError: the folder can't be written.
     """
     target = workdir / FOLDER
-    temporary, old = (workdir / f".{FOLDER}.{name}.{os.getpid()}" for name in ("new", "old"))
     averaged = {**state["params"], **state["average"]}
     if jax.process_index() != 0:
         for tensor in averaged.values():
             _whole(tensor)
         return target
-    try:
-        temporary.mkdir(parents=True)
+    with replacing_folder(target) as temporary:
         for component in networks.live:
             tensors = {
                 name: weights.LazyTensor(x.shape, x.dtype, lambda x=x: _whole(x))
                 for name, x in within(component, averaged).items()
             }
             weights.write_tensors(temporary / component / weights.WEIGHTS_FILE, tensors)
-            weights.write_json(temporary / component / weights.CONFIG_FILE, networks.configs[component].to_json())
+            write_json(temporary / component / weights.CONFIG_FILE, networks.configs[component].to_json())
         for part in (*COMPONENTS, "tokenizer") if origin else ():
             if (origin / part).is_dir() and part not in (*networks.live, *STAGES[stage].discards):
                 shutil.copytree(origin / part, temporary / part)
-        weights.write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
-        weights.write_json(temporary / weights.CONFIG_FILE, settings)
-        if target.exists():
-            target.rename(old)
-        temporary.rename(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
+        write_json(temporary / weights.CONFIG_FILE, settings)
     return target
 
 

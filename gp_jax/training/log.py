@@ -20,7 +20,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from gp_jax.errors import UserError
-from gp_jax.weights import replacing
+from gp_jax.files import replacing
 
 FILE = "log.jsonl"
 

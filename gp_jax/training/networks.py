@@ -30,6 +30,7 @@ from ml_collections import ConfigDict
 from gp_jax import weights
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.errors import UserError
+from gp_jax.files import read_json
 from gp_jax.models.unet import UNetConfig
 from gp_jax.parallel import parameter_shardings
 from gp_jax.training.config import STAGES
@@ -103,7 +104,7 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         sources[component] = folder if folder and folder.is_dir() else None
         fields = config.networks.get(component, ConfigDict()).to_dict()
         if sources[component]:
-            fields = weights.read_json(folder / weights.CONFIG_FILE)
+            fields = read_json(folder / weights.CONFIG_FILE)
         if fields:
             configs[component] = config_cls.from_json({**fields, **config.changes[component]})
     needed = _needed(config, configs)
@@ -223,7 +224,7 @@ def _without_video_modules(
 ) -> dict[str, weights.LazyTensor]:
     """An ablation leaves out modules that the checkpoint may have."""
     cls, config_cls = COMPONENTS[component]
-    config = config_cls.from_json(weights.read_json(source / weights.CONFIG_FILE))
+    config = config_cls.from_json(read_json(source / weights.CONFIG_FILE))
     extra = _video_modules(cls, config, stored) - set(expected)
     return {name: tensor for name, tensor in stored.items() if name not in extra}
 

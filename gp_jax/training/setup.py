@@ -23,6 +23,7 @@ from gp_jax.data.precomputed import model_hash
 from gp_jax.diffusion.losses import WEIGHTS
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
+from gp_jax.files import read_json
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.attention import BACKENDS
 from gp_jax.models.clip import TextConfig, TextTower
@@ -36,7 +37,7 @@ from gp_jax.training.objectives import OBJECTIVES
 from gp_jax.training.optimizer import SCHEDULES, make_optimizer
 from gp_jax.training.state import State, abstract_state
 from gp_jax.training.step import Step, make_step
-from gp_jax.weights import CONFIG_FILE, load_module, read_json
+from gp_jax.weights import CONFIG_FILE, load_module
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gp_jax import weights
 from gp_jax.cli import convert as command
 from gp_jax.cli.main import main
 from gp_jax.convert import known
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.writers import WRITERS
+from gp_jax.files import read_json, write_json
 from tests.convert import references
 
 
@@ -23,8 +23,8 @@ def test_a_converted_stable_diffusion_2_outpaints_by_a_prompt(tmp_path, capsys):
     printed = capsys.readouterr().out
     for part in ("unet", "global_tokens", "initialised", f"written to {ours}"):
         assert part in printed
-    settings = weights.read_json(ours / "config.json")
-    weights.write_json(ours / "config.json", settings | {"native_area": 16 * 24, "segment_frames": 3, "steps": 2})
+    settings = read_json(ours / "config.json")
+    write_json(ours / "config.json", settings | {"native_area": 16 * 24, "segment_frames": 3, "steps": 2})
 
     rng = np.random.default_rng(0)
     (tmp_path / "frames").mkdir()

@@ -12,6 +12,7 @@ from gp_jax import weights
 from gp_jax.convert import convert, load, to_foreign
 from gp_jax.convert.sources import open_source
 from gp_jax.convert.translate import translate
+from gp_jax.files import read_json
 from gp_jax.models.clip import TextTower, VisionTower
 from tests.convert import references
 from tests.convert.references import assert_unet_equal, assert_vae_equal, close, random, run
@@ -120,7 +121,7 @@ def test_both_towers_of_open_clip(tmp_path, quick_gelu):
     again = load_file(tmp_path / "back" / "open_clip_model.safetensors")
     again["logit_scale"] = reference.logit_scale.detach().numpy()
     assert_same(again, reference.state_dict())
-    config = weights.read_json(tmp_path / "back" / "open_clip_config.json")["model_cfg"]
+    config = read_json(tmp_path / "back" / "open_clip_config.json")["model_cfg"]
     type(reference)(**config).load_state_dict({k: torch.tensor(v) for k, v in again.items()})
 
 

@@ -13,6 +13,7 @@ from gp_jax import weights
 from gp_jax.convert import convert, load
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
+from gp_jax.files import read_json
 from tests.convert import references
 from tests.convert.test_formats import assert_same
 
@@ -65,8 +66,8 @@ def test_a_whole_folder_becomes_a_checkpoint_and_goes_back(tmp_path, pipeline):
     ours = tmp_path / "ours"
     report = convert(pipeline, ours)
     assert {path.name for path in ours.iterdir()} == {"config.json", "unet", "vae", "text", "tokenizer", "scheduler"}
-    assert weights.read_json(ours / "config.json")["native_area"] == 512 * 512
-    assert weights.read_json(ours / "scheduler" / "scheduler_config.json")["beta_schedule"] == "scaled_linear"
+    assert read_json(ours / "config.json")["native_area"] == 512 * 512
+    assert read_json(ours / "scheduler" / "scheduler_config.json")["beta_schedule"] == "scaled_linear"
     modules, again = load(ours)
     for name, module in modules.items():
         assert report.parameters(name) == sum(x.size for x in weights.flatten(module).values())
@@ -127,7 +128,7 @@ def test_prediction_type_must_be_given_where_weights_do_not_tell_it(tmp_path):
     with pytest.raises(UserError, match="--prediction-type"):
         convert(tmp_path / "unet", tmp_path / "ours")
     convert(tmp_path / "unet", tmp_path / "ours", prediction_type="v_prediction")
-    scheduler = weights.read_json(tmp_path / "ours" / "scheduler" / "scheduler_config.json")
+    scheduler = read_json(tmp_path / "ours" / "scheduler" / "scheduler_config.json")
     assert scheduler["prediction_type"] == "v_prediction"
 
 

@@ -11,12 +11,13 @@ import pytest
 from gp_jax.cli.main import main
 from gp_jax.convert import convert, load, training_state
 from gp_jax.errors import UserError
+from gp_jax.files import read_json
 from gp_jax.training.checkpoints import Checkpoints, signature_of
 from gp_jax.training.export import write_checkpoint
 from gp_jax.training.networks import initial
 from gp_jax.training.setup import prepare
 from gp_jax.training.state import make_state
-from gp_jax.weights import CONFIG_FILE, WEIGHTS_FILE, flatten, read_json, read_tensors
+from gp_jax.weights import CONFIG_FILE, WEIGHTS_FILE, flatten, read_tensors
 from tests import small_networks
 from tests.training import small
 

@@ -10,7 +10,7 @@ from gp_jax.errors import UserError
 from gp_jax.evaluation import ablation
 from gp_jax.evaluation.harness import Outcome
 from gp_jax.evaluation.table import Interval
-from gp_jax.weights import write_json
+from gp_jax.files import write_json
 from tests import small_networks
 from tests.evaluation import small_results
 

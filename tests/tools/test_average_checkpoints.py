@@ -5,7 +5,8 @@ import pytest
 from average_checkpoints import average
 
 from gp_jax.errors import UserError
-from gp_jax.weights import WEIGHTS_FILE, read_tensors, write_json, write_tensors
+from gp_jax.files import write_json
+from gp_jax.weights import WEIGHTS_FILE, read_tensors, write_tensors
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from gp_jax import weights
 from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
+from gp_jax.files import write_json
 from gp_jax.training.config import default_config
 from tests import small_networks
 
@@ -64,9 +65,9 @@ def write_checkpoint(folder: Path) -> Path:
     """A checkpoint of `NETWORKS`, without a network for interpolation."""
     for name in ("vae", "unet", "clip", "global_tokens"):
         weights.save_module(build(name, NETWORKS[name]), folder / name, NETWORKS[name].to_json())
-    weights.write_json(folder / "scheduler" / "scheduler_config.json", small_networks.SCHEDULE.to_config())
+    write_json(folder / "scheduler" / "scheduler_config.json", small_networks.SCHEDULE.to_config())
     settings = dataclasses.replace(small_networks.SETTINGS, native_area=SIZE[0] * SIZE[1], segment_frames=FRAMES)
-    weights.write_json(folder / "config.json", settings.to_json())
+    write_json(folder / "config.json", settings.to_json())
     return folder
 
 

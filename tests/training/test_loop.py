@@ -9,6 +9,7 @@ import pytest
 
 from gp_jax import weights
 from gp_jax.errors import UserError
+from gp_jax.files import read_json
 from gp_jax.geometry import Canvas
 from gp_jax.pipelines import OutpaintPipeline
 from gp_jax.training.log import read_log
@@ -79,7 +80,7 @@ def test_four_stages_end_in_a_video(records, uninterrupted, tmp_path):
 
 
 def test_latents_leave_the_autoencoder_with_unit_deviation(uninterrupted):
-    config = weights.read_json(uninterrupted / "checkpoint" / "vae" / "config.json")
+    config = read_json(uninterrupted / "checkpoint" / "vae" / "config.json")
     assert config["scaling_factor"] != small.NETWORKS["vae"].scaling_factor
 
 

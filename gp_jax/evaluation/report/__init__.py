@@ -12,7 +12,7 @@ from gp_jax.evaluation.report.page import render
 from gp_jax.evaluation.results import Results
 from gp_jax.evaluation.summary import summary
 from gp_jax.evaluation.table import comma_separated, markdown
-from gp_jax.weights import replacing
+from gp_jax.files import replacing
 
 
 def write_report(results: Results) -> list[Path]:
