@@ -112,8 +112,14 @@ def dpmpp_2m(schedule: NoiseSchedule, steps: int) -> tuple[float, Steps]:
     diffusers' `DPMSolverMultistepScheduler` with its defaults. It counts the end of the trajectory as one of the
     timesteps to be spaced, except with "trailing" spacing.
     """
-    trailing = schedule.timestep_spacing == "trailing"
-    timesteps = schedule.timesteps(steps) if trailing else schedule.timesteps(steps + 1)[:-1]
+    timesteps = schedule.timesteps(steps)
+    if schedule.timestep_spacing != "trailing":
+        if steps == schedule.num_train_timesteps:
+            raise UserError(
+                f"The sampler dpmpp_2m takes {steps - 1} steps at most with timestep_spacing "
+                f"{schedule.timestep_spacing}; choose fewer."
+            )
+        timesteps = schedule.timesteps(steps + 1)[:-1]
     alpha, sigma = _rates(schedule, timesteps)
     width = np.diff(np.log(alpha / sigma))  # h of the paper
     extrapolation = np.zeros(steps)
@@ -152,8 +158,11 @@ def _tabulate(
 
 def _rates(schedule: NoiseSchedule, positions: np.ndarray) -> _Rates:
     """alpha and sigma at fractional timesteps, their ratio interpolated linearly."""
-    # Zero signal has no finite ratio; diffusers puts this much there, half precision's smallest number.
-    alpha = np.maximum(schedule.alpha, 2.0**-12)
+    alpha = schedule.alpha.copy()
+    if schedule.rescale_betas_zero_snr:
+        # No signal has no finite ratio; as in diffusers its square becomes half precision's smallest number. The levels
+        # before it stay apart, even those that are smaller: equal ones would be a step of no width.
+        alpha[-1] = 2.0**-12
     ratio = np.interp(positions, np.arange(len(alpha)), np.sqrt(1 - alpha**2) / alpha)
     alpha = 1 / np.sqrt(1 + ratio**2)
     return alpha, ratio * alpha
