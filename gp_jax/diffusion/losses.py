@@ -98,9 +98,14 @@ def _min_snr(schedule: NoiseSchedule, t: jax.Array, gamma: float) -> jax.Array:
 
     That error is the prediction's, scaled by the prediction's weight in the clean latent. Written out, the weights are
     min(SNR, gamma) / SNR for epsilon, / (SNR + 1) for v, and / 1 for the clean latent itself.
+
+    With zero terminal SNR these give 0 at the last timestep, where sampling begins. There SNR + 1 stands under the
+    minimum instead (https://github.com/huggingface/diffusers/pull/5238): min(SNR + 1, gamma) / (SNR + 1) for v, / 1 for
+    the clean latent, so that the last timestep weighs 1 in both. Epsilon has no such schedule.
     """
     _, weight = clean_weights(schedule.prediction_type, schedule.alpha, schedule.sigma)
-    return jnp.minimum(schedule.snr(t), gamma) * jnp.asarray(weight**2, jnp.float32)[t]
+    importance = schedule.snr(t) + schedule.rescale_betas_zero_snr
+    return jnp.minimum(importance, gamma) * jnp.asarray(weight**2, jnp.float32)[t]
 
 
 WEIGHTS = {"uniform": _uniform, "min_snr": _min_snr}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
+from gp_jax.diffusion.losses import WEIGHTS, drop_conditions, sample_timesteps, training_loss
 from gp_jax.diffusion.schedules import PREDICTIONS, NoiseSchedule
 
 T = np.array([0, 10, 300, 700, 999])
@@ -36,6 +36,29 @@ def test_min_snr_weights_are_the_published_ones(prediction_type, divisor, gamma)
     snr = (schedule.alpha / schedule.sigma)[T] ** 2
     ratio = loss(schedule, weights="min_snr", gamma=gamma) / loss(schedule)
     np.testing.assert_allclose(ratio, np.minimum(snr, gamma) / divisor(snr), rtol=1e-5)
+
+
+@pytest.mark.parametrize("betas", ["linear", "scaled_linear"])
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])
+def test_min_snr_with_zero_terminal_snr_counts_the_timestep_that_sampling_begins_with(prediction_type, betas):
+    schedule = NoiseSchedule(beta_schedule=betas, prediction_type=prediction_type, rescale_betas_zero_snr=True)
+    t, snr = np.arange(1000), (schedule.alpha / schedule.sigma) ** 2
+    error = np.ones((1000, 1), np.float32)
+    weights = training_loss(schedule, schedule.target(error, error, t) + error, error, error, t, weights="min_snr")
+    divisor = snr + 1 if prediction_type == "v_prediction" else 1
+    np.testing.assert_allclose(weights, np.minimum(snr + 1, 5) / divisor, rtol=1e-4)
+    assert weights[-1] == 1
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+def test_every_timestep_has_a_finite_weight_and_counts(prediction_type, zero_snr):
+    if zero_snr and prediction_type == "epsilon":
+        return
+    schedule = NoiseSchedule(prediction_type=prediction_type, rescale_betas_zero_snr=zero_snr)
+    for name in ("uniform", "min_snr"):
+        weights = np.asarray(WEIGHTS[name](schedule, np.arange(1000), 5.0))
+        assert np.isfinite(weights).all() and (weights > 0).all()
 
 
 def test_min_snr_counts_the_error_of_the_clean_latent_whatever_is_predicted():
