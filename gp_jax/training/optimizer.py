@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -19,6 +18,15 @@ def learning_rate(config: ConfigDict, steps: int) -> optax.Schedule:
     warmup = min(config.warmup, steps // 2)
     after = SCHEDULES[config.schedule](config.rate, max(1, steps - warmup), config.final)
     return optax.join_schedules([optax.linear_schedule(0.0, config.rate, warmup), after], [warmup])
+
+
+def decays(name: str) -> bool:
+    """Whether weight decay takes a parameter: kernels alone, the matrices of linear layers and convolutions.
+
+    Not biases and scales, and not tables of which a row stands for a place or a token: relative positions, learned
+    queries, embeddings. Pulling these to zero says nothing about the size of a function.
+    """
+    return name.rpartition(".")[2] == "kernel"
 
 
 def make_optimizer(
@@ -42,7 +50,7 @@ def make_optimizer(
             b1=config.b1,
             b2=config.b2,
             weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
+            mask=lambda params: {name: decays(name) for name in params},
         ),
         optax.stateless(multiply),
     )

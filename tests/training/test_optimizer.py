@@ -1,12 +1,18 @@
-"""Rates follow their schedule, and each parameter its multiplier; biases do not decay."""
+"""Rates follow their schedule, and each parameter its multiplier; kernels decay and nothing else does."""
 
+import dataclasses
 import itertools
 
+import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from ml_collections import ConfigDict
 
-from gp_jax.training.optimizer import SCHEDULES, learning_rate, make_optimizer
+from gp_jax import weights
+from gp_jax.models.clip import TextConfig, TextTower
+from gp_jax.training.optimizer import SCHEDULES, decays, learning_rate, make_optimizer
+from tests import small_networks
 
 FIELDS = {
     "rate": 0.1,
@@ -37,3 +43,41 @@ def test_decay_is_for_kernels_and_multipliers_are_for_everything():
     updates, _ = optimizer.update(nothing, optimizer.init(params), params)
     assert float(updates["a.kernel"][0, 0]) == pytest.approx(-0.1 * 0.5)
     assert float(updates["b.kernel"][0, 0]) == pytest.approx(-0.1 * 0.5 * 0.5) and not updates["b.bias"].any()
+
+
+# Of each network the last parts of the names of its parameters that do not decay.
+TEXT = TextConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+MOTION = dataclasses.replace(small_networks.UNET, motion_modules=True, block_out_channels=(32,))
+NETWORKS = {**small_networks.NETWORKS, "text": (TextTower, TEXT), "motion": (small_networks.UNet, MOTION)}
+KEPT = {
+    "vae": {"bias", "scale"},
+    "unet": {"bias", "scale", "relative_bias"},
+    "interpolation_unet": {"bias", "scale", "relative_bias"},
+    "motion": {"bias", "scale", "relative_bias"},
+    "clip": {"bias", "scale", "class_embedding", "position_embedding"},
+    "text": {"bias", "scale", "embedding", "position_embedding"},
+    "global_tokens": {"bias", "scale", "queries"},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_decay_takes_the_matrices_of_every_network(name):
+    shapes = weights.shapes(*NETWORKS[name])
+    by_last_name = {
+        decay: {key.rpartition(".")[2] for key in shapes if decays(key) == decay} for decay in (True, False)
+    }
+    assert by_last_name == {True: {"kernel"}, False: KEPT[name]}
+    assert all(len(shape.shape) > 1 for key, shape in shapes.items() if decays(key))
+
+
+def test_moments_that_were_saved_when_tables_decayed_still_fit():
+    params = {"a.kernel": jnp.ones((2, 2)), "a.relative_bias": jnp.ones((3, 2)), "a.bias": jnp.ones(2)}
+    ours = make_optimizer(ConfigDict(FIELDS), 10, dict.fromkeys(params, 1.0)).init(params)
+    earlier = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(
+            learning_rate(ConfigDict(FIELDS), 10), mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+        ),
+        optax.stateless(lambda updates, params: updates),
+    ).init(params)
+    assert jax.tree.structure(ours) == jax.tree.structure(earlier)
