@@ -11,7 +11,7 @@
 
 Records: `data/72x128`, `data/128x72` and `data/96x96` below the current folder, built from what
 `tools/fetch_training_data.py` fetches; others by --config.data.records="('A','B')".
-Stages with LPIPS in their loss need `python tools/fetch_metric_weights.py` once.
+Stages with LPIPS in their loss need `gp-jax fetch` once.
 Hardware: two CPU cores, 5 GB. Step time beside other work: 0.2, 0.55, 1.5, 1.6, 1.3 to 2.4 and 2 s.
 Expected result: that of `gp_jax/checkpoints/tiny`, whose card tells where its training departed from these steps.
 """

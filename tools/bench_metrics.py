@@ -5,7 +5,7 @@
 
 Torch's side is the `lpips` package, and an I3D that is written out below because no package of it takes these weights.
 Torch runs eagerly, as it is used, on a GPU where it sees one. Compilation is not counted; the best repeat counts. It
-needs the extra `parity` and `python tools/fetch_metric_weights.py`.
+needs the extra `parity` and `gp-jax fetch`.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Killed and started again with the same arguments it goes on where it was; started with other methods it adds them to
 the same folder. `--method` takes names of the list below, and `folder:DIR` for what another system made: DIR/CASE/CLIP,
 videos or folders of images of the protocol's size, with all frames. An output that is missing, short or of another size
-is named, and its method gets no score. LPIPS and FVD need `python tools/fetch_metric_weights.py` once.
+is named, and its method gets no score. LPIPS and FVD need `gp-jax fetch` once.
 
 OUTPUT gets report.html, summary.md and summary.csv, the numbers of every clip and frame in results.jsonl, of all clips
 in scores.jsonl, the times in timing.jsonl, and all frames as PNGs in generated/.

@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "compare methods on a data set by a protocol",
     "ablation": "compare parts of the model on a data set",
     "metrics": "score a video against the true one",
+    "fetch": "fetch the weights that LPIPS and FVD need, once",
     "bench": "what a training step costs, counted or timed",
     "convert": "bring a checkpoint into this package's layout, or back",
 }

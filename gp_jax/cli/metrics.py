@@ -1,7 +1,7 @@
 """Scores a video against the true one, or a folder of videos against a folder of true ones with the same names.
 
 Every number comes with its metric, preset, region, resolution and N; compare it with those that agree in all of them.
-LPIPS and FVD need `python tools/fetch_metric_weights.py` once.
+LPIPS and FVD need `gp-jax fetch` once.
 
 examples:
   gp-jax metrics truth.mp4 outpainted.mp4

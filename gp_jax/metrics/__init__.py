@@ -7,8 +7,8 @@
     fvd.compute(fvd.merge(part, fvd.state(a, b))) # in parts: see `gp_jax.metrics.metric`
 
 A number means nothing without its flavour: each variant that the literature knows is an entry of its own in
-`METRICS`, and says so when it is printed (`gp_jax.metrics.score`). LPIPS and FVD need `python
-tools/fetch_metric_weights.py` once.
+`METRICS`, and says so when it is printed (`gp_jax.metrics.score`). LPIPS and FVD need `gp-jax
+fetch` once.
 
 A new metric is a file here that makes a `Metric`, and a line in `METRICS`.
 """

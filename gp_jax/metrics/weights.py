@@ -1,8 +1,8 @@
 """Weights of the networks behind LPIPS and FVD: where they lie, and proof that they are the right ones.
 
 A perceptual metric is only comparable when everybody runs the same network. So nothing is shipped, guessed or
-initialised here: `tools/fetch_metric_weights.py` fetches each set once and converts it into the cache, and `load`
-checks a digest over names, shapes and values before a number is computed.
+initialised here: `gp-jax fetch` fetches each set once and converts it into the cache, and `load` checks a digest over
+names, shapes and values before a number is computed.
 
     ~/.cache/gp_jax/metrics/i3d-kinetics-400.safetensors     or under $GP_JAX_CACHE, or $XDG_CACHE_HOME/gp_jax
 """
@@ -37,7 +37,7 @@ def load(name: str) -> dict[str, np.ndarray]:
       UserError: they were not fetched yet, or are not the ones that the published numbers come from.
     """
     path = weights_path(name)
-    remedy = f"run `python tools/fetch_metric_weights.py {name}`"
+    remedy = f"run `gp-jax fetch {name}`"
     if not path.is_file():
         raise UserError(f"the weights of {name} are not at {path}: {remedy}")
     tensors = read(path)

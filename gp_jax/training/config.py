@@ -116,7 +116,7 @@ _OBJECTIVES = {
     "diffusion": {
         "weights": "uniform",
         "gamma": 5.0,
-        "perceptual": 0.0,  # weight of LPIPS; needs raw pixels, and weights that tools/fetch_metric_weights.py fetches
+        "perceptual": 0.0,  # weight of LPIPS; needs raw pixels, and weights that `gp-jax fetch` fetches
         "flicker": 0.0,  # weight of changes from frame to frame that are not true; needs raw pixels
         "drop_text": 0.05,
         "drop_tokens": 0.05,

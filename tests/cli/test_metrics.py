@@ -72,4 +72,4 @@ def test_missing_weights_are_named_with_their_command(clips, tmp_path, monkeypat
     monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path))
     load_lpips.cache_clear()
     assert main(["metrics", *clips, "--metric", "lpips"]) == 2
-    assert "run `python tools/fetch_metric_weights.py lpips-alex`" in capsys.readouterr().err
+    assert "run `gp-jax fetch lpips-alex`" in capsys.readouterr().err

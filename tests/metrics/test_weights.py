@@ -10,7 +10,7 @@ from gp_jax.weights import write_tensors
 
 def test_missing_weights_are_named_with_the_command_that_fetches_them(monkeypatch, tmp_path):
     monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"python tools/fetch_metric_weights.py lpips-alex"):
+    with pytest.raises(UserError, match=r"gp-jax fetch lpips-alex"):
         weights.load("lpips-alex")
 
 

