@@ -48,16 +48,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     model = parser.add_argument_group("the model")
     model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    model.add_argument("--prompt", metavar="TEXT", help="what the new sides show, for checkpoints that read text")
+    model.add_argument(
+        "--prompt", metavar="TEXT", help="what the new sides show, for checkpoints that read text; by default none"
+    )
     model.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other sides")
-    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
-    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
-    model.add_argument("--guidance", type=float, metavar="S", help="weight of what the whole clip shows")
-    model.add_argument("--text-guidance", type=float, metavar="S", help="weight of the prompt")
+    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps; by default the checkpoint's")
+    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler; by default the checkpoint's")
+    model.add_argument(
+        "--guidance", type=float, metavar="S", help="weight of what the whole clip shows; by default the checkpoint's"
+    )
+    model.add_argument(
+        "--text-guidance", type=float, metavar="S", help="weight of the prompt; by default the checkpoint's"
+    )
     model.add_argument(
         "--plan", default="hierarchical", metavar="NAME", help="hierarchical (key frames first) or sequential"
     )
-    model.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
+    model.add_argument(
+        "--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4; by default on one"
+    )
 
     files = parser.add_argument_group("files")
     files.add_argument("--overwrite", action="store_true", help="replace OUT if it is a file")
