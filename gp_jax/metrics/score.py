@@ -20,7 +20,7 @@ from gp_jax.errors import UserError
 from gp_jax.metrics import METRICS
 from gp_jax.metrics.metric import Mean, Metric, State
 from gp_jax.video import VideoReader, resolve
-from gp_jax.video.sources import IMAGES
+from gp_jax.video.images import IMAGES
 
 # What counts as a clip in a folder of clips; folders of images do too.
 CLIPS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".ogv", ".gif", ".apng", ".webp"}

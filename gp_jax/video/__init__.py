@@ -6,13 +6,13 @@
         for frame in reader:                               # uint8 [H, W, 3], upright, one at a time
             writer.write(widen(frame))
 
-Frames stream: neither side ever holds a clip. `reading` and `sources` take clips apart; `writing`, `encoding` and
-`audio` put them together.
+Frames stream: neither side ever holds a clip. `reading`, `sources` and `images` take clips apart; `writing`, `encoding`
+and `tracks` put them together; `info`, `colours` and `clock` say what both mean by a clip.
 """
 
 from gp_jax.video.encoding import FORMATS
+from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import SAMPLES, VideoReader, probe, resolve
-from gp_jax.video.sources import VideoInfo
 from gp_jax.video.writing import VideoWriter, check_target
 
 __all__ = ["FORMATS", "SAMPLES", "VideoInfo", "VideoReader", "VideoWriter", "check_target", "probe", "resolve"]

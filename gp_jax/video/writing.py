@@ -9,18 +9,22 @@ wrong on the way, nothing is left behind. Times come from the source frame by fr
 """
 
 import contextlib
-import os
-import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
 from gp_jax.errors import UserError
+from gp_jax.files import replacing, replacing_folder
 from gp_jax.video.encoding import FORMATS, VideoFile
+from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
-from gp_jax.video.sources import VideoInfo
+from gp_jax.video.tracks import lost
 
 
 class VideoWriter:
@@ -28,12 +32,19 @@ class VideoWriter:
 
     Args:
       path: the target; it appears when the `with` block ends well.
-      timing: the info of the clip whose frame times and pixel shape the new one takes over, or frames per second.
-      audio_from: a clip whose sound the new one gets, if it has any and the format takes it.
+      timing: the info of the clip whose frame times, colours and pixel shape the new one takes over, or frames per
+        second.
+      audio_from: a clip whose sound the new one gets, and its other tracks, chapters and names, as far as the format
+        takes them.
+      size: (height, width) of the frames, where it is known. Then all that could go wrong with it is found out at once,
+        by a trial of one frame.
       overwrite: whether a file of that name may be replaced. A folder never is.
 
+    Attributes:
+      notes: what the new file will not have of the old one, as clauses; known where `size` is.
+
     Raises:
-      UserError: see `check_target`; also later, when the disk is full.
+      UserError: see `check_target`; the format has no room for such a clip; also later, when the disk is full.
     """
 
     def __init__(
@@ -42,25 +53,27 @@ class VideoWriter:
         timing: VideoInfo | Fraction | float,
         *,
         audio_from: VideoReader | None = None,
+        size: tuple[int, int] | None = None,
         overwrite: bool = False,
     ):
         self.path = check_target(path, overwrite)
-        self._temporary = _temporary_name(self.path)
         self._timing = timing
         self._audio_from = audio_from
+        self._overwrite = overwrite
         self._target = None
+        self._stack = ExitStack()
+        self.notes = self._trial(*size) if size else []
 
     def __enter__(self) -> "VideoWriter":
+        make = replacing if self.path.suffix else replacing_folder
+        self._temporary = self._stack.enter_context(make(self.path, overwrite=self._overwrite))
         return self
 
     def write(self, frame: np.ndarray):
         """Appends one frame, uint8 [H, W, 3]; all have the size of the first."""
         with _failure_told(self.path):
             if self._target is None:
-                if self.path.suffix:
-                    self._target = VideoFile(self._temporary, *frame.shape[:2], self._timing, self._audio_from)
-                else:
-                    self._target = _FrameFolder(self._temporary)
+                self._target = self._open(self._temporary, *frame.shape[:2])
             self._target.write(frame)
 
     def __exit__(self, kind, error, trace):
@@ -70,15 +83,62 @@ class VideoWriter:
                     raise ValueError(f"no frame was written to {self.path}")
                 with _failure_told(self.path):
                     self._target.finish()
-                    os.replace(self._temporary, self.path)
-        finally:
-            with contextlib.suppress(OSError):  # closing a file for which there was no room fails once more
-                if self._target is not None:
-                    self._target.close()
-            if self._temporary.is_dir():
-                shutil.rmtree(self._temporary)
-            else:
-                self._temporary.unlink(missing_ok=True)
+        except BaseException:
+            self._abandon()
+            raise
+        if kind is None:
+            self._stack.close()
+        else:
+            self._abandon()
+
+    def _abandon(self):
+        with contextlib.suppress(OSError, av.FFmpegError):  # closing a file without room fails once more
+            if self._target is not None:
+                self._target.close()
+        abandoned = _Abandoned()
+        with contextlib.suppress(_Abandoned):
+            self._stack.__exit__(_Abandoned, abandoned, None)
+
+    def _open(self, path: Path, height: int, width: int):
+        if self.path.suffix:
+            return VideoFile(path, height, width, self._timing, self._audio_from)
+        return _FrameFolder(path)
+
+    def _trial(self, height: int, width: int) -> list[str]:
+        """Writes one black frame into nowhere; says what is lost of the source.
+
+        Raises:
+          UserError: the format does not take the size.
+        """
+        notes, names = [], []
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"trial{self.path.suffix}")
+            if self.path.suffix:
+                try:
+                    file = VideoFile(path, height, width, self._timing, self._audio_from)
+                    with contextlib.closing(file):
+                        file.write(np.zeros((height, width, 3), np.uint8))
+                        file.finish(is_trial=True)
+                except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+                    raise UserError(
+                        f"{width}x{height} pixels do not go into {self.path.suffix}: ask for another size or format"
+                    ) from error
+                if file.left_out:
+                    notes.append(
+                        f"{self.path.suffix} is too slow for {file.left_out} of its {self._timing.num_frames} frames, "
+                        "which are left out; its length stays"
+                    )
+            elif isinstance(self._timing, VideoInfo) and self._audio_from:
+                names.append("the frame times")
+            if self._audio_from:
+                names += lost(self._audio_from, path if self.path.suffix else None)
+                if self._audio_from.info.plays is not None and self.path.suffix != ".gif":
+                    names.append("how often it plays")
+        return [*notes, f"not carried over: {', '.join(names)}"] if names else notes
+
+
+class _Abandoned(Exception):
+    """Tells the temporary name that nothing is to come of it."""
 
 
 def check_target(path: str | Path, overwrite: bool = False) -> Path:
@@ -93,16 +153,22 @@ def check_target(path: str | Path, overwrite: bool = False) -> Path:
         raise UserError(
             f"{path} is in no format that can be written: end it in {formats}, or in nothing for a frame folder"
         )
-    if path.is_dir() and (path.suffix or any(path.iterdir())):
-        raise UserError(f"the folder {path} is there already: choose another name")
-    if path.is_file() and not (overwrite and path.suffix):
-        raise UserError(f"the file {path} is there already: choose another name or allow it to be overwritten")
-    if not path.parent.is_dir():
-        raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
-    trial = _temporary_name(path)
     with _failure_told(path):
-        trial.touch()
-        trial.unlink()
+        is_folder, is_file = path.is_dir(), path.is_file()
+        if is_folder and (path.suffix or any(path.iterdir())):
+            raise UserError(f"the folder {path} is there already: choose another name")
+        if is_file and not (overwrite and path.suffix):
+            way = " or allow it to be replaced by --overwrite" if path.suffix else ""
+            raise UserError(f"the file {path} is there already: choose another name{way}")
+        if not path.parent.is_dir():
+            raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
+    # Enters and leaves at once: what stands in the way is found, and nothing is written.
+    trial = ExitStack()
+    with _failure_told(path):
+        temporary = trial.enter_context((replacing if path.suffix else replacing_folder)(path, overwrite=overwrite))
+        temporary.touch()
+    with contextlib.suppress(_Abandoned):
+        trial.__exit__(_Abandoned, _Abandoned(), None)
     return path
 
 
@@ -110,7 +176,6 @@ class _FrameFolder:
     """A folder of PNGs: 000000.png, 000001.png, ..."""
 
     def __init__(self, path: Path):
-        path.mkdir()
         self._path = path
         self._count = 0
 
@@ -126,12 +191,8 @@ class _FrameFolder:
 
 
 @contextlib.contextmanager
-def _failure_told(path: Path):
+def _failure_told(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    except (OSError, av.FFmpegError) as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from gp_jax.video.sources import EXACT, matrix_of
+from gp_jax.video.colours import EXACT, matrix_of
 
 SIDE = 224  # pixels of a tile's longer side
 RATE = 24  # frames per second

@@ -1,0 +1,192 @@
+"""Clips made of still pictures: an animated WebP, a folder of images.
+
+Pictures become uint8 RGB: 16-bit and floating ones are scaled, transparent ones laid over black, turned ones set
+upright, palettes and CMYK resolved.
+"""
+
+import contextlib
+import itertools
+import re
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from gp_jax.errors import UserError
+from gp_jax.video.clock import DEFAULT_RATE
+from gp_jax.video.colours import over_black
+from gp_jax.video.info import VideoInfo
+from gp_jax.video.integrity import is_cut
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+ORIENTATION_TAG = 0x0112  # of EXIF; from 5 on, width and height change places
+OVER_BLACK = "its transparent parts are shown over black"
+
+
+class AnimatedWebp:
+    """An animated WebP, through Pillow: FFmpeg reads still ones only."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        durations, size, notes, damage = [], None, (), ""
+        try:
+            with Image.open(path) as image:
+                size = image.size
+                loops = image.info.get("loop")
+                for frame in _seek_all(image):
+                    durations.append(frame.info.get("duration"))
+                    if not notes and _is_transparent(frame):
+                        notes = (OVER_BLACK,)
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            if not durations:
+                raise UserError(f"{path} is not a WebP image that can be read: {error}") from error
+            damage = str(error)
+        if damage or is_cut(path):
+            damage = f"{path} is truncated or damaged: {len(durations)} frames of it can be read"
+        seconds = [Fraction(milliseconds or 1000 / DEFAULT_RATE) / 1000 for milliseconds in durations]
+        ends = tuple(itertools.accumulate(seconds))
+        self.info = VideoInfo(
+            *size,
+            len(ends) / ends[-1],
+            times=(Fraction(0), *ends[:-1]),
+            duration=ends[-1],
+            plays=loops if len(ends) > 1 else None,
+            notes=notes,
+            damage=damage,
+        )
+
+    def frames(self, first: int) -> Iterator[tuple[int, Image.Image]]:
+        with Image.open(self.path) as image:
+            yield from itertools.islice(enumerate(_seek_all(image)), self.info.num_frames)
+
+    def rgb(self, frame: Image.Image) -> np.ndarray:
+        return _opaque(frame)
+
+
+class FrameFolder:
+    """A folder of images of one size, in natural order: frame2.png comes before frame10.png."""
+
+    def __init__(self, path: Path, frame_rate: Fraction | float):
+        try:
+            files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
+        except OSError as error:
+            raise UserError(f"the folder {path} cannot be read: {error.strerror}") from error
+        self._files = sorted(files, key=_natural_order)
+        if not self._files:
+            raise UserError(f"the folder {path} holds no image ({', '.join(sorted(IMAGES))})")
+        heads = [_head(file) for file in self._files]
+        self._size = width, height = heads[0][0]
+        for file, (size, _) in zip(self._files, heads):
+            self._check_size(file, size)
+        rate = Fraction(frame_rate).limit_denominator(1001)
+        times = tuple(index / rate for index in range(len(self._files)))
+        notes = (OVER_BLACK,) if any(is_transparent for _, is_transparent in heads) else ()
+        self.info = VideoInfo(width, height, rate, times, duration=len(times) / rate, notes=notes)
+
+    def frames(self, first: int) -> Iterator[tuple[int, Path]]:
+        yield from enumerate(self._files[first:], first)
+
+    def rgb(self, frame: Path) -> np.ndarray:
+        array = read_image(frame)
+        self._check_size(frame, array.shape[1::-1])
+        return array
+
+    def _check_size(self, file: Path, size: tuple[int, int]):
+        if size != self._size:
+            raise UserError(f"{file} is {size[0]}x{size[1]} but the first image is {self._size[0]}x{self._size[1]}")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A still picture as upright uint8 [H, W, 3].
+
+    Raises:
+      UserError: it cannot be read, is larger than Pillow allows, or holds numbers that have no obvious scale.
+    """
+    with _open(path) as image:
+        if image is not None and not _is_deep(image):
+            return _opaque(ImageOps.exif_transpose(image))
+    return _deep(path)
+
+
+def _head(path: Path) -> tuple[tuple[int, int], bool]:
+    """(width, height) of an image when upright and whether it has room for alpha, without decoding it."""
+    with _open(path) as image:
+        if image is not None:
+            turned = image.getexif().get(ORIENTATION_TAG, 1) >= 5
+            return (image.size[::-1] if turned else image.size), image.has_transparency_data
+    array = _deep(path)
+    return array.shape[1::-1], False
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Image.Image | None]:
+    """An image, or None for a TIFF of a kind that Pillow does not know; what goes wrong with it is told."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except Image.UnidentifiedImageError as error:
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise UserError(f"{path} is not an image that can be read") from error
+        yield None
+        return
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} has more pixels than can be read safely: make it smaller first") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is not an image that can be read: {error}") from error
+    try:
+        with image:
+            yield image
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is not an image that can be read: {error}") from error
+
+
+def _deep(path: Path) -> np.ndarray:
+    """An image of more than 8 bits a channel, scaled: integers by their range, floats from [0, 1]."""
+    try:
+        array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        array = None
+    if array is None:
+        raise UserError(f"{path} is not an image that can be read")
+    if array.dtype.kind == "u":
+        array = array / np.float32(np.iinfo(array.dtype).max)
+    elif array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):
+        raise UserError(f"{path} has values outside 0..1 or of a kind without a scale: bring them to 0..1 or 16 bits")
+    array = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+    if array.ndim == 2:
+        return np.repeat(array[..., None], 3, axis=2)
+    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.shape[2] == 3 else over_black(array[..., [2, 1, 0, 3]])
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether Pillow would cut the numbers of this image to 8 bits."""
+    raw = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
+    return image.mode.startswith(("I", "F")) or "16" in raw
+
+
+def _opaque(image: Image.Image) -> np.ndarray:
+    if image.has_transparency_data:
+        return over_black(np.asarray(image.convert("RGBA")))
+    return np.array(image.convert("RGB"))
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+
+
+def _seek_all(image: Image.Image) -> Iterator[Image.Image]:
+    for index in range(getattr(image, "n_frames", 1)):
+        image.seek(index)
+        image.load()
+        yield image
+
+
+def _natural_order(file: Path) -> list[int | str]:
+    """frame10 as ["frame", 10, ...]: text and numbers alternate, so that numbers compare as numbers."""
+    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", file.name)]

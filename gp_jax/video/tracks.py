@@ -1,0 +1,269 @@
+"""What goes from one file into another beside the picture: sound, subtitles, attachments, chapters and names.
+
+Packets are copied bit for bit where the new container takes their codec, and sound is encoded anew where it does not.
+They enter the file in step with the picture, since players read both side by side. What has no place in the new file is
+found by looking: `lost` compares what two files hold.
+"""
+
+import contextlib
+import io
+import itertools
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from gp_jax.video.clock import LEAP
+from gp_jax.video.colours import PLAIN_CURVES, PLAIN_PRIMARIES
+from gp_jax.video.info import VideoInfo
+from gp_jax.video.reading import VideoReader
+from gp_jax.video.sources import OPTIONS
+
+SAMPLE_RATE = 48_000  # every codec here takes it, and Opus little else
+BIT_RATE = 80_000  # a second, of each channel that is encoded anew
+LAYOUTS = {3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # what encoders know, by their channels
+
+# What a container writes into its metadata for itself, in lower case.
+TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "handler_name", "vendor_id", "duration"}
+
+
+class Tracks:
+    """All that `source` holds beside its picture, as streams of `output`.
+
+    Args:
+      source: a clip in a container; its first frame is shown at 0 of the new file's clock.
+      output: an open container, before its first packet.
+      container: FFmpeg's name of its format.
+      sound: the encoder for sound that the container does not take as it is; None for a silent container.
+    """
+
+    def __init__(self, source: VideoReader, output: av.container.OutputContainer, container: str, sound: str | None):
+        self._input = _open(source.path)
+        self._output, self._container, self._sound = output, container, sound
+        self._info = source.info
+        self._convert: dict[int, Callable[[av.Packet | None], Iterator[av.Packet]]] = {}
+        picture = self._input.streams.best("video")
+        output.metadata.update(_names(self._input))
+        if sound:  # a container of films, not of animations
+            output.set_chapters([_moved(chapter, self._info.start) for chapter in self._input.chapters()])
+        for stream in self._input.streams:
+            new = output.streams.video[0] if stream == picture else self._add(stream)
+            if new is not None:
+                new.metadata.update(_names(stream))
+                if stream != picture:
+                    new.disposition = stream.disposition
+        self._packets = self._converted()
+        self._next = next(self._packets, None)
+
+    def mux_until(self, seconds: Fraction | float):
+        """Writes all packets that begin by then."""
+        while self._next is not None and self._next.dts * self._next.time_base <= seconds:
+            self._mux_next()
+
+    def mux_samples(self):
+        """Writes the first packets of every track, for a trial of what the container takes."""
+        missing = set(self._convert)
+        while self._next is not None and missing:
+            missing.discard(self._mux_next())
+
+    def close(self):
+        self._input.close()
+
+    def _mux_next(self) -> int:
+        packet = self._next
+        index = packet.stream_index
+        with contextlib.suppress(av.error.ArgumentError, av.InvalidDataError):  # a damaged packet
+            self._output.mux(packet)
+        self._next = next(self._packets, None)
+        return index
+
+    def _add(self, stream: av.stream.Stream) -> av.stream.Stream | None:
+        """The stream of the new file for one of the old, or None if it has no place there."""
+        if stream.type == "attachment":
+            return self._output.add_stream_from_template(stream) if self._container == "matroska" else None
+        if stream.type not in ("audio", "subtitle") or not self._sound or _repeats_names(stream):
+            return None
+        if _takes(self._container, self._info, stream):
+            new = self._output.add_stream_from_template(stream)
+            self._convert[stream.index] = _Copied(self._info, new)
+        elif stream.type == "audio":
+            new = self._output.add_stream(self._sound, SAMPLE_RATE, layout=_layout(self._sound, stream))
+            new.bit_rate = BIT_RATE * new.layout.nb_channels
+            self._convert[stream.index] = _Encoded(self._info, new)
+        else:
+            return None
+        return new
+
+    def _converted(self) -> Iterator[av.Packet]:
+        """All packets up to where the file is cut off."""
+        streams = [self._input.streams[index] for index in self._convert]
+        if not streams:
+            return
+        last: dict[int, Fraction] = {}
+        with contextlib.suppress(av.FFmpegError):
+            for old in self._input.demux(streams):
+                for packet in self._convert[old.stream.index](old):
+                    time = packet.dts * packet.time_base
+                    if old.stream.index not in last or time > last[old.stream.index]:  # no muxer takes others
+                        last[old.stream.index] = time
+                        yield packet
+
+
+def lost(source: VideoReader, target: Path | None) -> list[str]:
+    """Names of what a clip holds and a file written of it does not; None for a target that holds pictures alone."""
+    there = _inventory(source.path) if source.is_container else {}
+    found = {} if target is None else _inventory(target)
+    names = [name for name, value in there.items() if found.get(name) != value]
+    return [*names, *source.info.unkept]
+
+
+class _Clock:
+    """Times of one track on the clock of the new file, in ticks of the track.
+
+    The clock of a file may restart; what was added to it for the picture is added for every track.
+    """
+
+    def __init__(self, start: Fraction, leaps: tuple[Fraction, ...]):
+        self._shift, self._start, self._leaps = -start, start, iter(leaps)
+        self._last: Fraction | None = None
+        self._length = Fraction(0)
+
+    def shift(self, ticks: int, duration: int, time_base: Fraction) -> int:
+        """Ticks to add to the times of a packet or frame that begins at `ticks`; ask for each, in order."""
+        now = ticks * time_base + self._shift
+        if self._last is not None:
+            step = now - self._last
+            back = step < -max(self._length, Fraction(1, 10))
+            leap = next(self._leaps, None) if back or step > LEAP else None
+            if leap is not None:
+                self._shift = leap - self._start
+            elif back:
+                self._shift += self._length - step
+        self._last, self._length = ticks * time_base + self._shift, duration * time_base
+        return round(self._shift / time_base)
+
+
+class _Copied:
+    """Packets as they are, at their new times."""
+
+    def __init__(self, info: VideoInfo, stream: av.stream.Stream):
+        self._stream, self._clock = stream, _Clock(info.start, info.leaps)
+
+    def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.dts is None or not packet.size:
+            return
+        shift = self._clock.shift(packet.dts, packet.duration or 0, packet.time_base)
+        packet.dts += shift
+        packet.pts = packet.dts if packet.pts is None else packet.pts + shift
+        packet.stream = self._stream
+        yield packet
+
+
+class _Encoded:
+    """Sound decoded and encoded anew; a damaged packet is a moment of silence."""
+
+    def __init__(self, info: VideoInfo, stream: av.AudioStream):
+        self._stream, self._clock, self._end = stream, _Clock(info.start, info.leaps), None
+
+    def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
+        frames = []
+        with contextlib.suppress(av.FFmpegError):
+            frames = packet.decode()
+        for frame in frames:
+            if frame.pts is not None:
+                frame.pts += self._clock.shift(
+                    frame.pts, round(frame.samples / frame.rate / frame.time_base), frame.time_base
+                )
+                yield from self._stream.encode(frame)
+        if not packet.size:  # the end
+            yield from self._stream.encode()
+
+
+def _open(path: Path):
+    return av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
+
+
+def _takes(container: str, info: VideoInfo, stream: av.stream.Stream) -> bool:
+    """Whether a container takes a track as it is. Its table of codecs says less than a try."""
+    try:
+        with _open(Path(stream.container.name.removeprefix("file:"))) as source:
+            track = source.streams[stream.index]
+            with av.open(io.BytesIO(), "w", format=container) as output:
+                copied = _Copied(info, output.add_stream_from_template(track))
+                for packet in itertools.islice(source.demux(track), 20):
+                    output.mux(list(copied(packet)))
+                output.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _layout(encoder: str, track: av.AudioStream) -> str:
+    """The arrangement of channels nearest to a track's that an encoder takes."""
+    channels = track.layout.nb_channels
+    for name in (track.layout.name, LAYOUTS.get(channels)):
+        with contextlib.suppress(av.FFmpegError, ValueError, TypeError):
+            context = av.CodecContext.create(encoder, "w")
+            context.sample_rate, context.layout, context.format = SAMPLE_RATE, name, context.codec.audio_formats[0]
+            context.open()
+            return name
+    return "mono" if channels == 1 else "stereo"
+
+
+def _inventory(path: Path) -> dict[str, object]:
+    """What a file holds beside its pictures: the names that a user knows it by, and what must be equal in a copy."""
+    found = {}
+    with _open(path) as file:
+        found |= {f"the {key}": value for key, value in _names(file).items()}
+        if chapters := file.chapters():
+            found["chapters"] = [chapter["metadata"].get("title") for chapter in chapters]
+        picture = file.streams.best("video")
+        counts = dict.fromkeys(("video", "audio", "subtitle", "data", "attachment"), 0)
+        for stream in file.streams:
+            counts[stream.type] = counts.get(stream.type, 0) + 1
+            label = f"{stream.type} track {counts[stream.type]}"
+            if stream == picture:
+                label = "the picture"
+                if stream.sample_aspect_ratio not in (None, 1):
+                    found["the shape of pixels"] = stream.sample_aspect_ratio
+                if stream.color_primaries not in PLAIN_PRIMARIES or stream.color_trc not in PLAIN_CURVES:
+                    found["the colour tags"] = stream.color_primaries, stream.color_trc
+            elif stream.type == "attachment":
+                label = f"the attachment {stream.name}"
+                found[label] = stream.data
+            elif stream.type == "video":
+                found["the cover picture" if stream.disposition & 0x400 else label] = True
+            elif stream.type == "audio":
+                found[label] = True
+                found[f"all channels of {label}"] = stream.layout.nb_channels
+            elif _repeats_names(stream):
+                continue
+            else:
+                found[label] = True
+            found |= {f"the {key} of {label}": value for key, value in _names(stream).items()}
+    return found
+
+
+def _names(owner: av.container.InputContainer | av.stream.Stream) -> dict[str, str]:
+    """What people called a file or a track: its metadata, less what containers write for themselves."""
+    found = {key.lower(): value for key, value in owner.metadata.items()}
+    if isinstance(owner, av.stream.Stream):
+        found.pop("creation_time", None)  # a copy of the file's
+        if found.get("language") == "und":
+            del found["language"]
+    technical = ("_statistics", "number_of_", "bps", "duration-")
+    return {key: value for key, value in found.items() if key not in TECHNICAL and not key.startswith(technical)}
+
+
+def _repeats_names(stream: av.stream.Stream) -> bool:
+    """Whether a track is how QuickTime stores chapters or a time code, which are written as such."""
+    is_chapters = stream.type in ("subtitle", "data") and 0 < stream.frames == len(stream.container.chapters())
+    return is_chapters or (stream.type == "data" and "timecode" in stream.metadata)
+
+
+def _moved(chapter: dict, start: Fraction) -> dict:
+    shift = round(start / chapter["time_base"])
+    return chapter | {key: max(0, chapter[key] - shift) for key in ("start", "end")}
