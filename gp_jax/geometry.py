@@ -95,7 +95,7 @@ class Canvas:
         if height < source_height or width < source_width:
             raise UserError(
                 f"a canvas of {width}x{height} pixels is smaller than the source of {source_width}x{source_height}: "
-                "ask for at least the source's size or scale the source down first"
+                "ask for at least the source's size, or have the source scaled down by --fit"
             )
         above, before = ANCHORS[anchor]
         top, left = int(above * (height - source_height)), int(before * (width - source_width))
@@ -166,6 +166,18 @@ class Canvas:
         heights = [multiple * count for count in range(first, math.ceil(1.4 * ideal / multiple) + 1)]
         sizes = [(h, max(multiple, _round(h * self.width / self.height, multiple))) for h in heights]
         return self.resize(*min(sizes, key=lambda size: error(*size)))
+
+
+def shrunk(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:
+    """The largest (height, width) of this shape within bounds; the same where it lies within."""
+    scale = min(1.0, max_height / height, max_width / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def frame_of(aspect: float, max_side: int) -> tuple[int, int]:
+    """(height, width) of the largest frame of an aspect `width / height` with even sides of at most `max_side`."""
+    longest = max(2, max_side - max_side % 2)
+    return (_even(longest / aspect, 2), longest) if aspect >= 1 else (longest, _even(longest * aspect, 2))
 
 
 def pixel_mask(canvas: Canvas) -> np.ndarray:

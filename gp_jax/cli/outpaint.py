@@ -6,25 +6,32 @@ The source's own pixels stay as they are; frame rate and sound are kept. Give th
   --size 1920x1080   exactly that many pixels
   --pad 64,64,0,0    so many pixels more on the left, right, top and bottom
 
-Ratios and sizes count stored pixels.
+Ratios and sizes count stored pixels. A source that is larger than --size is scaled down to fit with --fit, and one
+whose frame of --aspect would be larger than --max-side with that; it is never scaled up.
 
 examples:
   gp-jax outpaint clip.mp4 wide.mp4 --aspect 16:9
   gp-jax outpaint sample:carphone wide.mp4 --aspect 16:9 --seed 3
   gp-jax outpaint clip.mov tall.webm --aspect 9:16 --anchor bottom
+  gp-jax outpaint phone.mp4 wide.mp4 --size 1920x1080 --fit
   gp-jax outpaint frames/ wider_frames --pad 100,100,50,50 --frame-rate 30
   gp-jax outpaint clip.mp4 wide.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
 """
 
 import argparse
+import contextlib
+import signal
 import sys
 import time
+from collections.abc import Iterator
 
 from gp_jax.cli import arguments as parse
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
-from gp_jax.geometry import ANCHORS, Canvas
-from gp_jax.video import FORMATS, VideoInfo, VideoReader, VideoWriter, check_target
+from gp_jax.geometry import ANCHORS, Canvas, frame_of, shrunk
+from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
+
+VISIBLE = 0.01  # of a side; less than that nobody sees
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     frame.add_argument("--aspect", type=parse.aspect, metavar="W:H", help="ratio of width to height")
     frame.add_argument("--size", type=parse.size, metavar="WxH", help="pixels")
     frame.add_argument("--pad", type=parse.pads, metavar="L,R,T,B", help="pixels to add on each side")
+    parser.add_argument("--fit", action="store_true", help="scale a source down that is larger than --size")
+    parser.add_argument(
+        "--max-side", type=parse.count, metavar="N", help="scale the source down so that no side of --aspect is longer"
+    )
     parser.add_argument(
         "--anchor",
         choices=ANCHORS,
@@ -48,24 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     model = parser.add_argument_group("the model")
     model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    model.add_argument(
-        "--prompt", metavar="TEXT", help="what the new sides show, for checkpoints that read text; by default none"
-    )
+    model.add_argument("--prompt", metavar="TEXT", help="what the new sides show, for checkpoints that read text")
     model.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other sides")
-    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps; by default the checkpoint's")
-    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler; by default the checkpoint's")
-    model.add_argument(
-        "--guidance", type=float, metavar="S", help="weight of what the whole clip shows; by default the checkpoint's"
-    )
-    model.add_argument(
-        "--text-guidance", type=float, metavar="S", help="weight of the prompt; by default the checkpoint's"
-    )
+    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
+    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
+    model.add_argument("--guidance", type=float, metavar="S", help="weight of what the whole clip shows")
+    model.add_argument("--text-guidance", type=float, metavar="S", help="weight of the prompt")
     model.add_argument(
         "--plan", default="hierarchical", metavar="NAME", help="hierarchical (key frames first) or sequential"
     )
-    model.add_argument(
-        "--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4; by default on one"
-    )
+    model.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
 
     files = parser.add_argument_group("files")
     files.add_argument("--overwrite", action="store_true", help="replace OUT if it is a file")
@@ -78,22 +81,28 @@ def run(arguments: argparse.Namespace) -> None:
     """Outpaints one clip. All that can be wrong with the request is found out before the model is loaded."""
     begin = time.monotonic()
     target = check_target(arguments.output, arguments.overwrite)
-    reader = VideoReader(arguments.input, arguments.frame_rate)
-    if target.exists() and target.samefile(reader.path):
+    original = VideoReader(arguments.input, arguments.frame_rate)
+    if target.exists() and target.samefile(original.path):
         raise UserError(f"{target} is the source itself: choose another name for the result")
-    canvas = _canvas(arguments, reader.info)
+    reader, canvas = _canvas(arguments, original)
+    writer = VideoWriter(
+        target,
+        reader.info,
+        audio_from=reader,
+        size=(canvas.height, canvas.width),
+        overwrite=arguments.overwrite,
+    )
     if reader.info.damage:
         print(f"gp-jax: {reader.info.damage}", file=sys.stderr)
+    if notes := [*reader.info.notes, *writer.notes]:
+        print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
     from gp_jax.parallel import make_mesh
     from gp_jax.pipelines import OutpaintPipeline
 
     mesh = make_mesh(arguments.mesh) if arguments.mesh else None
     pipeline = OutpaintPipeline.from_pretrained(arguments.checkpoint, mesh=mesh)
-    with (
-        progress() as report,
-        VideoWriter(target, reader.info, audio_from=reader, overwrite=arguments.overwrite) as writer,
-    ):
+    with _ended_by_signal(), progress() as report, writer:
         for frame in pipeline.stream(
             reader,
             canvas,
@@ -108,19 +117,58 @@ def run(arguments: argparse.Namespace) -> None:
         ):
             writer.write(frame)
     frames, seconds = f"{len(reader)} frame{'s' * (len(reader) > 1)}", time.monotonic() - begin
-    print(f"{target}: {frames}, {canvas.width}x{canvas.height}, {seconds:.1f} s, checkpoint {arguments.checkpoint}")
+    scaled = ""
+    if reader is not original:
+        scaled = f", source scaled to {canvas.source_width}x{canvas.source_height}"
+    size = f"{canvas.width}x{canvas.height}{scaled}"
+    print(f"{target}: {frames}, {size}, {seconds:.1f} s, checkpoint {arguments.checkpoint}")
 
 
-def _canvas(arguments: argparse.Namespace, info: VideoInfo) -> Canvas:
-    source = info.height, info.width
+def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoReader, Canvas]:
+    """The source, scaled down where that was asked for, and its place in the new frame."""
+    if arguments.fit and not arguments.size:
+        raise UserError("--fit goes with --size, which says what the source is to fit into")
+    if arguments.max_side and not arguments.aspect:
+        raise UserError("--max-side goes with --aspect: --size and --pad say the size themselves")
+    height, width = source = reader.info.height, reader.info.width
     if arguments.aspect:
         canvas = Canvas.from_aspect(*source, arguments.aspect, arguments.anchor)
+        if arguments.max_side and max(canvas.height, canvas.width) > arguments.max_side:
+            frame = frame_of(arguments.aspect, arguments.max_side)
+            reader = reader.resized(*shrunk(*source, *frame))
+            canvas = Canvas.from_size(reader.info.height, reader.info.width, *frame, arguments.anchor)
+        _check_visible(canvas)
     elif arguments.size:
-        canvas = Canvas.from_size(*source, *arguments.size, arguments.anchor)
+        if arguments.fit and (height > arguments.size[0] or width > arguments.size[1]):
+            reader = reader.resized(*shrunk(*source, *arguments.size))
+        canvas = Canvas.from_size(reader.info.height, reader.info.width, *arguments.size, arguments.anchor)
     else:
         canvas = Canvas.from_pads(*source, *arguments.pad)
     if canvas.is_complete:
         raise UserError(
-            f"{arguments.input} has {info.width}x{info.height} pixels already: there is nothing to outpaint"
+            f"{arguments.input} fills {canvas.width}x{canvas.height} pixels already: there is nothing to outpaint"
         )
-    return canvas
+    return reader, canvas
+
+
+def _check_visible(canvas: Canvas):
+    rows, columns = canvas.height - canvas.source_height, canvas.width - canvas.source_width
+    if 0 < rows < VISIBLE * canvas.height or 0 < columns < VISIBLE * canvas.width:
+        raise UserError(
+            f"this ratio adds {rows or columns} {'rows' if rows else 'columns'} only, which nobody would see: "
+            f"ask for --size {canvas.width}x{canvas.height} if that is meant"
+        )
+
+
+@contextlib.contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """SIGTERM ends the work as an error would, so that nothing half-written stays."""
+
+    def end(number: int, _):
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
