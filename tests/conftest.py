@@ -1,12 +1,23 @@
-"""Test-wide set-up: eight CPU devices, and a torchvision that imports beside a CPU build of torch."""
+"""Test-wide set-up: eight CPU devices, no test that lives on what lies in the user's cache, compiled programs shared
+within a run, and a torchvision that imports beside a CPU build of torch."""
 
+import atexit
 import importlib.metadata
 import importlib.util
 import os
+import shutil
+import tempfile
+
+import pytest
 
 # Before anything imports jax: meshes are tested on eight devices that are all this CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# A program that several tests or their child processes compile is compiled once a run.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="gp_jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 _torchvision_library = None
 if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
@@ -17,3 +28,18 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision")
         _torchvision_library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             _torchvision_library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+@pytest.fixture(scope="session")
+def weights():
+    """The published weights of LPIPS and I3D, fetched as a user fetches them; at once where they are there already."""
+    from gp_jax.cli.main import main
+
+    assert main(["fetch"]) == 0
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_asked_for(request, monkeypatch, tmp_path_factory):
+    """An empty cache for tests that do not ask for `weights`: none passes because another one has fetched them."""
+    if "weights" not in request.fixturenames:
+        monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path_factory.getbasetemp() / "nothing fetched"))

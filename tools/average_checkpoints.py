@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.errors import UserError
 from gp_jax.weights import WEIGHTS_FILE, check_match, read_tensors, write_tensors
 
@@ -52,11 +53,11 @@ def _mean(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("first", type=Path, help="a checkpoint folder")
     parser.add_argument("second", type=Path, help="another one")
     parser.add_argument("target", type=Path, help="the folder to write")
-    parser.add_argument("--share", type=float, default=0.5, help="of the second, from 0 to 1 (default 0.5)")
+    parser.add_argument("--share", type=float, default=0.5, help="of the second, from 0 to 1")
     args = parser.parse_args()
     if not 0 <= args.share <= 1:
         parser.error(f"--share {args.share} must be from 0 to 1")

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from flax import nnx
 from scipy.linalg import sqrtm
 
+from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.metrics.frechet import feature_moments, frechet_distance, fvd
 from gp_jax.metrics.i3d import FEATURES, STAGES, WEIGHTS, load_i3d
 from gp_jax.metrics.metric import Metric
@@ -33,10 +34,10 @@ LINE = "{:34} {:>14} {:>14} {:>8} {:>12}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--clips", type=int, default=4, help="clips, or frames, in a batch; at least 2")
     parser.add_argument("--frames", type=int, default=16, help="frames of a clip")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="of which the fastest counts")
     options = parser.parse_args()
 
     operators = define_operators_of_torchvision()  # noqa: F841 - they last as long as the name

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
 from gp_jax.data.videos import cover
@@ -32,12 +33,12 @@ CONFIG = Path(__file__).parent.parent / "configs" / "tiny.py"
 
 def main() -> None:
     """Trains, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--clip", default="sample:carphone")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--clip", default="sample:carphone", help="a video")
     parser.add_argument("--stride", type=int, default=4, help="distance of the eight frames in the clip")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=300, help="of training")
+    parser.add_argument("--batch", type=int, default=2, help="segments a step, of different canvases")
     parser.add_argument("--init-from", default="tiny", help="a checkpoint, trained or not")
     arguments = parser.parse_args()
 

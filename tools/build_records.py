@@ -10,17 +10,18 @@
     python tools/build_records.py arrays clips_72x128.npy records/tiny --size 128x72 --encoding png --motion 0
     python tools/build_records.py --verify records/256
 
-A folder holds frames of one size, in shards of ArrayRecord, each made from `--films` films. Interrupted, the same
-command goes on with the shards that are missing; hosts that share the folder each run it with their own `--host I/N`
-(from 0 on). The manifest is written when no shard is missing. Films that cannot be read, and shots that the filters
-leave out, are counted and named in it. What a shard holds does not depend on processes, hosts or interruptions.
+A folder holds frames of one size, in shards of ArrayRecord, each made from `--films` films by one process. Interrupted,
+the same command goes on with the shards that are missing; hosts that share the folder each run it with their own
+`--host I/N` (from 0 on). The manifest is written when no shard is missing. Films that cannot be read, and shots that
+the filters leave out, are counted and named in it. What a shard holds does not depend on processes, hosts or
+interruptions.
 """
 
 import argparse
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -28,9 +29,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jobs import host, of_host, run, spread, verify
+from jobs import Done, host, of_host, pieces, run, spread, verify
 
-from gp_jax.cli.arguments import count, size
+from gp_jax.cli.arguments import HelpFormatter, count, size
 from gp_jax.data.clips import ENCODINGS, pack_clip
 from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
 from gp_jax.data.shots import STILL, changes, find_shots, thumbnails
@@ -79,7 +80,8 @@ def build(arguments: argparse.Namespace) -> int | None:
     facts = dict(arguments.fact)
     films = SOURCES[arguments.kind](arguments.source, **options)
     splits = split_films(films, arguments.validation)
-    shards = {split: shard_names(split, -(-len(members) // arguments.films)) for split, members in splits.items()}
+    counts = {split: _shards(len(members), arguments.films) for split, members in splits.items()}
+    shards = {split: shard_names(split, count) for split, count in counts.items()}
     names = sha256("\n".join(film.name for film in films).encode()).hexdigest()
     noted = {"kind": arguments.kind, **options, **vars(recipe), "names": names, "facts": facts}
     begin(arguments.output, {**noted, "films": arguments.films, "validation": arguments.validation})
@@ -89,8 +91,9 @@ def build(arguments: argparse.Namespace) -> int | None:
         for split in shards
         for index, name in enumerate(shards[split])
     ]
+    jobs = of_host(jobs, arguments.host)
     work = partial(build_shard, recipe=recipe, facts=facts)
-    spread(work, of_host(jobs, arguments.host), arguments.processes, "Shards")
+    spread(work, jobs, arguments.processes, "films cut into records", sum(len(films) for _, films in jobs))
     if finish(arguments.output, shards, {"format": "clips", "size": recipe.size}):
         report(arguments.output)
     else:
@@ -121,24 +124,31 @@ def split_films(films: list[Film], validation: float) -> dict[str, list[Film]]:
     return {split: members for split, members in splits.items() if members}
 
 
-def build_shard(path: Path, films: list[Film], recipe: Recipe, facts: dict[str, str]) -> None:
-    """One shard, unless it is finished; a job of a process of its own."""
+def _shards(films: int, of_each: int | None) -> int:
+    return pieces(films) if of_each is None else -(-films // of_each)
+
+
+def build_shard(path: Path, films: list[Film], done: Done, *, recipe: Recipe, facts: dict[str, str]) -> None:
+    """One shard, unless it is finished; a job of a process of its own, `done` in films."""
     cv2.setNumThreads(1)
     tally = Tally()
-    write_shard(path, _records(films, recipe, facts, tally), vars(tally))
+    write_shard(path, _records(films, recipe, facts, tally, done), vars(tally))
+    done(len(films))
 
 
-def _records(films: list[Film], recipe: Recipe, facts: dict[str, str], tally: Tally) -> Iterator[bytes]:
-    for film in films:
+def _records(films: list[Film], recipe: Recipe, facts: dict[str, str], tally: Tally, done: Done) -> Iterator[bytes]:
+    for number, film in enumerate(films):
         tally.films += 1
         try:
-            yield from film_records(film, recipe, facts, tally)
+            yield from film_records(film, recipe, facts, tally, done.part(number, 1))
         except UserError as error:
             tally.unreadable[film.name] = str(error)
 
 
-def film_records(film: Film, recipe: Recipe, facts: dict[str, str], tally: Tally) -> Iterator[bytes]:
-    """A record for each usable shot of a film; raises UserError where it cannot be read."""
+def film_records(
+    film: Film, recipe: Recipe, facts: dict[str, str], tally: Tally, done: Callable[[float], None]
+) -> Iterator[bytes]:
+    """A record for each usable shot of a film, of which `done` is told the share; UserError where it cannot be read."""
     frames = film.open()
     if len(frames) < recipe.least:
         tally.left_out["film shorter than a record"] += 1
@@ -147,7 +157,8 @@ def film_records(film: Film, recipe: Recipe, facts: dict[str, str], tally: Tally
     if not recipe.enlarge and (height < recipe.size[0] or width < recipe.size[1]):
         tally.left_out["film smaller than the records"] += 1
         return
-    for start, stop in _shots(thumbnails(frames), film.has_cuts, recipe, tally):
+    small = thumbnails(_counted(frames, len(frames), done))  # the first of two times that its frames are decoded
+    for start, stop in _shots(small, film.has_cuts, recipe, tally):
         known = {
             **film.facts,
             **facts,
@@ -160,6 +171,15 @@ def film_records(film: Film, recipe: Recipe, facts: dict[str, str], tally: Tally
         pictures = (cover(frame, recipe.size) for frame in frames.frames_at(range(start, stop)))
         tally.frames += stop - start
         yield pack_clip(pictures, known, recipe.encoding, recipe.quality)
+        done(0.5 + stop / len(frames) / 2)
+
+
+def _counted(frames: Iterable[np.ndarray], total: int, done: Callable[[float], None]) -> Iterator[np.ndarray]:
+    """The frames, half of whose film is done with the last one."""
+    for number, frame in enumerate(frames):
+        yield frame
+        if number % 32 == 0:
+            done(number / total / 2)
 
 
 def _shots(small: np.ndarray, has_cuts: bool, recipe: Recipe, tally: Tally) -> Iterator[tuple[int, int]]:
@@ -179,7 +199,7 @@ def _shots(small: np.ndarray, has_cuts: bool, recipe: Recipe, tally: Tally) -> I
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("kind", nargs="?", choices=SOURCES, help="what the source is")
     parser.add_argument("source", nargs="?", type=Path, help="the folder or file")
     parser.add_argument("output", nargs="?", type=Path, help="folder of the records")
@@ -189,16 +209,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--most", type=count, default=257, help="frames of a record; longer shots are cut")
     parser.add_argument("--motion", type=float, default=STILL, help="least mean change between frames, of 255")
     parser.add_argument("--enlarge", action="store_true", help="use films that are smaller than the records")
-    parser.add_argument("--encoding", choices=ENCODINGS, default="jpeg")
+    parser.add_argument("--encoding", choices=ENCODINGS, default="jpeg", help="of a frame")
     parser.add_argument("--quality", type=int, default=95, help="of JPEG, 0 to 100")
     parser.add_argument("--validation", type=float, default=0.0, help="share of films, for sources without splits")
-    parser.add_argument("--films", type=count, default=64, help="films per shard")
+    parser.add_argument("--films", type=count, help="per shard (default: 64, or so few that there are 32 shards)")
     parser.add_argument("--fact", type=_fact, action="append", default=[], help="to note, such as licence=CC-BY-4.0")
-    parser.add_argument("--path", help="csv: where a row's video lies, as videos/{page_dir}/{videoid}.mp4")
-    parser.add_argument("--caption", help="csv: a row's caption, as {name}")
+    parser.add_argument("--path", help="csv: where a row's video lies, as {page_dir}/{videoid}.mp4 (default: {path})")
+    parser.add_argument("--caption", help="csv: a row's caption, as {name} (default: {caption})")
     parser.add_argument("--resolution", help="davis: the folder within JPEGImages (default: 480p)")
-    parser.add_argument("--processes", type=count, default=2)
-    parser.add_argument("--host", type=host, default=(0, 1), metavar="I/N", help="do the part of host I of N")
+    parser.add_argument("--processes", type=count, default=2, help="that work at the same time, a shard each")
+    parser.add_argument("--host", type=host, default="0/1", metavar="I/N", help="do the part of host I of N")
     arguments = parser.parse_args()
     if not arguments.verify and (arguments.output is None or arguments.size is None):
         parser.error("name kind, source, output and --size, or --verify RECORDS")

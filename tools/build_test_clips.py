@@ -22,6 +22,7 @@ from PIL import Image
 from rich.progress import track
 from test_packages import PACKAGES
 
+from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.data.shots import find_shots, thumbnails
 from gp_jax.video import probe
 
@@ -31,9 +32,9 @@ LEAST = 16  # frames of a clip: FVD needs them
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder for archives, films and clips")
-    parser.add_argument("--frames", type=int, default=48, help="length of a clip at most (default 48)")
+    parser.add_argument("--frames", type=int, default=48, help="length of a clip at most")
     args = parser.parse_args()
     target, building = args.data / "davis", args.data / "davis.partial"
     if target.exists():

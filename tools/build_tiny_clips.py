@@ -15,6 +15,7 @@ number of processes. A build that was interrupted goes on with the shards that a
 import argparse
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,9 +25,11 @@ import cv2
 import numpy as np
 from camera_paths import blob_layer, fit_path, render_panorama, render_windows, window_path
 from films import decode
-from jobs import spread
+from jobs import Done, spread
 from rich.progress import track
 
+from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import count as positive
 from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
 from gp_jax.data.shots import find_shots, thumbnails
@@ -54,12 +57,12 @@ class Source:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that fetch_training_data.py filled")
     parser.add_argument("--out", type=Path, required=True, help="folder for the records")
-    parser.add_argument("--clips", type=int, default=500, help="clips per shape (default: 500)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--clips", type=int, default=500, help="clips per shape")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    parser.add_argument("--processes", type=positive, default=2, help="that work at the same time")
     arguments = parser.parse_args()
     sources = hold_out(find_sources(arguments.data), arguments.seed)
     for size in SHAPES:
@@ -118,7 +121,8 @@ def build(sources: list[Source], size: tuple[int, int], clips: int, seed: int, o
         for split in shards
         for index, name in enumerate(shards[split])
     ]
-    spread(partial(_build_shard, size=size, seed=seed, photos=photos), jobs, processes, f"Clips {folder.name}")
+    work = partial(_build_shard, size=size, seed=seed, photos=photos)
+    spread(work, jobs, processes, f"clips of {folder.name}", len(chosen))
     finish(folder, shards, {"format": "clips", "size": size})
 
 
@@ -195,10 +199,22 @@ def expose(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _build_shard(
-    path: Path, members: list[tuple[int, Source]], size: tuple[int, int], seed: int, photos: tuple[str, ...]
+    path: Path,
+    members: list[tuple[int, Source]],
+    done: Done,
+    *,
+    size: tuple[int, int],
+    seed: int,
+    photos: tuple[str, ...],
 ) -> None:
+    def records() -> Iterator[bytes]:
+        for number, (index, source) in enumerate(members):
+            yield _record(index, source, size, seed, photos)
+            done(number + 1)
+
     cv2.setNumThreads(1)
-    write_shard(path, (_record(index, source, size, seed, photos) for index, source in members), {})
+    write_shard(path, records(), {})
+    done(len(members))
 
 
 def _record(index: int, source: Source, size: tuple[int, int], seed: int, photos: tuple[str, ...]) -> bytes:

@@ -26,6 +26,8 @@ from pathlib import Path
 from PIL import Image
 from training_packages import PACKAGES, Package
 
+from gp_jax.cli.arguments import HelpFormatter
+
 
 class ChecksumError(Exception):
     """A downloaded archive is not the file that was pinned."""
@@ -45,7 +47,7 @@ HOW = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder for archives and files")
     data = parser.parse_args().data
     entries = []

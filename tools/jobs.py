@@ -3,14 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
+from gp_jax.cli.progress import progress
 from gp_jax.data.shards import read_manifest, verify_shard
 from gp_jax.errors import UserError
 
@@ -24,12 +23,62 @@ def run(tool: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
         sys.exit(2)
 
 
-def spread(work: Callable[..., Any], jobs: Sequence[tuple], processes: int, title: str) -> list[Any]:
-    """`[work(*job) for job in jobs]`, in so many processes (1: in this one), with a progress bar."""
-    if processes == 1:
-        return [work(*job) for job in track(jobs, title)]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(track(pool.map(work, *zip(*jobs)), title, total=len(jobs)))
+class Done:
+    """How much of one job is done: called with that, in the units of `spread`'s total, it tells what was added."""
+
+    def __init__(self, advance: Callable[[float], None]):
+        self._advance, self._told = advance, 0.0
+
+    def __call__(self, done: float) -> None:
+        self._advance(done - self._told)
+        self._told = done
+
+    def part(self, before: float, size: float) -> Callable[[float], None]:
+        """For a part of the job: called with the share of that part that is done."""
+        return lambda share: self(before + size * share)
+
+
+def spread(work: Callable[..., Any], jobs: Sequence[tuple], processes: int, title: str, total: float) -> list[Any]:
+    """`[work(*job, done) for job in jobs]`, in so many processes (1: in this one), with a progress bar.
+
+    Args:
+      work: calls `done` with how much of its job it has done, as often as a person wants to see something move.
+      jobs: its other arguments; in processes of their own, what can be pickled.
+      processes: at most so many.
+      title: of the bar.
+      total: what the jobs come to, all together.
+    """
+    with progress() as report:
+        reached = 0.0
+
+        def advance(step: float) -> None:
+            nonlocal reached
+            reached += step
+            report(round(reached, 2), total, title)
+
+        if processes == 1 or len(jobs) < 2:
+            return [work(*job, Done(advance)) for job in jobs]
+        context = get_context("spawn")
+        with context.Manager() as manager, ProcessPoolExecutor(min(processes, len(jobs)), context) as pool:
+            steps = manager.Queue()
+            results = [pool.submit(work, *job, Done(steps.put)) for job in jobs]
+            try:
+                waiting = set(results)
+                while waiting:
+                    finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_EXCEPTION)
+                    while not steps.empty():
+                        advance(steps.get())
+                    for future in finished:
+                        future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+            return [future.result() for future in results]
+
+
+def pieces(count: int, most: int = 64, least: int = 32) -> int:
+    """How many shards so many films or records make: `most` in each, fewer where that left processes without work."""
+    return max(-(-count // most), min(count, least))
 
 
 def of_host(jobs: Iterable[tuple], host: tuple[int, int]) -> list[tuple]:
@@ -41,10 +90,16 @@ def verify(folder: Path, made_by: str, processes: int) -> int:
     """Reads all shards of a folder again; prints what is wrong, and returns 1 where something is."""
     manifest = read_manifest(folder, made_by)
     notes = [(note,) for split in manifest["shards"].values() for note in split]
-    found = spread(partial(verify_shard, folder), notes, processes, f"Verifying {folder.name}")
+    found = spread(partial(_verify, folder), notes, processes, f"shards of {folder.name} verified", len(notes))
     problems = [problem for of_shard in found for problem in of_shard]
     print("\n".join(problems) or f"{folder}: {manifest['records']} records, all as they were written")
     return 1 if problems else 0
+
+
+def _verify(folder: Path, note: dict[str, Any], done: Done) -> list[str]:
+    problems = verify_shard(folder, note)
+    done(1)
+    return problems
 
 
 def host(text: str) -> tuple[int, int]:

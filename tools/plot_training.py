@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 
+from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.training.log import read_log
 
 matplotlib.use("Agg")
@@ -24,10 +25,10 @@ def curve(workdir: Path, key: str) -> tuple[list[int], list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("picture", type=Path, help="a PNG or SVG file")
     parser.add_argument("workdirs", type=Path, nargs="+", help="of gp-jax train")
-    parser.add_argument("--key", action="append", help="what to draw, a panel each (default loss, validation_loss)")
+    parser.add_argument("--key", action="append", help="what to draw, a panel each (default: loss, validation_loss)")
     args = parser.parse_args()
     keys = args.key or ["loss", "validation_loss"]
     figure, panels = pyplot.subplots(1, len(keys), figsize=(5 * len(keys), 3.4), squeeze=False, layout="constrained")

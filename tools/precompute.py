@@ -2,22 +2,26 @@
 
     python tools/precompute.py records/256 latents features text --checkpoint my_model/ --variants 4 --frames 16
     python tools/precompute.py records/256 features --checkpoint my_model/ --variants 4 --open-clip CLIP-ViT-H-14/
+    python tools/precompute.py records/256 all --checkpoint my_model/
     python tools/precompute.py records/256 latents features text --verify
 
 The files lie in `records/256/precomputed/`, one folder for each part. Every clip gets `--variants` canvases, with their
 mirror images and feature frames; latents and features must be made with the same options. Features come from the
-observed rectangle alone, masked latents from the observed pixels. `--open-clip` computes features by open_clip_torch
+observed rectangle alone, masked latents from the observed pixels. All networks and records that the parts need are
+looked at before the first is made. `--open-clip` computes features by open_clip_torch
 from a folder with open_clip_config.json; `gp-jax convert` makes the `clip/` of a checkpoint from the same folder.
 
 Interrupted, the same command goes on with the shards that are missing; hosts that share the folder each run it with
-their own `--host I/N`. One process drives all accelerators of its host; `--processes` is for CPUs.
+their own `--host I/N`. One process drives all accelerators of its host; `--processes` is for CPUs, and each holds the
+network. Memory grows with `--batch`: 0.2 GB a frame of 256 x 256 pixels for the autoencoder of Stable Diffusion.
 """
 
 import argparse
 import dataclasses
 import functools
+import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +30,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from jobs import host, of_host, run, spread, verify
+from jobs import Done, host, of_host, pieces, run, spread, verify
 
-from gp_jax.cli.arguments import count
+from gp_jax.cli.arguments import HelpFormatter, count
 from gp_jax.convert import load
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.data.clips import Clip, RecordFolder
 from gp_jax.data.examples import observed_pictures
 from gp_jax.data.precomputed import FOLDER, VARIED, Plan, Variant, model_hash, records_hash, variant
-from gp_jax.data.shards import begin, finish, pack, read_manifest, write_shard
+from gp_jax.data.shards import begin, finish, pack, read_manifest, shard_names, write_shard
 from gp_jax.errors import UserError
 from gp_jax.geometry import MASK_RULES, pixel_mask
 from gp_jax.models.clip import preprocess
@@ -69,10 +73,10 @@ class Latents:
         self.network = networks.component("vae")
         self._encode = Batched(_encode_both, self.network, networks.batch)
 
-    def __call__(self, clip: Clip, view: Variant) -> Tensors:
+    def __call__(self, clip: Clip, view: Variant, done: Callable[[float], None]) -> Tensors:
         frames = _mirrored(clip.read(range(clip.num_frames)), view)
         masks = np.broadcast_to(pixel_mask(view.canvas), frames.shape[:3])
-        latents, masked = self._encode(frames, masks)
+        latents, masked = self._encode(frames, masks, done=done)
         return {"latents": latents, "masked_latents": masked}
 
 
@@ -87,7 +91,7 @@ class Features:
             self.network = networks.component("clip")
             self._encode = Batched(_encode_views, self.network, networks.batch)
 
-    def __call__(self, clip: Clip, view: Variant) -> Tensors:
+    def __call__(self, clip: Clip, view: Variant, done: Callable[[float], None]) -> Tensors:
         frames = _mirrored(clip.read(view.seen), view)
         views = observed_pictures(frames, view.canvas, self.network.config.image_size)
         return {"features": self._encode(views), "seen": view.seen.astype(np.int32)}
@@ -100,7 +104,7 @@ class Text:
         self.network = networks.component("text")
         self._tokenizer = load_tokenizer(find_checkpoint(networks.checkpoint) / "tokenizer")
 
-    def __call__(self, clip: Clip, view: None) -> Tensors:
+    def __call__(self, clip: Clip, view: None, done: Callable[[float], None]) -> Tensors:
         return {"text": embed_text(self.network, self._tokenizer, clip.facts.get("caption", ""))[0]}
 
 
@@ -108,69 +112,99 @@ PARTS: dict[str, Callable[[Networks], Any]] = {"latents": Latents, "features": F
 
 
 def precompute(arguments: argparse.Namespace) -> int | None:
-    """All parts that were asked for, one after the other."""
+    """All parts that were asked for, one after the other; what can be wrong with any is found before the first."""
     records = arguments.records
+    parts = list(PARTS) if "all" in arguments.parts else list(dict.fromkeys(arguments.parts))
     if arguments.verify:
         return max(
             verify(records / FOLDER / part, f"tools/precompute.py {records} {part}", arguments.processes)
-            for part in arguments.parts
+            for part in parts
         )
-    networks = Networks(arguments.checkpoint, arguments.open_clip, arguments.batch)
+    batch = arguments.batch or (4 if jax.default_backend() == "cpu" else 32)
+    networks = Networks(arguments.checkpoint, arguments.open_clip, batch)
     plan = Plan(**{name: getattr(arguments, name) for name in Plan.__dataclass_fields__})
-    notes = read_manifest(records, "tools/build_records.py")["shards"]
-    shards = {split: [note["file"] for note in notes[split]] for split in notes}
-    for part in arguments.parts:
-        output = records / FOLDER / part
-        model = model_hash(make_part(part, networks).network)
+    clips = {
+        split: RecordFolder(records, split) for split in read_manifest(records, "tools/build_records.py")["shards"]
+    }
+    jobs = list(_jobs({split: len(folder) for split, folder in clips.items()}))
+    shards = {split: [name for name, of, _ in jobs if of == split] for split in clips}
+    jobs = of_host(jobs, arguments.host)
+    models = {}
+    for part in parts:
+        models[part] = _look_at(part, networks, clips)
         varied = {"plan": vars(plan)} if part in VARIED else {}
-        begin(output, {"records": records_hash(records), "model": model, **varied})
+        begin(records / FOLDER / part, {"records": records_hash(records), "model": models[part], **varied})
+    for part in parts:
+        output = records / FOLDER / part
         work = functools.partial(build_shard, records=records, part=part, plan=plan, networks=networks)
-        jobs = of_host(_jobs(notes), arguments.host)
-        spread(work, jobs, arguments.processes, f"Shards of {part}")
-        if finish(output, shards, {"format": part, "model": model}):
-            print(f"{output}: finished; its network is {model}")
+        total = sum(len(indices) for _, _, indices in jobs)
+        spread(work, jobs, arguments.processes, f"records with {part}", total)
+        if finish(output, shards, {"format": part, "model": models[part]}):
+            print(f"{output}: finished; its network is {models[part]}")
         else:
             print(f"{output}: this host's shards are done; the host that finishes last writes the manifest")
     return None
 
 
+def _jobs(records: Mapping[str, int]) -> Iterator[tuple[str, str, range]]:
+    """(name, split, records) of each shard, of so many records in each split."""
+    for split, total in records.items():
+        names = shard_names(split, pieces(total))
+        bounds = [total * index // max(1, len(names)) for index in range(len(names) + 1)]
+        for name, (first, stop) in zip(names, itertools.pairwise(bounds)):
+            yield name, split, range(first, stop)
+
+
+def _look_at(part: str, networks: Networks, clips: Mapping[str, RecordFolder]) -> str:
+    """The hash of a part's network, which is read for it; UserError where there is none, or not for such frames."""
+    network = PARTS[part](networks).network
+    if part == "latents":
+        for folder in clips.values():
+            if any(side % network.config.downsampling for side in folder.size):
+                raise UserError(
+                    f"{folder.folder}: frames of {folder.size[1]}x{folder.size[0]} pixels cannot be encoded: the "
+                    f"autoencoder of {networks.checkpoint} needs multiples of {network.config.downsampling}"
+                )
+    return model_hash(network)
+
+
 def build_shard(
-    name: str, split: str, indices: range, *, records: Path, part: str, plan: Plan, networks: Networks
+    name: str, split: str, indices: range, done: Done, *, records: Path, part: str, plan: Plan, networks: Networks
 ) -> None:
-    """The shard that belongs to one of the records, unless it is finished."""
+    """A shard, unless it is finished; `done` counts records."""
     clips = RecordFolder(records, split)
-    write_shard(records / FOLDER / part / name, _records(clips, indices, part, plan, networks), {})
+    write_shard(records / FOLDER / part / name, _records(clips, indices, part, plan, networks, done), {})
+    done(len(indices))
 
 
-def _records(clips: RecordFolder, indices: range, part: str, plan: Plan, networks: Networks) -> Iterator[bytes]:
+def _records(
+    clips: RecordFolder, indices: range, part: str, plan: Plan, networks: Networks, done: Done
+) -> Iterator[bytes]:
+    make = make_part(part, networks)
     numbers = range(plan.variants) if part in VARIED else [None]
-    for index in indices:
+    for start, index in enumerate(indices):
+        parts = [done.part(start + k / len(numbers), 1 / len(numbers)) for k in range(len(numbers))]
         try:
-            yield from [_record(clips[index], number, clips.size, part, plan, networks) for number in numbers]
+            yield from [_record(clips, index, *which, plan, make) for which in zip(numbers, parts)]
         except UserError as error:  # its place stays, so that the others keep theirs
             print(f"{clips.name(index)}: {error}", file=sys.stderr)
             yield from [pack({}, {"broken": str(error)})] * len(numbers)
 
 
-def _record(clip: Clip, number: int | None, size: tuple[int, int], part: str, plan: Plan, networks: Networks) -> bytes:
-    view = None if number is None else variant(plan, clip.key, number, clip.num_frames, size)
-    tensors = make_part(part, networks)(clip, view)
+def _record(
+    clips: RecordFolder, index: int, number: int | None, done: Callable[[float], None], plan: Plan, make: Callable
+) -> bytes:
+    clip = clips[index]
+    view = None if number is None else variant(plan, clip.key, number, clip.num_frames, clips.size)
+    tensors = make(clip, view, done)
+    done(1)
     halved = {name: x.astype(np.float16) if x.dtype == np.float32 else x for name, x in tensors.items()}
     return pack(halved, {"key": clip.key, **(view.facts() if view else {})})
 
 
-def _jobs(notes: dict[str, list[dict]]) -> Iterator[tuple[str, str, range]]:
-    """(name, split, records) of each shard of the records."""
-    for split, shards in notes.items():
-        first = 0
-        for note in shards:
-            yield note["file"], split, range(first, first + note["records"])
-            first += note["records"]
-
-
 @functools.lru_cache(maxsize=1)
 def make_part(part: str, networks: Networks) -> Any:
-    """The part with its network, which a process reads once."""
+    """The part with its network, which a process that makes shards reads once."""
     return PARTS[part](networks)
 
 
@@ -190,14 +224,16 @@ class Batched:
         self._network = jax.device_put(network, NamedSharding(mesh, PartitionSpec()))
         self._function = jax.jit(function)
 
-    def __call__(self, *arrays: np.ndarray) -> Any:
-        """What the function makes of the arrays, as NumPy arrays."""
+    def __call__(self, *arrays: np.ndarray, done: Callable[[float], None] = lambda share: None) -> Any:
+        """What the function makes of the arrays, as NumPy arrays; `done` is told the share of the rows that are."""
         total, made = len(arrays[0]), []
         for first in range(0, total, self._rows):
             pieces = [array[first : first + self._rows] for array in arrays]
             missing = self._rows - len(pieces[0])
             pieces = [np.pad(piece, ((0, missing), *[(0, 0)] * (piece.ndim - 1))) for piece in pieces]
-            made.append(self._function(self._network, *jax.device_put(pieces, self._sharding)))
+            out = self._function(self._network, *jax.device_put(pieces, self._sharding))
+            made.append(jax.tree.map(np.asarray, out))  # waits, so that one piece at a time is on the devices
+            done(min(first + self._rows, total) / total)
         return jax.tree.map(lambda *x: np.concatenate(x)[:total], *made)
 
 
@@ -240,21 +276,28 @@ def _mirrored(frames: np.ndarray, view: Variant) -> np.ndarray:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", type=Path, help="folder of tools/build_records.py")
-    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("records", type=Path, help="folder that build_records.py made")
+    parser.add_argument("parts", nargs="+", choices=(*PARTS, "all"), help="what to make of them")
     parser.add_argument("--verify", action="store_true", help="check finished parts and do nothing else")
-    parser.add_argument("--checkpoint", default="tiny", help="with the networks, vae/, clip/ and text/ (default: tiny)")
+    parser.add_argument("--checkpoint", default="tiny", help="with the networks, vae/, clip/ and text/")
     parser.add_argument("--open-clip", type=Path, metavar="FOLDER", help="features by open_clip_torch")
     parser.add_argument("--variants", type=count, default=4, help="canvases of each clip")
     parser.add_argument("--frames", dest="feature_frames", type=count, default=16, help="of a clip for its features")
-    parser.add_argument("--ratio-range", type=float, nargs=2, default=(0.15, 0.6), help="unknown share of a canvas")
+    parser.add_argument(
+        "--ratio-range",
+        type=float,
+        nargs=2,
+        default=(0.15, 0.6),
+        metavar="X",
+        help="least and largest unknown share of a canvas",
+    )
     parser.add_argument("--directions", nargs="+", choices=MASK_RULES, default=(), help="of the canvases; default: all")
     parser.add_argument("--no-flip", dest="flip", action="store_false", help="no mirror images")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=count, default=32, help="frames at a time")
-    parser.add_argument("--processes", type=count, default=1)
-    parser.add_argument("--host", type=host, default=(0, 1), metavar="I/N", help="do the part of host I of N")
+    parser.add_argument("--seed", type=int, default=0, help="of canvases, mirror images and frames")
+    parser.add_argument("--batch", type=count, help="frames at a time (default: 32, on CPUs 4)")
+    parser.add_argument("--processes", type=count, default=1, help="that work at the same time, a shard each")
+    parser.add_argument("--host", type=host, default="0/1", metavar="I/N", help="do the part of host I of N")
     return parser.parse_args()
 
 

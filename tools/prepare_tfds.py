@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jobs import run
 
+from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.data.tfds_frames import BUILDERS
 from gp_jax.errors import UserError
 
@@ -30,8 +31,8 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=BUILDERS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("name", choices=BUILDERS, help="which data set")
     parser.add_argument("data_dir", type=Path, help="folder of prepared data sets")
     parser.add_argument("--folder", type=Path, help="youtube-vos: where its train/ lies")
     parser.add_argument("--resolution", default="480p", choices=("480p", "full_resolution"), help="davis")

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arm", action="append", type=_arm, required=True, metavar="NAME=DIR[,DIR]", help="can be repeated"
     )
-    parser.add_argument("--seeds", type=_seeds, default=(0,), metavar="0,1,2", help="of the sampling (default 0)")
-    parser.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
+    parser.add_argument("--seeds", type=_seeds, default="0", metavar="0,1,2", help="of the sampling")
+    parser.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps; by default the checkpoint's")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,18 @@
 """Arguments that several commands take, as `type=` of argparse: text in, value out, or a sentence on what is wrong."""
 
 import re
-from argparse import ArgumentTypeError
+from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
+
+
+class HelpFormatter(RawDescriptionHelpFormatter):
+    """Keeps the lines of a description, and says the default of each option whose help does not tell of one."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text, default = action.help or "", action.default
+        if action.nargs == 0 or default in (None, "", (), [], SUPPRESS) or "default" in text:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, tuple | list) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%')})"
 
 
 def aspect(text: str) -> float:

@@ -41,15 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", action="append", metavar="A,B", help=f"by default all: {', '.join(METHODS)}; also folder:DIR"
     )
-    parser.add_argument("--shard", type=_shard, default=(0, 1), metavar="K/N", help="work on the K-th of every N clips")
+    parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="work on the K-th of every N clips")
 
     model = parser.add_argument_group("globalpaint")
     model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
     model.add_argument("--seed", type=int, default=0, metavar="N", help="of all clips")
-    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
-    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
-    model.add_argument("--guidance", type=float, metavar="S", help="weight of what the whole clip shows")
-    model.add_argument("--plan", metavar="NAME", help="hierarchical (key frames first) or sequential")
+    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps; by default the checkpoint's")
+    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler; by default the checkpoint's")
+    model.add_argument(
+        "--guidance", type=float, metavar="S", help="weight of what the whole clip shows; by default the checkpoint's"
+    )
+    model.add_argument("--plan", metavar="NAME", help="hierarchical (the default: key frames first) or sequential")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +63,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, metavar="OUTPUT", help="folder for everything that comes out")
     parser.add_argument("--clips", metavar="A,B", help="names of the clips to take; all by default")
-    parser.add_argument("--frames", type=parse.count, metavar="N", help="take so many from the beginning of each clip")
-    parser.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
+    parser.add_argument(
+        "--frames", type=parse.count, metavar="N", help="take so many from the beginning of each clip; by default all"
+    )
+    parser.add_argument(
+        "--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4; by default on one"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from gp_jax import __version__
+from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.errors import UserError
 
 COMMANDS = {
@@ -67,9 +68,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gp-jax {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            name, help=summary, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        subparser = subparsers.add_parser(name, help=summary, allow_abbrev=False, formatter_class=HelpFormatter)
         if name == command:
             module = import_module(f"gp_jax.cli.{name}")
             subparser.description = module.__doc__

@@ -55,6 +55,7 @@ def test_all_configurations_are_listed():
     assert {name.partition(":")[0] for name in COUNTS} == {file.name for file in FOLDER.glob("*.py")}
 
 
+@pytest.mark.usefixtures("weights")  # the sharp stages of tiny compare frames by LPIPS
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameters_are_counted_and_the_docstring_tells_what_to_run(name):
     """The video modules of `changes` are in the image network's place once there is a checkpoint to start from."""

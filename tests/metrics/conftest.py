@@ -1,6 +1,5 @@
-"""Weights and clips that the tests of several metrics share."""
+"""Clips that the tests of several metrics share."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,12 +8,6 @@ import pytest
 
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
-
-
-@pytest.fixture(scope="session")
-def weights():
-    """The published weights in the cache, fetched as a user fetches them; at once where they are there already."""
-    subprocess.run([sys.executable, TOOLS / "fetch_metric_weights.py"], check=True)
 
 
 @pytest.fixture(scope="session")

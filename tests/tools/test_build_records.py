@@ -2,8 +2,10 @@
 
 import json
 import sys
+from contextlib import nullcontext
 
 import build_records
+import jobs
 import numpy as np
 import pytest
 from jobs import run
@@ -131,6 +133,25 @@ def test_films_that_cannot_be_read_are_named_and_small_or_short_ones_counted(tmp
     assert not build(monkeypatch, "videos", films, tmp_path / "out", *OPTIONS)
     assert "unreadable: broken.mp4" in capsys.readouterr().err
     assert read_manifest(tmp_path / "out", "")["records"] == {"train": 0}
+
+
+def test_few_films_make_shards_for_many_processes(clips, tmp_path, monkeypatch, capsys):
+    """One shard of 64 films would be the work of one process; progress is told in films, not in shards."""
+    options = (*OPTIONS[: OPTIONS.index("--films")], "--encoding", "png", "--processes")
+    folders = [tmp_path / name for name in ("one", "three")]
+    steps = []
+    monkeypatch.setattr(jobs, "progress", lambda: nullcontext(lambda done, total, label: steps.append((done, total))))
+    for folder, processes in zip(folders, (1, 3)):
+        assert not build(monkeypatch, "arrays", clips, folder, *options, processes)
+        assert sorted(steps) == steps and steps[-1] == (11, 11) and len({done for done, _ in steps}) >= 11
+        steps.clear()
+    assert contents(folders[0]) == contents(folders[1])
+    assert len(list(folders[0].glob("*.array_record"))) == 11
+
+
+@pytest.mark.parametrize("count, shards", [(0, 0), (1, 1), (5, 5), (33, 32), (2048, 32), (2049, 33), (10**5, 1563)])
+def test_shards_are_neither_large_nor_few(count, shards):
+    assert jobs.pieces(count) == shards
 
 
 def test_the_share_held_out_depends_on_names_alone():

@@ -2,9 +2,13 @@
 
 import dataclasses
 import json
+import re
+import shutil
 import sys
+from contextlib import nullcontext
 
 import jax
+import jobs
 import numpy as np
 import precompute
 import pytest
@@ -154,12 +158,12 @@ def test_verify_finds_a_flipped_byte(checkpoint, tmp_path, capsys):
     folder = write_records(tmp_path / "records")
     assert not call(folder, "features", "--checkpoint", checkpoint, *OPTIONS)
     assert call(folder, "features", "--verify") == 0
-    shard = folder / FOLDER / "features" / "train-00000-of-00002.array_record"
+    shard = folder / FOLDER / "features" / "train-00000-of-00003.array_record"
     content = bytearray(shard.read_bytes())
     content[len(content) // 3] ^= 1
     shard.write_bytes(content)
     assert call(folder, "features", "--verify") == 1
-    assert "train-00000-of-00002.array_record is not as it was written" in capsys.readouterr().out
+    assert "train-00000-of-00003.array_record is not as it was written" in capsys.readouterr().out
 
 
 def test_another_encoder_a_missing_file_and_other_records_are_told(config, records, checkpoint, tmp_path):
@@ -176,10 +180,10 @@ def test_another_encoder_a_missing_file_and_other_records_are_told(config, recor
     folder = write_records(tmp_path / "copy")
     fails(r"precomputed/latents has no manifest.json: make it with tools/precompute.py", records=(str(folder),))
     assert not call(folder, "latents", "features", "text", "--checkpoint", checkpoint, *OPTIONS)
-    missing = folder / FOLDER / "features" / "train-00001-of-00002.array_record"
+    missing = folder / FOLDER / "features" / "train-00001-of-00003.array_record"
     content = missing.read_bytes()
     missing.unlink()
-    fails(r"features/train-00001-of-00002.array_record is missing", records=(str(folder),))
+    fails(r"features/train-00001-of-00003.array_record is missing", records=(str(folder),))
     missing.write_bytes(content)
     finish(folder, {"train": shard_names("train", 2)}, {"size": SIZE, "remade": True})
     fails("was not made from the records of .* as they are now", records=(str(folder),))
@@ -199,10 +203,34 @@ def test_a_broken_record_keeps_its_place_and_is_named(config, checkpoint, tmp_pa
     assert list(loader.skipped) == [f"{folder} train record 0"]
 
 
-def test_a_checkpoint_without_the_network_is_told(tmp_path, capsys):
-    folder = write_records(tmp_path / "records")
-    assert call(folder, "text", "--checkpoint", "tiny") == 2
-    assert "the checkpoint tiny has no text/" in capsys.readouterr().err
+@pytest.mark.parametrize("last", ["text", "features", "tokenizer"])
+def test_a_network_that_a_later_part_lacks_is_told_before_the_first_part(last, checkpoint, tmp_path, capsys):
+    folder, lacking = write_records(tmp_path / "records"), tmp_path / "lacking"
+    missing = {"features": "clip"}.get(last, last)
+    shutil.copytree(checkpoint, lacking, ignore=shutil.ignore_patterns(missing))
+    assert call(folder, "latents", "features", "text", "--checkpoint", lacking, *OPTIONS) == 2
+    assert re.search(f"lacking.*{missing}", capsys.readouterr().err)
+    assert not list(folder.rglob("precomputed/**/*.array_record"))
+
+
+def test_frames_that_the_autoencoder_cannot_take_are_told_first(checkpoint, tmp_path, capsys):
+    folder = tmp_path / "records"
+    begin(folder, {})
+    write_shard(folder / "train-00000-of-00001.array_record", [], {})
+    finish(folder, {"train": shard_names("train", 1)}, {"size": (18, 24)})
+    assert call(folder, "features", "latents", "--checkpoint", checkpoint, *OPTIONS) == 2
+    assert "frames of 24x18 pixels cannot be encoded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_progress_is_told_within_a_record_and_by_every_process(processes, checkpoint, tmp_path, monkeypatch):
+    steps = []
+    monkeypatch.setattr(jobs, "progress", lambda: nullcontext(lambda *told: steps.append(told)))
+    folder = write_records(tmp_path)
+    options = ("--variants", 2, "--batch", 1, "--processes", processes)
+    assert not call(folder, "latents", "--checkpoint", checkpoint, *options)
+    done = [done for done, total, _ in steps if total == 3]
+    assert done == sorted(done) and done[-1] == 3 and len(set(done)) > 3
 
 
 def test_the_text_is_that_of_the_caption(config, checkpoint):

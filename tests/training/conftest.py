@@ -1,4 +1,4 @@
-"""Small runs: eight devices compile a step of these networks in seconds, and no program twice."""
+"""Small runs: eight devices compile a step of these networks in seconds."""
 
 import jax
 import pytest
@@ -7,14 +7,10 @@ from tests.training import small
 
 
 @pytest.fixture(scope="package", autouse=True)
-def fast_compilation(tmp_path_factory):
-    """Programs that several tests compile are compiled once, and in half the time: without most optimizations."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+def fast_compilation():
+    """Programs are compiled in half the time: without most optimizations."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     jax.config.update("jax_disable_most_optimizations", False)
 
 
