@@ -7,12 +7,16 @@ A subcommand is a file beside this one with two functions, and a line in `COMMAN
 
 Only the file of the command that was asked for is imported, so help comes at once. What the user can mend (`UserError`,
 and arguments that do not parse) becomes one sentence and exit code 2; everything else is a bug and keeps its traceback.
+A signal that asks for the end unwinds the command as Ctrl-C does, so that nothing half-written is left.
 """
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 from gp_jax import __version__
@@ -35,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code of the process."""
     argv = sys.argv[1:] if argv is None else argv
     try:
+        unwind_at_signals()
         arguments = _parse(argv)
         return import_module(f"gp_jax.cli.{arguments.command}").run(arguments) or 0
     except UserError as error:
@@ -42,6 +47,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def unwind_at_signals() -> None:
+    """Makes the end of the process, with its usual code, an exception: SIGTERM, and SIGHUP unless it is ignored."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        for other in (signal.SIGTERM, signal.SIGHUP):  # the unwinding is not to be interrupted in its turn
+            signal.signal(other, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(number, leave)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
