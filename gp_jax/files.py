@@ -79,6 +79,18 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def is_within(name: str) -> bool:
+    """Whether a path that somebody else wrote down leads to something in the folder that it is looked for in."""
+    parts = Path(name).parts
+    return bool(parts) and not os.path.isabs(name) and ".." not in parts and "\0" not in name
+
+
+def is_name(name: str) -> bool:
+    """Whether that is in the folder itself, and files and folders can be named after it."""
+    is_part = is_within(name) and "/" not in name and not name.startswith(".")
+    return is_part and name.isprintable() and len(os.fsencode(name)) <= 200
+
+
 @contextmanager
 def replacing(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Path]:
     """A name beside `path`, which the file that was written there takes from it when nothing failed.
@@ -92,8 +104,8 @@ def replacing(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Pa
     """
     with _told(path):
         target = _target(path, overwrite)
-        if target.is_dir():
-            raise UserError(f"cannot write {path}: it is a folder")
+        if target.exists() and not target.is_file():
+            raise UserError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'no regular file'}")
         suffix = target.suffix if len(os.fsencode(target.suffix)) <= 16 else ""
         with _beside(target, suffix) as temporary:
             yield temporary
@@ -118,7 +130,7 @@ def replacing_folder(path: str | os.PathLike, *, overwrite: bool = True) -> Iter
     with _told(path):
         target = _target(path, overwrite)
         if target.exists() and not target.is_dir():
-            raise UserError(f"cannot write {path}: it is a file")
+            raise UserError(f"cannot write {path}: it is no folder")
         with _beside(target) as temporary:
             temporary.mkdir()
             try:
@@ -135,20 +147,22 @@ def replacing_folder(path: str | os.PathLike, *, overwrite: bool = True) -> Iter
 
 
 @contextmanager
-def locked(folder: str | os.PathLike, part: str = "", *, shared: bool = False) -> Iterator[None]:
+def locked(folder: str | os.PathLike, part: str = "", *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Keeps other programs out of a folder, which is made where it does not exist; the kernel ends this at death.
 
     Args:
       folder: `.gp_jax.lock` lies there meanwhile.
       part: of the work in this folder, such as "0-of-4", where programs share it.
       shared: keeps out only those that want the folder for themselves.
+      wait: for the other program, rather than be refused.
 
     Raises:
       UserError: another program has it; says which.
     """
     with _told(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    with _alone(Path(folder, f".gp_jax{part and '.'}{part}{_LOCK}"), f"{folder}{part and ', '}{part},", shared):
+    lock, about = (f".gp_jax.{part}{_LOCK}", f"{folder} ({part})") if part else (f".gp_jax{_LOCK}", str(folder))
+    with _alone(Path(folder, lock), about, shared, wait):
         yield
 
 
@@ -205,7 +219,7 @@ def _beside(target: Path, suffix: str = "") -> Iterator[Path]:
     while file is None:
         lock = target.with_name(f"{_PREFIX}{secrets.token_hex(4)}{_LOCK}")
         with contextlib.suppress(BlockingIOError):  # somebody looks whether its owner is dead
-            file, _ = _acquire(lock, fcntl.LOCK_EX)
+            file, _ = _acquire(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         os.write(file, json.dumps({"target": target.name}).encode())
         yield lock.with_suffix(f".new{suffix}")
@@ -223,11 +237,11 @@ def _sweep(folder: Path) -> None:
     """Removes what the dead have left in a folder."""
     for lock in folder.glob(f"{_PREFIX}*{_LOCK}"):
         with contextlib.suppress(OSError):  # somebody lives, or is another user
-            file = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            file = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_at(file, lock):
-                    _clear(lock, _note(file).get("target"))
+                    _clear(lock, str(_note(file).get("target", "")))
             finally:
                 os.close(file)
 
@@ -237,13 +251,13 @@ def _clear_quietly(lock: Path, name: str) -> None:
         _clear(lock, name)
 
 
-def _clear(lock: Path, name: str | None) -> None:
+def _clear(lock: Path, name: str) -> None:
     """Removes a lock and what belongs to it; an old folder is put back where no new one stands."""
     old = lock.with_suffix(".old")
-    if name and old.exists() and not lock.with_name(name).exists():
-        old.rename(lock.with_name(name))
+    if old.exists() and name == os.path.basename(name) and not Path(lock.parent, name).exists():
+        old.rename(Path(lock.parent, name))
     for path in lock.parent.glob(f"{lock.stem}.*"):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path != lock:
             path.unlink()
@@ -251,16 +265,15 @@ def _clear(lock: Path, name: str | None) -> None:
 
 
 @contextmanager
-def _alone(lock: Path, about: str, shared: bool = False) -> Iterator[None]:
+def _alone(lock: Path, about: str, shared: bool = False, wait: bool = False) -> Iterator[None]:
     with _told(about):
         try:
-            file, is_locked = _acquire(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            file, is_locked = _acquire(lock, kind if wait else kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{about} is in use by {_holder(lock)}: wait for it, or choose another name") from None
+            raise UserError(f"{about} is in use by {_holder(lock)}: wait for its end, or choose another name") from None
     if not is_locked:
-        print(
-            f"gp-jax: {lock.parent} cannot be locked, so take care that no other program works there", file=sys.stderr
-        )
+        print(f"gp-jax: {lock.parent} cannot be locked: let no other program work there", file=sys.stderr)
     try:
         with _told(about):
             os.ftruncate(file, 0)
@@ -274,11 +287,11 @@ def _alone(lock: Path, about: str, shared: bool = False) -> Iterator[None]:
 
 
 def _acquire(lock: Path, kind: int) -> tuple[int, bool]:
-    """Opens and locks a file; False where its file system has no locks. BlockingIOError: another program has it."""
+    """Opens and locks a file; False where its file system has no locks; raises as `flock`."""
     while True:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            fcntl.flock(file, kind)
             if _is_at(file, lock):
                 return file, True
         except OSError as error:
@@ -307,8 +320,9 @@ def _holder(lock: Path) -> str:
 
 def _note(file: int) -> dict[str, Any]:
     """What a lock says; empty where whoever has it has not written it yet."""
-    with contextlib.suppress(ValueError):
-        return json.loads(os.pread(file, 4096, 0))
+    with contextlib.suppress(ValueError, RecursionError):
+        note = json.loads(os.pread(file, 4096, 0))
+        return note if isinstance(note, dict) else {}
     return {}
 
 
@@ -335,6 +349,7 @@ def _put_folder(temporary: Path, target: Path, overwrite: bool) -> None:
         if not overwrite:
             raise FileExistsError from None
         if not _rename(temporary, target, _EXCHANGE):
+            _sync(temporary.with_suffix(_LOCK))
             target.rename(temporary.with_suffix(".old"))  # `_clear` puts it back, should the next line fail
             temporary.rename(target)
     _sync(target.parent)

@@ -159,13 +159,14 @@ def cannot(folder):
         "read-only": (folder / "fixed", "read-only"),
         "a link to itself": (folder / "loop", "symbolic links"),
         "no file may be there": (Path("/proc/x"), ""),
+        "a device": (Path("/dev/null"), "it is no"),
     }
 
 
 @KINDS
 def test_what_stands_in_the_way_is_one_sentence_before_the_work(tmp_path, write):
     cases = cannot(tmp_path)
-    other = ("full", "is a folder") if write is write_file else ("file", "is a file")
+    other = ("full", "is a folder") if write is write_file else ("file", "is no folder")
     cases["of the other kind"] = tmp_path / other[0], other[1]
     before = sorted(tmp_path.rglob("*"))
     how = replacing if write is write_file else replacing_folder
@@ -343,6 +344,16 @@ def test_without_locks_work_goes_on_and_it_is_said_once(tmp_path, monkeypatch, c
         write_text(tmp_path / "run" / "a", "text")
     assert capsys.readouterr().err.count("cannot be locked") == 1
     assert (tmp_path / "run" / "a").read_text() == "text"
+
+
+def test_what_only_looks_like_a_lock_is_no_obstacle_and_leads_nowhere(tmp_path):
+    outside = tmp_path / "outside"
+    for number, text in enumerate(["", "[]", "[" * 4000, '{"target": ["a"]}', '{"target": "../outside"}', "\xff"]):
+        write_folder(tmp_path / "in" / f".gp_jax-{number:08x}.old", "a")
+        (tmp_path / "in" / f".gp_jax-{number:08x}.lock").write_text(text)
+    (tmp_path / "in" / ".gp_jax-aaaaaaaa.lock").symlink_to(outside)
+    write_text(tmp_path / "in" / "file", "text")
+    assert (tmp_path / "in" / "file").read_text() == "text" and not outside.exists()
 
 
 def test_threads_write_beside_each_other(tmp_path):
