@@ -16,7 +16,6 @@ A record is a dictionary of numpy arrays in the bytes of a safetensors file: `pa
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from safetensors import SafetensorError
 
 from gp_jax.errors import UserError
-from gp_jax.files import read_json, write_json
+from gp_jax.files import locked, read_json, replacing, write_json
 
 ARGUMENTS_FILE, MANIFEST_FILE = "arguments.json", "manifest.json"
 # One record per chunk: reading a record reads nothing else. Pictures and float16 do not compress any further.
@@ -60,8 +59,9 @@ def begin(folder: Path, arguments: Mapping[str, Any]) -> None:
     differ."""
     path = folder / ARGUMENTS_FILE
     arguments = json.loads(json.dumps(arguments))
-    if not path.exists():
-        write_json(path, arguments)
+    with locked(folder, "arguments", wait=True):
+        if not path.exists():
+            write_json(path, arguments)
     noted = read_json(path)
     if different := sorted(name for name in noted.keys() | arguments.keys() if noted.get(name) != arguments.get(name)):
         told = ", ".join(f"{name} {noted.get(name)!r} (now {arguments.get(name)!r})" for name in different)
@@ -69,7 +69,7 @@ def begin(folder: Path, arguments: Mapping[str, Any]) -> None:
 
 
 def write_shard(path: Path, records: Iterable[bytes], facts: Mapping[str, Any]) -> None:
-    """Writes a shard under a temporary name, then renames it, then notes what is in it.
+    """Writes a shard, whole or not at all, then notes what is in it.
 
     Args:
       path: the shard; a finished one is kept as it is, and `records` are not asked for.
@@ -78,22 +78,19 @@ def write_shard(path: Path, records: Iterable[bytes], facts: Mapping[str, Any]) 
     """
     if path.with_suffix(".json").exists():
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
-    try:
-        writer = ArrayRecordWriter(str(temporary), WRITER_OPTIONS)
+    with replacing(path) as temporary:
         try:
-            for record in records:
-                writer.write(record)
-                count += 1
-        finally:
-            writer.close()
+            writer = ArrayRecordWriter(str(temporary), WRITER_OPTIONS)
+            try:
+                for record in records:
+                    writer.write(record)
+                    count += 1
+            finally:
+                writer.close()
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"cannot write {path}: {error}; free some space and run the same command again") from error
         digest = sha256(temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"cannot write {path}: {error}; free some space and run the same command again") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     write_json(path.with_suffix(".json"), {"file": path.name, "records": count, "sha256": digest, **facts})
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from gp_jax.data.videos import find_videos
 from gp_jax.errors import UserError
+from gp_jax.files import is_within
 from gp_jax.video import VideoReader
 
 
@@ -40,7 +41,7 @@ class Film:
     """One film of a source.
 
     Attributes:
-      name: unlike any other of its source.
+      name: unlike any other of its source, and a path within it.
       open: makes its frames.
       frame_rate: frames per second; None: as the opened file says.
       caption: "" where there is none.
@@ -56,6 +57,10 @@ class Film:
     split: str | None = None
     has_cuts: bool = True
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not is_within(self.name):
+            raise UserError(f"a list names the film {self.name!r}, which is not within its data set: correct the list")
 
 
 class ArrayFrames:
@@ -119,7 +124,9 @@ def youtube_vos(folder: Path) -> list[Film]:
         images = folder / part / "JPEGImages"
         if images.is_dir():
             films += [
-                _images(path.name, path, split, frame_rate=6) for path in sorted(images.iterdir()) if path.is_dir()
+                _images(path.name, path, split, frame_rate=6)
+                for path in sorted(images.iterdir())
+                if path.is_dir() and not path.name.startswith(".")
             ]
     if not films:
         raise UserError(f"{folder} is not YouTube-VOS: there is no train/JPEGImages in it")

@@ -62,8 +62,12 @@ class VideoClip:
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """All video files under a folder, in order; raises UserError where there is none."""
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    """All video files under a folder, in order; hidden ones may be half-written. UserError where there is none."""
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
     if not files:
         raise UserError(f"there is no video under {folder} ({', '.join(sorted(SUFFIXES))})")
     return files

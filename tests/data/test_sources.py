@@ -37,6 +37,7 @@ def test_a_folder_of_videos(tmp_path):
     write_video(tmp_path / "a.mp4", 3)
     write_video(tmp_path / "deep/b.mp4", 4)
     (tmp_path / "notes.txt").write_text("no video")
+    (tmp_path / "deep" / ".gp_jax-00112233.new.mp4").write_text("half")
     films = SOURCES["videos"](tmp_path)
     assert lengths(films) == {"a.mp4": 3, "deep/b.mp4": 4}
     assert all(film.has_cuts and film.split is None for film in films)
@@ -52,6 +53,13 @@ def test_rows_of_a_table(tmp_path):
     [film] = SOURCES["csv"](tmp_path / "list.csv", path="videos/{page_dir}/{videoid}.mp4", caption="{name}")
     assert film.caption == 'A "big", wide street' and len(film.open()) == 3
     with pytest.raises(UserError, match="no column 'path', only videoid, page_dir, name"):
+        SOURCES["csv"](tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd.mp4", "../b.mp4", "a/../../b.mp4", ""])
+def test_a_list_cannot_lead_out_of_its_folder(tmp_path, name):
+    (tmp_path / "list.csv").write_text(f'path,caption\n"{name}",a\n')
+    with pytest.raises(UserError, match="not within"):
         SOURCES["csv"](tmp_path / "list.csv")
 
 
