@@ -122,7 +122,7 @@ def _methods(names: list[str], options: dict) -> "dict[str, Method]":
     methods = {}
     for name in names:
         kind, _, folder = name.partition(":")
-        label = Path(folder).name if folder else name
+        label = Path(folder).resolve().name if folder else name
         if label in methods or (folder and label in METHODS):
             raise UserError(f"there are two methods of the name {label}: rename the folder")
         if folder and kind == "folder":

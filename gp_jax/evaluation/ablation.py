@@ -26,7 +26,7 @@ from gp_jax.evaluation.published import PUBLISHED_ABLATION, SOURCE
 from gp_jax.evaluation.results import MEAN, Results
 from gp_jax.evaluation.summary import COLUMNS, REGIONS, notes
 from gp_jax.evaluation.table import Cell, Column, Interval, Section, Table, comma_separated, markdown
-from gp_jax.files import read_json, replacing
+from gp_jax.files import read_json, write_text
 from gp_jax.models.unet import UNetConfig
 from gp_jax.pipelines import OutpaintPipeline
 from gp_jax.pipelines.checkpoint import find_checkpoint
@@ -101,11 +101,10 @@ def ablate(
     folders = {name: [_check(name, checkpoint) for checkpoint in arms[name]] for name in ARMS if name in arms}
     runs = name_runs(folders, seeds)
     options = {} if steps is None else {"steps": steps}
-    problems = []
-    # One after another, so that no more than one checkpoint is in memory.
-    for run, name in runs.items():
-        method = globalpaint(run.checkpoint, mesh, seed=run.seed, plan=run.plan, **options)
-        problems += evaluate(output, methods={name: method}, mesh=mesh, **data).problems
+    methods = {
+        name: globalpaint(run.checkpoint, mesh, seed=run.seed, plan=run.plan, **options) for run, name in runs.items()
+    }
+    problems = evaluate(output, methods=methods, mesh=mesh, **data).problems
 
     results = Results(output)
     canvas = next(iter(results.protocol.cases.values()))
@@ -116,8 +115,7 @@ def ablate(
         costs[arm] = program_cost(pipeline, canvas, frames, plan=ARMS[arm].plan, **options)
     table = tabulate(results, folders, runs, seeds, costs)
     for name, text in (("ablation.md", markdown(table)), ("ablation.csv", comma_separated(table))):
-        with replacing(results.folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(results.folder / name, text)
     return table, problems
 
 

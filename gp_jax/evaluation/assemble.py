@@ -5,7 +5,7 @@ a mean: the scores of its method and case are empty then, and their note names i
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 
@@ -23,22 +23,15 @@ from gp_jax.metrics.score import conclude
 Parts = Mapping[str, Part | None]  # by clip
 
 
-def assemble(results: Results, problems: Mapping[tuple[str, str], Sequence[str]]) -> None:
-    """Writes results.jsonl, scores.jsonl and timing.jsonl.
-
-    Args:
-      results: the folder; the parts of all outputs without a problem are there.
-      problems: by method and case, a sentence on each output that could not be measured.
-    """
+def assemble(results: Results) -> None:
+    """Writes results.jsonl, scores.jsonl and timing.jsonl."""
     manifest, protocol = results.manifest, results.protocol
     truth = {case: _parts(results, manifest, REFERENCE, case) for case in protocol.cases}
     lines, scores, timings = [], [], []
     for method in manifest.methods:
         of_cases = []
         for case in protocol.cases:
-            parts = _parts(results, manifest, method, case)
-            unmeasured = [f"clip {clip} was not measured" for clip, part in parts.items() if part is None]
-            bad = problems.get((method, case), unmeasured)
+            parts, bad = _parts(results, manifest, method, case), problems(results, method, case, manifest.clips)
             lines += _lines(method, case, protocol, manifest.clips, parts)
             of_cases.append(_scores(method, case, protocol, manifest.clips, parts, truth[case], bad))
             paths = (results.part("timing", method, case, clip) for clip in manifest.clips)
@@ -50,11 +43,17 @@ def assemble(results: Results, problems: Mapping[tuple[str, str], Sequence[str]]
     write_lines(results.folder / "scores.jsonl", scores)
 
 
+def problems(results: Results, method: str, case: str, clips: Iterable[str]) -> list[str]:
+    """A sentence on each output of a method that was not measured, or could not be."""
+    found = (read_part(results, method, case, clip) for clip in clips)
+    return [problem for _, problem in found if problem]
+
+
 def is_complete(results: Results) -> bool:
-    """Whether all outputs of all methods have been measured, by whichever process."""
+    """Whether somebody has come to all outputs of all methods, whatever the process found there."""
     manifest, cases = results.manifest, results.protocol.cases
-    methods = (REFERENCE, *manifest.methods)
-    return all(None not in _parts(results, manifest, method, case).values() for method in methods for case in cases)
+    outputs = product((REFERENCE, *manifest.methods), cases, manifest.clips)
+    return all(results.part("scores", *output).is_file() for output in outputs)
 
 
 def mean(scores: Sequence[Score]) -> Score:
@@ -65,7 +64,7 @@ def mean(scores: Sequence[Score]) -> Score:
 
 
 def _parts(results: Results, manifest: Manifest, method: str, case: str) -> Parts:
-    return {clip: read_part(results, method, case, clip) for clip in manifest.clips}
+    return {clip: read_part(results, method, case, clip)[0] for clip in manifest.clips}
 
 
 def _lines(method: str, case: str, protocol: Protocol, clips: Mapping[str, int], parts: Parts) -> Iterator[Result]:

@@ -24,9 +24,9 @@ from gp_jax.video import VideoWriter
 FRAME_RATE = 24  # of folders, which have none
 
 
-def store_reference(results: Results, clip: str, reader: Frames, frames: int) -> None:
-    """The first `frames` frames of a clip, scaled to the protocol's size; nothing where they are there already."""
-    protocol, target = results.protocol, results.reference(clip)
+def store_reference(results: Results, clip: str, reader: Frames) -> None:
+    """The frames of a clip that the manifest counts, scaled to the protocol's size; nothing where they lie there."""
+    protocol, target, frames = results.protocol, results.reference(clip), results.manifest.clips[clip]
     if not target.is_dir():
         _write(target, (scale(frame, protocol.height, protocol.width) for frame in islice(reader, frames)))
 

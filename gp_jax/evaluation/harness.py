@@ -15,10 +15,8 @@ was when it is started again, methods can be added to it later, and processes sh
 """
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
@@ -28,13 +26,14 @@ from jax.sharding import Mesh
 from gp_jax import __version__
 from gp_jax.data.sources import Frames
 from gp_jax.errors import UserError
-from gp_jax.evaluation.assemble import assemble, is_complete
+from gp_jax.evaluation.assemble import assemble, is_complete, problems
 from gp_jax.evaluation.datasets import DATASETS, Readers
 from gp_jax.evaluation.generate import generate, store_reference
-from gp_jax.evaluation.methods import Method
+from gp_jax.evaluation.methods import Method, load
 from gp_jax.evaluation.protocols import PROTOCOLS
-from gp_jax.evaluation.results import MEAN, REFERENCE, Manifest, Results
+from gp_jax.evaluation.results import MEAN, REFERENCE, Manifest, Results, add_to_manifest, check_manifest, claimed
 from gp_jax.evaluation.scoring import score, score_reference
+from gp_jax.files import is_name
 from gp_jax.metrics import METRICS, weights
 from gp_jax.parallel import use_mesh
 
@@ -82,79 +81,81 @@ def evaluate(
       progress: called with (pieces of work done, pieces in all, what is next).
 
     Raises:
-      UserError: a name is unknown, the data set cannot be read, the weights of a metric were not fetched, or `output`
-        holds another evaluation.
+      UserError: a name is unknown, the data set cannot be read, the weights of a metric were not fetched, a method can
+        not do this, or `output` holds another evaluation; nothing was written then. Or another program is at it.
     """
+    for kind, name, table in (("protocol", protocol, PROTOCOLS), ("data set", dataset, DATASETS)):
+        if name not in table:
+            raise UserError(f"there is no {kind} {name}: choose of {', '.join(table)}")
     results, cases = Results(output), PROTOCOLS[protocol].cases
     for name in PROTOCOLS[protocol].metrics:
         if METRICS[name].weights:
             weights.load(METRICS[name].weights)
     readers = _choose(DATASETS[dataset](Path(data)), clips)
     lengths = {name: min(len(reader), frames or len(reader)) for name, reader in readers.items()}
+    if bad := [name for name in methods if not is_name(name) or name in (MEAN, REFERENCE)]:
+        raise UserError(f"no method can have the name {bad[0]!r}: choose another")
     settings = {name: dict(method.settings) for name, method in methods.items()}
-    _agree(results, Manifest(protocol, dataset, str(Path(data).resolve()), lengths, settings, _versions()))
+    manifest = Manifest(protocol, dataset, str(Path(data).resolve()), lengths, settings, _versions())
+    check_manifest(results, manifest)
+    for method, canvas in product(methods.values(), cases.values()):
+        method.check(max(lengths.values()), canvas)
+    with claimed(results, shard):
+        add_to_manifest(results, manifest)
+        _work(results, methods, readers, shard, mesh, progress)
+        finished = shard[1] == 1 or is_complete(results)
+        if finished:
+            assemble(results)
+    seen = list(readers) if finished else list(islice(readers, shard[0], None, shard[1]))
+    outputs = product(methods, cases)
+    return Outcome(finished, [problem for output in outputs for problem in problems(results, *output, seen)])
 
-    mine = list(islice(readers, shard[0], None, shard[1]))
-    total, done = len(mine) * (1 + len(cases) * (1 + 2 * len(methods))), 0
+
+def _work(
+    results: Results,
+    methods: Mapping[str, Method],
+    readers: Mapping[str, Frames],
+    shard: tuple[int, int],
+    mesh: Mesh | None,
+    progress: Progress,
+) -> None:
+    """Makes and measures what is not there already of this shard; arguments as for `evaluate`."""
+    cases, clips = results.protocol.cases, list(islice(readers, shard[0], None, shard[1]))
+    total, done = len(clips) * (1 + len(cases) * (1 + 2 * len(methods))), 0
 
     def step(label: str) -> None:
         nonlocal done
         progress(done, total, label)
         done += 1
 
-    for clip in mine:
+    for clip in clips:
         step(f"reading {clip}")
-        store_reference(results, clip, readers[clip], lengths[clip])
+        store_reference(results, clip, readers[clip])
     for (name, method), case in product(methods.items(), cases):
         first = True
-        for clip in mine:
+        for clip in clips:
             step(f"{name}: making {case}")
             if method.outpaint is not None and generate(results, name, method.outpaint, case, clip, first):
                 first = False
-    problems: dict[tuple[str, str], list[str]] = {}
+    load.cache_clear()  # nobody needs the model any more
     with use_mesh(mesh):
-        for case, clip in product(cases, mine):
+        for case, clip in product(cases, clips):
             step("measuring the truth")
             score_reference(results, case, clip)
-        for name, case, clip in product(methods, cases, mine):
+        for name, case, clip in product(methods, cases, clips):
             step(f"{name}: measuring {case}")
-            try:
-                score(results, name, case, clip)
-            except UserError as error:
-                problems.setdefault((name, case), []).append(str(error))
+            score(results, name, case, clip)
     progress(total, total, "done")
-    finished = shard[1] == 1 or is_complete(results)
-    if finished:
-        assemble(results, problems)
-    return Outcome(finished, [sentence for sentences in problems.values() for sentence in sentences])
 
 
 def _choose(readers: Readers, names: Sequence[str] | None) -> dict[str, Frames]:
     """Opens the clips that were asked for."""
     if unknown := set(names or ()) - set(readers):
         raise UserError(f"the data set has no clip {sorted(unknown)[0]}: it has {', '.join(readers)}")
-    if dotted := [name for name in readers if "." in name]:
-        raise UserError(f"clip {dotted[0]} has a dot within its name: rename it, since its results become a folder")
+    for name in readers:
+        if not is_name(name) or "." in name:
+            raise UserError(f"clip {name!r} must be named anew, without dots and slashes: its results become a folder")
     return {name: open_clip() for name, open_clip in readers.items() if names is None or name in names}
-
-
-def _agree(results: Results, manifest: Manifest) -> None:
-    """Writes the manifest, joined with that of an evaluation of the same kind that lies there already."""
-    if reserved := {MEAN, REFERENCE} & manifest.methods.keys():
-        raise UserError(f"no method can have the name {reserved.pop()}: choose another")
-    methods = {}
-    if (results.folder / "manifest.json").is_file():
-        there = results.manifest
-        methods = dict(there.methods)
-        for what in ("protocol", "dataset", "data", "clips"):
-            if getattr(there, what) != getattr(manifest, what):
-                raise UserError(f"{results.folder} holds an evaluation with another {what}: choose another folder")
-        for name in methods.keys() & manifest.methods.keys():
-            if methods[name] != json.loads(json.dumps(manifest.methods[name])):
-                raise UserError(f"{results.folder} has results of {name} with other settings: choose another folder")
-    elif results.folder.is_dir() and any(results.folder.iterdir()):
-        raise UserError(f"{results.folder} is there already and holds no evaluation: choose another folder")
-    results.write_manifest(replace(manifest, methods=methods | manifest.methods))
 
 
 def _versions() -> dict[str, str]:

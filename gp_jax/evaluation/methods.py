@@ -23,6 +23,10 @@ from gp_jax.evaluation.flow_propagation import propagate
 from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.pipelines import OutpaintPipeline
 from gp_jax.pipelines.checkpoint import find_checkpoint
+from gp_jax.pipelines.outpaint import ArrayReader
+
+# Raises UserError where a clip of so many frames can't be outpainted to a canvas.
+Check = Callable[[int, Canvas], None]
 
 # From the observed rectangle uint8 [T, Hs, Ws, 3] to the frame uint8 [T, H, W, 3], the observed pixels as they are.
 Outpaint = Callable[[np.ndarray, Canvas], np.ndarray]
@@ -32,14 +36,21 @@ RADIUS = 3  # of OpenCV's inpainting, in pixels
 
 @dataclass(frozen=True)
 class Method:
-    """A way to outpaint, or a folder of what another system made (`outpaint` is None then)."""
+    """A way to outpaint, or a folder of what another system made.
+
+    Attributes:
+      outpaint: None where another system did.
+      settings: what the result depends on.
+      check: called before anything is made.
+    """
 
     outpaint: Outpaint | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    check: Check = lambda frames, canvas: None
 
 
 def globalpaint(checkpoint: str | Path = "tiny", mesh: Mesh | None = None, seed: int = 0, **options: Any) -> Method:
-    """This package's model; it is loaded when the first clip comes.
+    """This package's model; it is loaded when it is used, and stays in memory until another one is.
 
     Args:
       checkpoint: a folder, or a model of this package.
@@ -51,13 +62,23 @@ def globalpaint(checkpoint: str | Path = "tiny", mesh: Mesh | None = None, seed:
       UserError: there is no such checkpoint.
     """
     folder = find_checkpoint(checkpoint)
-    load = functools.cache(lambda: OutpaintPipeline.from_pretrained(folder, mesh=mesh))
+    files = fingerprint(folder)
 
     def outpaint(source: np.ndarray, canvas: Canvas) -> np.ndarray:
-        return load()(source, canvas, seed=seed, **options)
+        return load(folder, mesh, files)(source, canvas, seed=seed, **options)
 
-    settings = {"checkpoint": str(checkpoint), "weights": fingerprint(folder), "seed": seed, **options}
-    return Method(outpaint, settings)
+    def check(frames: int, canvas: Canvas) -> None:
+        source = np.broadcast_to(np.uint8(0), (frames, canvas.source_height, canvas.source_width, 3))
+        load(folder, mesh, files).stream(ArrayReader(source), canvas, seed=seed, **options)
+
+    settings = {"checkpoint": str(checkpoint), "weights": files, "seed": seed, **options}
+    return Method(outpaint, settings, check)
+
+
+@functools.lru_cache(maxsize=1)
+def load(folder: Path, mesh: Mesh | None, files: str) -> OutpaintPipeline:
+    """A model whose fingerprint is `files`; the one that was asked for last stays in memory."""
+    return OutpaintPipeline.from_pretrained(folder, mesh=mesh)
 
 
 def from_folder(folder: str | Path) -> Method:

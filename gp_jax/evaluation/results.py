@@ -16,19 +16,20 @@ cases, which is what papers print. Outputs of other systems stay where they are;
     [s.value for s in results.scores() if s.metric == "psnr" and s.case == "mean" and s.region == "unknown"]
     VideoReader(results.generated("edge", "0.25", "bear"))
 
-Everything is written under a temporary name first, so that a killed evaluation leaves no half of a file.
+Everything appears whole (gp_jax/files.py), so that a killed evaluation leaves no half of a file.
 """
 
+import contextlib
 import dataclasses
 import glob
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gp_jax.errors import UserError
 from gp_jax.evaluation.protocols import PROTOCOLS, Protocol
-from gp_jax.files import read_json, replacing, write_json
+from gp_jax.files import locked, read_json, write_json, write_text
 from gp_jax.metrics.score import CLIPS
 
 MEAN = "mean"  # the case that stands for all of a protocol's cases
@@ -121,9 +122,6 @@ class Results:
         """What was asked for; raises UserError where the folder holds no evaluation."""
         return Manifest(**read_json(self.folder / "manifest.json"))
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        write_json(self.folder / "manifest.json", dataclasses.asdict(manifest))
-
     @property
     def protocol(self) -> Protocol:
         return PROTOCOLS[self.manifest.protocol]
@@ -158,6 +156,56 @@ class Results:
         return read_lines(self.folder / "timing.jsonl", Timing)
 
 
+@contextlib.contextmanager
+def claimed(results: Results, shard: tuple[int, int]) -> Iterator[None]:
+    """Keeps a second program out of the same work; the shards of one evaluation share its folder."""
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(locked(results.folder, shared=shard[1] > 1))
+        if shard[1] > 1:
+            locks.enter_context(locked(results.folder, "shard-{}-of-{}".format(*shard)))
+        yield
+
+
+def check_manifest(results: Results, manifest: Manifest) -> None:
+    """Raises UserError where the folder holds another evaluation, or something else."""
+    folder = results.folder
+    if not (folder / "manifest.json").is_file():
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise UserError(f"{folder} is there already and holds no evaluation: choose another folder")
+        return
+    there, now = dataclasses.asdict(results.manifest), json.loads(json.dumps(dataclasses.asdict(manifest)))
+    for what in ("protocol", "dataset", "data", "clips"):
+        if there[what] != now[what]:
+            told = _difference(there[what], now[what], what)
+            raise UserError(f"{folder} holds an evaluation with {told}: repeat that, or choose another folder")
+    for name in there["methods"].keys() & now["methods"].keys():
+        if there["methods"][name] != now["methods"][name]:
+            told = _difference(there["methods"][name], now["methods"][name], "settings")
+            raise UserError(f"{folder} has results of {name} with {told}: repeat that, or choose another folder")
+
+
+def add_to_manifest(results: Results, manifest: Manifest) -> None:
+    """Writes the manifest, joined with that of an evaluation of the same kind that lies there; one program at a time.
+
+    Raises:
+      UserError: as `check_manifest`.
+    """
+    with locked(results.folder, "manifest", wait=True):
+        check_manifest(results, manifest)
+        there = results.manifest.methods if (results.folder / "manifest.json").is_file() else {}
+        joined = dataclasses.replace(manifest, methods={**there, **manifest.methods})
+        write_json(results.folder / "manifest.json", dataclasses.asdict(joined))
+
+
+def _difference(there: Any, now: Any, what: str) -> str:
+    """How two values differ, in the first of their entries where they are mappings."""
+    if isinstance(there, dict):
+        key = next(key for key in {**there, **now} if there.get(key) != now.get(key))
+        there, now = there.get(key, "nothing"), now.get(key, "nothing")
+        return f"other {what} ({key}: {there} there, {now} now)"
+    return f"another {what} ({there}, now {now})"
+
+
 Row = TypeVar("Row")
 
 
@@ -171,5 +219,4 @@ def read_lines(path: Path, kind: type[Row]) -> list[Row]:
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """Writes dataclasses as JSON lines."""
-    with replacing(path) as temporary:
-        temporary.write_text("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows))

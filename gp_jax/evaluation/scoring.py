@@ -2,7 +2,7 @@
 
 What is measured of a clip is kept as a part: by region and metric the values of all its frames, or for FVD, which
 compares sets, its I3D features. `assemble` makes lines and scores of the parts. So it does not matter in how many runs,
-or by how many processes, the parts came about.
+or by how many processes, the parts came about. That an output could not be measured is a part too: a sentence on why.
 """
 
 import hashlib
@@ -31,20 +31,19 @@ Part = Mapping[str, Mapping[str, Entry]]  # by region and metric
 
 
 def score(results: Results, method: str, case: str, clip: str) -> None:
-    """Measures one output; nothing where just that was done already.
-
-    Raises:
-      UserError: the output is missing, cannot be read, or is of another length or size than its reference.
-    """
-    reference, generated = results.reference(clip), results.generated(method, case, clip)
-    if generated is None or not generated.exists():
-        raise UserError(f"clip {clip}: {method} has no output for the case {case}")
-    protocol = results.protocol
+    """Measures one output, or notes why that cannot be; nothing where just that was measured already."""
+    reference, generated, protocol = results.reference(clip), results.generated(method, case, clip), results.protocol
+    path = results.part("scores", method, case, clip)
 
     def measure_pair() -> Part:
         return measure(*read_pair(Pair(clip, reference, generated)), protocol, case)
 
-    _keep(results.part("scores", method, case, clip), _stamp(generated, protocol), measure_pair)
+    try:
+        if generated is None or not generated.exists():
+            raise UserError(f"clip {clip}: {method} has no output for the case {case}")
+        _keep(path, _stamp(generated, protocol), measure_pair)
+    except UserError as error:
+        write_json(path, {"stamp": None, "problem": str(error)})
 
 
 def score_reference(results: Results, case: str, clip: str) -> None:
@@ -57,10 +56,13 @@ def score_reference(results: Results, case: str, clip: str) -> None:
     _keep(results.part("scores", REFERENCE, case, clip), _stamp(path, protocol), measure_truth)
 
 
-def read_part(results: Results, method: str, case: str, clip: str) -> Part | None:
-    """What was measured of a clip, None where nothing was yet."""
+def read_part(results: Results, method: str, case: str, clip: str) -> tuple[Part | None, str]:
+    """What was measured of a clip; or None and a sentence on why there is nothing."""
     path = results.part("scores", method, case, clip)
-    return read_json(path)["part"] if path.is_file() else None
+    if not path.is_file():
+        return None, f"clip {clip} was not measured"
+    kept = read_json(path)
+    return kept.get("part"), kept.get("problem", "")
 
 
 def measure(reference: np.ndarray, generated: np.ndarray, protocol: Protocol, case: str) -> Part:

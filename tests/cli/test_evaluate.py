@@ -43,14 +43,20 @@ def test_the_model_gets_its_options_and_stands_beside_a_classical_method(data, t
         @classmethod
         def from_pretrained(cls, folder, mesh):
             wishes.append(dict(mesh.shape)["data"])
-            return lambda source, canvas, **options: (
-                wishes.append(options) or METHODS["mirror"]().outpaint(source, canvas)
-            )
+            return cls()
+
+        def stream(self, reader, canvas, **options):
+            assert not (tmp_path / "out").exists()
+            wishes.append(options)
+
+        def __call__(self, source, canvas, **options):
+            wishes.append(options)
+            return METHODS["mirror"]().outpaint(source, canvas)
 
     monkeypatch.setattr(methods, "OutpaintPipeline", Pipeline)
     options = "--seed", "3", "--plan", "sequential", "--steps", "1", "--mesh", "data=8"
     assert run(data, tmp_path / "out", "--method", "globalpaint,edge", "--clips", "reed", *options) == 0
-    assert wishes == [8, *[{"seed": 3, "plan": "sequential", "steps": 1}] * 2]
+    assert wishes == [8, *[{"seed": 3, "plan": "sequential", "steps": 1}] * 4]
     check(tmp_path / "out", capsys.readouterr().out)
 
 
@@ -101,6 +107,7 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
         (["--protocol", "m3ddm"], "invalid choice"),
         (["--data", "nowhere"], "no folder nowhere"),
         (["--mesh", "data=3"], "does not fit the 8 devices"),
+        (["--plan", "random"], "no plan 'random'"),
     ],
 )
 def test_mistakes_are_one_sentence(data, tmp_path, arguments, sentence, capsys):

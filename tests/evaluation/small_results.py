@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gp_jax.evaluation.results import MEAN, Manifest, Result, Results, Score, Timing, write_lines
+from gp_jax.evaluation.results import MEAN, Manifest, Result, Results, Score, Timing, add_to_manifest, write_lines
 from gp_jax.video import VideoWriter
 
 CLIPS = {"a&b": 3, "bear": 3}
@@ -24,9 +24,8 @@ def number(index: int, case: str, clip: str) -> float:
 def write(folder: Path, methods: Sequence[str] = METHODS) -> Results:
     """The files of an evaluation; the frames are 16x16, all of one grey for each method."""
     results = Results(folder)
-    results.write_manifest(
-        Manifest("m3ddm-256", "folder", "/clips", CLIPS, {name: {} for name in methods}, {"jax": "0"})
-    )
+    manifest = Manifest("m3ddm-256", "folder", "/clips", CLIPS, {name: {} for name in methods}, {"jax": "0"})
+    add_to_manifest(results, manifest)
     for clip, frames in CLIPS.items():
         _save(results.reference(clip), frames, 200)
     lines, scores, timings = [], [], []

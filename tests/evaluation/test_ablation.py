@@ -49,7 +49,7 @@ def test_the_table_has_a_row_for_each_arm(checkpoint, tmp_path, monkeypatch):
     def evaluate(output, *, methods, **data):
         done.extend((name, method.settings) for name, method in methods.items())
         small_results.write(Path(output), [name for name, _ in done])
-        return Outcome(True, [f"problem {len(done)}"])
+        return Outcome(True, ["a problem"])
 
     monkeypatch.setattr(ablation, "evaluate", evaluate)
     arms = {"sequential": [checkpoint], "hierarchical": [checkpoint]}
@@ -59,7 +59,7 @@ def test_the_table_has_a_row_for_each_arm(checkpoint, tmp_path, monkeypatch):
     assert [(s["plan"], s["seed"], s["steps"]) for _, s in done] == [
         (plan, seed, 3) for plan in ("hierarchical", "sequential") for seed in (0, 4)
     ]
-    assert problems == [f"problem {n}" for n in (1, 2, 3, 4)]
+    assert problems == ["a problem"]
     whole, unknown, published = table.sections
     assert (published.ours, published.rows[0][5]) == (False, 373.42)
     for section in (whole, unknown):

@@ -1,5 +1,6 @@
 """However an evaluation comes about, it gives the same numbers; and no output is averaged away."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -126,16 +127,20 @@ def test_methods_can_be_added_and_what_is_there_is_kept(whole, data, tmp_path):
 
 def test_interrupted_at_any_file_it_ends_the_same(whole, data, tmp_path, monkeypatch):
     """Each run ends at its seventh new file, the evaluation still comes to its end."""
-    replace, runs = os.replace, 0
+    runs = 0
 
-    def interrupt(*names):
-        nonlocal left
-        left -= 1
-        if left == 0:
-            raise KeyboardInterrupt
-        replace(*names)
+    def interrupted(rename):
+        def interrupt(*names):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+            rename(*names)
 
-    monkeypatch.setattr(os, "replace", interrupt)
+        return interrupt
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(os, name, interrupted(getattr(os, name)))
     finished = False
     while not finished:
         left, runs = 7, runs + 1
@@ -186,6 +191,38 @@ def test_killed_it_ends_the_same(whole, data, tmp_path):
     assert numbers(output) == numbers(whole)
 
 
+HOLD = """
+import sys
+from gp_jax.evaluation.results import Results, claimed
+with claimed(Results(sys.argv[1]), ({}, {})):
+    print("has it", flush=True)
+    input()
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        ((0, 1), (0, 1), True),
+        ((0, 2), (0, 2), True),
+        ((0, 2), (0, 1), True),
+        ((0, 1), (1, 2), True),
+        ((0, 2), (1, 2), False),
+    ],
+)
+def test_two_programs_do_not_do_the_same_work(data, tmp_path, first, second, refused):
+    command = [sys.executable, "-c", HOLD.format(*first), tmp_path / "out"]
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    told = pytest.raises(UserError, match="in use by process") if refused else contextlib.nullcontext()
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"has it\n"
+        with told:
+            run(tmp_path / "out", data, names=("edge",), clips=["pond"], frames=3, shard=second)
+        assert (tmp_path / "out" / "manifest.json").exists() != refused
+        process.communicate(b"\n")
+    run(tmp_path / "out", data, names=("edge",), clips=["pond"], frames=3, shard=second)
+
+
 @pytest.fixture
 def others(whole, tmp_path):
     """Outputs of another system that are the truth itself."""
@@ -233,6 +270,17 @@ def test_an_output_that_does_not_match_is_named_and_costs_the_score(others, data
     assert all(s.value for s in Results(tmp_path / "out").scores() if s.method == "edge" and s.metric == "psnr")
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_shards_end_though_an_output_is_missing(others, data, tmp_path, order):
+    """Whoever ends last tells of all problems, its own or not."""
+    for clip in ("pond", "reed"):  # of different shards
+        shutil.rmtree(others / "0.5" / clip)
+    ends = [run(tmp_path / "out", data, methods={"others": from_folder(others)}, shard=(k, 2)) for k in order]
+    assert [(end.finished, len(end.problems)) for end in ends] == [(False, 1), (True, 2)]
+    notes = {s.note for s in Results(tmp_path / "out").scores() if s.case == "0.5"}
+    assert notes == {"; ".join(ends[-1].problems)}
+
+
 def test_a_mended_output_is_measured_anew(others, data, tmp_path):
     clip = others / "0.5" / "pond"
     keep = shutil.move(clip, tmp_path / "right")
@@ -249,11 +297,14 @@ def test_a_mended_output_is_measured_anew(others, data, tmp_path):
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        ({"frames": 9}, "another clips"),
-        ({"clips": ["pond"]}, "another clips"),
+        ({"frames": 9}, r"other clips \(heron: 18 there, 9 now\): repeat that, or choose another folder"),
+        ({"clips": ["pond"]}, r"other clips \(heron: 18 there, nothing now\)"),
         ({"clips": ["swan"]}, "no clip swan"),
-        ({"methods": {"edge": Method(METHODS["mirror"]().outpaint, {"seed": 1})}}, "edge with other settings"),
-        ({"methods": {"mean": METHODS["edge"]()}}, "the name mean"),
+        (
+            {"methods": {"edge": Method(METHODS["mirror"]().outpaint, {"seed": 1})}},
+            r"edge with other settings \(seed: nothing there, 1 now\)",
+        ),
+        ({"methods": {"mean": METHODS["edge"]()}}, "the name 'mean'"),
     ],
 )
 def test_another_evaluation_does_not_go_into_the_same_folder(whole, data, change, sentence):
@@ -261,6 +312,38 @@ def test_another_evaluation_does_not_go_into_the_same_folder(whole, data, change
     with pytest.raises(UserError, match=sentence):
         run(whole, data, **change)
     assert numbers(whole) == before
+
+
+def refuse(frames, canvas):
+    raise UserError(f"picky about {frames} frames of {canvas.source_width}x{canvas.source_height}")
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"protocol": "large"}, "no protocol large: choose of"),
+        ({"dataset": "movies"}, "no data set movies: choose of"),
+        ({"methods": {"..": METHODS["edge"]()}}, "the name '..'"),
+        ({"methods": {"a/b": METHODS["edge"]()}}, "the name 'a/b'"),
+        ({"methods": {"picky": Method(METHODS["edge"]().outpaint, check=refuse)}}, "picky about 18 frames of 24x36"),
+    ],
+)
+def test_what_cannot_be_done_is_known_before_anything_is_written(data, tmp_path, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        evaluate(tmp_path / "out", **{"protocol": "small", "dataset": "folder", "data": data, "methods": {}} | change)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["/etc/cron.d", "../../secret", "a/b", "..", "a.b", ".hidden", "x" * 201, "a\x07b"])
+def test_a_list_cannot_lead_out_of_the_folders(tmp_path, name):
+    lists = tmp_path / "data" / "ImageSets" / "2017"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").touch()
+    (lists / "val.txt").write_text(f"{name}\n")
+    with pytest.raises(UserError) as caught:
+        evaluate(tmp_path / "out", protocol="small", dataset="davis", data=tmp_path / "data", methods={})
+    assert repr(name) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path):

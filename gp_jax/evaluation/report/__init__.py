@@ -12,7 +12,7 @@ from gp_jax.evaluation.report.page import render
 from gp_jax.evaluation.results import Results
 from gp_jax.evaluation.summary import summary
 from gp_jax.evaluation.table import comma_separated, markdown
-from gp_jax.files import replacing
+from gp_jax.files import write_text
 
 
 def write_report(results: Results) -> list[Path]:
@@ -24,6 +24,5 @@ def write_report(results: Results) -> list[Path]:
     numbers = summary(results)
     texts = {"summary.md": markdown(numbers), "summary.csv": comma_separated(numbers), "report.html": render(results)}
     for name, text in texts.items():
-        with replacing(results.folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(results.folder / name, text)
     return [results.folder / name for name in texts]
