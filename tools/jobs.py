@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
+from gp_jax.cli.main import unwind_at_signals
 from gp_jax.cli.progress import progress
 from gp_jax.data.shards import read_manifest, verify_shard
 from gp_jax.errors import UserError
@@ -16,6 +17,7 @@ from gp_jax.errors import UserError
 
 def run(tool: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
     """Calls the tool; what it returns is the exit status, and a UserError is one sentence and status 2."""
+    unwind_at_signals()
     try:
         sys.exit(tool(arguments))
     except UserError as error:
@@ -71,6 +73,8 @@ def spread(work: Callable[..., Any], jobs: Sequence[tuple], processes: int, titl
                     for future in finished:
                         future.result()
             except BaseException:
+                for process in active_children():  # the next run sweeps what they were writing
+                    process.terminate()
                 pool.shutdown(cancel_futures=True)
                 raise
             return [future.result() for future in results]
