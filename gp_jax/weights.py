@@ -225,13 +225,16 @@ def read_tensors(path: str | os.PathLike) -> dict[str, LazyTensor]:
     return tensors
 
 
-def write_tensors(path: str | os.PathLike, tensors: Tensors, dtype: DTypeLike | None = None) -> None:
+def write_tensors(
+    path: str | os.PathLike, tensors: Tensors, dtype: DTypeLike | None = None, *, overwrite: bool = True
+) -> None:
     """Writes a safetensors file, one tensor in memory at a time.
 
     Args:
       path: its folder is made where it does not exist.
       tensors: by name.
       dtype: of the floating-point tensors in the file; None keeps theirs.
+      overwrite: whether a file of that name may be replaced; raises UserError where not.
     """
     # diffusers and transformers refuse a file that does not say which framework it is for.
     header, end = {"__metadata__": {"format": "pt"}}, 0
@@ -242,7 +245,7 @@ def write_tensors(path: str | os.PathLike, tensors: Tensors, dtype: DTypeLike | 
         header[name] = {"dtype": _DTYPE_NAMES[stored], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
             file.write(np.ascontiguousarray(cast(np.asarray(tensor), dtype)).reshape(-1).view(np.uint8).data)

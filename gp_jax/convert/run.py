@@ -16,6 +16,7 @@ from gp_jax.convert.sources import Source, open_source
 from gp_jax.convert.translate import Network, translate, widened
 from gp_jax.convert.writers import WRITERS
 from gp_jax.errors import UserError
+from gp_jax.files import reserved
 
 # What Stable Diffusion up to version 2 was trained with (v1-inference.yaml, v2-inference.yaml of its repositories).
 _SCHEDULER = {
@@ -103,7 +104,8 @@ def convert(
         "dtype": dtype,
         "seed": seed,
     }
-    written = WRITERS[to](Path(dest), networks, **options)
+    with reserved(dest):
+        written = WRITERS[to](Path(dest), networks, **options)
     report = Report.of(f"{source}: {opened.format}", written, ignored)
     if to == "gp_jax" and "text" in report.loaded and options["tokenizer"] is None:
         note = "text: the source has no tokenizer, without which the checkpoint cannot run; give it by --tokenizer"

@@ -1,6 +1,6 @@
 """Where converted networks go: a checkpoint of ours, or another format's files.
 
-Everything is written beside the target under a temporary name, and renamed when it is whole.
+All of it appears at once, or nothing (gp_jax/files.py).
 """
 
 import math
@@ -19,7 +19,7 @@ from gp_jax.convert import clip
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.translate import Network, exported, extractor, fresh, to_foreign
 from gp_jax.errors import UserError
-from gp_jax.files import read_json, write_json
+from gp_jax.files import read_json, replacing_folder, write_json
 
 # Of a folder of CLIP's tokenizer, what transformers reads.
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -49,7 +49,7 @@ def write_checkpoint(
     configs = there | {network.component: network.config for network in networks}
     if {"unet", "clip"} <= configs.keys() and "global_tokens" not in configs and configs["unet"].global_tokens:
         networks = [*networks, fresh("global_tokens", extractor(configs["unet"], configs["clip"]))]
-    with _replacing(dest, merge=bool(there)) as folder:
+    with _adding_to(dest) if there else replacing_folder(dest, overwrite=False) as folder:
         for network in networks:
             target = folder / network.component
             weights.write_tensors(target / weights.WEIGHTS_FILE, network.complete(seed, dtype), dtype)
@@ -81,7 +81,7 @@ def write_diffusers(
         "safety_checker": [None, None],
     }
     done = []
-    with _replacing(dest) as folder:
+    with replacing_folder(dest, overwrite=False) as folder:
         for network in networks:
             if network.component not in _DIFFUSERS_FOLDERS:
                 done.append(exported(network, ()))
@@ -138,7 +138,7 @@ def _write_single(
         _, tensors, kept = to_foreign(network.component, network.config, network.tensors, format)
         everything |= {prefix + name: tensor for name, tensor in tensors.items()}
         done.append(exported(network, kept))
-    weights.write_tensors(dest, everything, dtype)
+    weights.write_tensors(dest, everything, dtype, overwrite=False)
     return done
 
 
@@ -153,7 +153,7 @@ def write_open_clip(dest: Path, networks: list[Network], *, dtype: DTypeLike | N
             _, own, kept = to_foreign(network.component, network.config, network.tensors, "open_clip")
             tensors |= own
         done.append(exported(network, kept))
-    with _replacing(dest) as folder:
+    with replacing_folder(dest, overwrite=False) as folder:
         weights.write_tensors(folder / "open_clip_model.safetensors", tensors, dtype)
         write_json(folder / "open_clip_config.json", config)
     return done
@@ -207,20 +207,16 @@ def _write_extras(folder: Path, scheduler: dict[str, Any] | None, tokenizer: Pat
 
 
 @contextmanager
-def _replacing(dest: Path, *, merge: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `dest` that becomes it, or whose entries move into it, when nothing failed."""
-    if dest.exists() and not merge:
-        raise UserError(f"{dest} exists already")
-    temporary = dest.with_name(f".{dest.name}.{os.getpid()}")
+def _adding_to(dest: Path) -> Iterator[Path]:
+    """A folder that takes the place of the checkpoint `dest`, and has all that is in it already."""
+    with replacing_folder(dest) as folder:
+        shutil.copytree(dest, folder, copy_function=_link, symlinks=True, dirs_exist_ok=True)
+        yield folder
+
+
+def _link(source: str, target: str) -> None:
+    """Gives a file a second name, or copies it where that cannot be: nobody changes it, and it may be large."""
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if merge:
-            for entry in temporary.iterdir():
-                entry.rename(dest / entry.name)
-        else:
-            temporary.rename(dest)
-    except OSError as error:
-        raise UserError(f"cannot write {dest}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

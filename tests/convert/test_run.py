@@ -13,7 +13,7 @@ from gp_jax import weights
 from gp_jax.convert import convert, load
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
-from gp_jax.files import read_json
+from gp_jax.files import read_json, reserved
 from tests.convert import references
 from tests.convert.test_formats import assert_same
 
@@ -119,8 +119,43 @@ def test_components_are_added_but_never_replaced(tmp_path, pipeline, tower):
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="is no tokenizer"):
         convert(tmp_path / "tower", tmp_path / "another", tokenizer=tmp_path / "other")
+    (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UserError, match="exists already"):
         convert(tmp_path / "tower", tmp_path / "other")
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_component_is_added_whole_or_not_at_all(tmp_path, tower, monkeypatch, hard_links):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    if not hard_links:
+        monkeypatch.setattr("os.link", fail)
+    tower.save_pretrained(tmp_path / "tower")
+    references.save_unet(references.unet("sd1"), tmp_path / "unet", temporal=False)
+    convert(tmp_path / "unet", tmp_path / "ours")
+    (tmp_path / "ours" / "notes").write_text("of the user")
+    before = contents(tmp_path / "ours")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=f"cannot write {tmp_path / 'ours'}: No space"):
+        patch.setattr("gp_jax.convert.writers._write_extras", fail)
+        convert(tmp_path / "tower", tmp_path / "ours")
+    assert contents(tmp_path / "ours") == before
+    convert(tmp_path / "tower", tmp_path / "ours")
+    after = contents(tmp_path / "ours")
+    assert before.items() < after.items()
+    assert {path.parts[0] for path in after.keys() - before.keys()} == {"clip", "global_tokens"}
+    assert {path.name for path in tmp_path.iterdir()} == {"tower", "unet", "ours"}
+
+
+def test_two_programs_do_not_make_the_same(tmp_path, tower):
+    tower.save_pretrained(tmp_path / "tower")
+    with reserved(tmp_path / "ours"), pytest.raises(UserError, match="in use by process"):
+        convert(tmp_path / "tower", tmp_path / "ours")
+    convert(tmp_path / "tower", tmp_path / "ours")
 
 
 def test_prediction_type_must_be_given_where_weights_do_not_tell_it(tmp_path):
