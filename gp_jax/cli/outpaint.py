@@ -19,11 +19,8 @@ examples:
 """
 
 import argparse
-import contextlib
-import signal
 import sys
 import time
-from collections.abc import Iterator
 
 from gp_jax.cli import arguments as parse
 from gp_jax.cli.progress import progress
@@ -102,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     mesh = make_mesh(arguments.mesh) if arguments.mesh else None
     pipeline = OutpaintPipeline.from_pretrained(arguments.checkpoint, mesh=mesh)
-    with _ended_by_signal(), progress() as report, writer:
+    with progress() as report, writer:
         for frame in pipeline.stream(
             reader,
             canvas,
@@ -158,17 +155,3 @@ def _check_visible(canvas: Canvas):
             f"this ratio adds {rows or columns} {'rows' if rows else 'columns'} only, which nobody would see: "
             f"ask for --size {canvas.width}x{canvas.height} if that is meant"
         )
-
-
-@contextlib.contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """SIGTERM ends the work as an error would, so that nothing half-written stays."""
-
-    def end(number: int, _):
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

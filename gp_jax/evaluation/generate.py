@@ -3,8 +3,6 @@
 Both are folders of PNGs that appear whole, so that what is there is done and is not made again.
 """
 
-import glob
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import islice
@@ -66,8 +64,6 @@ def _check(made: np.ndarray, source: np.ndarray, canvas: Canvas, method: str) ->
 
 def _write(folder: Path, frames: Iterable[np.ndarray]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for rest in folder.parent.glob(f".{glob.escape(folder.name)}.*"):  # of an evaluation that was killed
-        shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
     with VideoWriter(folder, FRAME_RATE) as writer:
         for frame in frames:
             writer.write(frame)

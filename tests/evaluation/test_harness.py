@@ -163,17 +163,6 @@ run(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_what_a_killed_run_left_behind_is_no_obstacle(whole, data, tmp_path):
-    folder = tmp_path / "out" / "generated" / "edge" / "0.5"
-    run(tmp_path / "out", data, names=("edge",))
-    shutil.rmtree(folder / "pond")
-    (folder / f".pond.{os.getpid()}").mkdir()
-    (folder / ".pond.1").touch()
-    run(tmp_path / "out", data)
-    assert numbers(tmp_path / "out") == numbers(whole)
-    assert not list(folder.glob(".*"))
-
-
 def test_killed_it_ends_the_same(whole, data, tmp_path):
     output = tmp_path / "out"
     for files in (5, 150):
@@ -189,6 +178,7 @@ def test_killed_it_ends_the_same(whole, data, tmp_path):
         assert not (output / "scores.jsonl").exists()
     run(output, data)
     assert numbers(output) == numbers(whole)
+    assert not list(output.rglob(".*")), "what was half-written is swept, and locks are gone"
 
 
 HOLD = """
