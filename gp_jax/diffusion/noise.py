@@ -36,7 +36,7 @@ def frame_noise(key: Array, frames: Array, shape: tuple[int, ...], shared: float
 
     Args:
       key: of the clip.
-      frames: [B, T] int, 0 or greater: source indices.
+      frames: [B, T] int, source indices or other times.
       shape: (h, w, C).
       shared: from 0 to 1.
 

@@ -45,6 +45,7 @@ def sample(
     *,
     sampler: str = "ddim",
     steps: int,
+    correct: Callable[[jax.Array], jax.Array] = lambda clean: clean,
 ) -> jax.Array:
     """Runs a whole sampling trajectory.
 
@@ -58,6 +59,7 @@ def sample(
       schedule: the noise schedule that the network was trained with.
       sampler: a name in `SAMPLERS`.
       steps: the number of calls of `denoise`.
+      correct: what is to be made of each step's clean estimate [B, ...].
 
     Returns:
       [B, ...] float32, the clean latents.
@@ -71,7 +73,7 @@ def sample(
 
     def advance(carry: tuple[jax.Array, jax.Array], row: Steps) -> tuple[tuple[jax.Array, jax.Array], None]:
         latents, previous = carry
-        clean = row.noisy_to_clean * latents + row.prediction_to_clean * denoise(latents, row.timestep)
+        clean = correct(row.noisy_to_clean * latents + row.prediction_to_clean * denoise(latents, row.timestep))
         latents = row.keep * latents + row.clean_weight * clean + row.previous_weight * previous
         return (latents, clean), None
 

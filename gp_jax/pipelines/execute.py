@@ -1,8 +1,8 @@
 """Runs a plan as a stream, so that memory does not grow with the length of the clip.
 
 Levels depend on coarser levels, but only on what lies near in time. So a level is a stage of a pipe: it takes completed
-frames in the order of time from the level before, and passes on these and the frames that it made between them. A stage
-works when the next one asks for more:
+frames in the order of time from the level before, and passes on these, and the frames that it made between them or in
+the place of them. A stage works when the next one asks for more:
 
     level 0  ->  0 . . . . . . 7 . . . . . . 14 ...         frames 0, 7, 14, ... are complete
     level 1  ->  0 1 2 3 4 5 6 7 8 9 10 ...                 asks for frame 7 when it is to run the segment 0..7
@@ -28,7 +28,7 @@ def execute(plan: Plan, make: Callable[..., Mapping[int, Frame]], batch: int) ->
     Args:
       plan: of the clip.
       make: (number of the level, segments, completed frames by index) -> the frames that the segments make, by index.
-        For each level it is called in the order of time. The completed frames hold the boundary of every segment.
+        For each level it is called in the order of time. The completed frames hold what every segment needs.
       batch: the most segments that `make` gets at once. The segments of a chained plan come one by one.
 
     Yields:
@@ -46,11 +46,11 @@ def _refine(completed: Completed, level: Sequence[Segment], size: int, make: Mak
     held = {}
     for begin in range(0, len(level), size):
         segments = level[begin : begin + size]
-        boundary = {frame for segment in segments for frame in segment.boundary}
+        needed = set().union(*(segment.needed for segment in segments))
         # Only what the batch stands on is held; everything before it is passed on.
-        start = min(boundary, default=0)
+        start = min(needed, default=0)
         yield from _release(held, before=start)
-        while not boundary <= held.keys():
+        while not needed <= held.keys():
             index, frame = next(completed)
             if index < start:
                 yield index, frame

@@ -224,19 +224,21 @@ class _Clip:
         no_latents = np.zeros((native.height // cell, native.width // cell, config.latent_channels), np.float32)
         # Key frames are one segment and chained ones come one by one: more than a row per slice would be idle work.
         size = batch if number and not self.plan.chained else self.slices
-        frames, pixels, known, latents = [], [], [], []
+        times, pixels, latents, held = [], [], [], []
         for segment in segments:
             source = dict(zip(segment.denoised, self.sources[number]))
-            frames.append(segment.frames)
+            shares = dict(zip(segment.kept, segment.shares))
+            hold = [1.0 if known else 1.0 - shares.get(at, 1.0) for at, known in enumerate(segment.known)]
+            times.append(segment.times)
             pixels.append([source.get(frame, nothing) for frame in segment.frames])
-            known.append([frame in segment.boundary for frame in segment.frames])
-            latents.append([completed[frame] if frame in segment.boundary else no_latents for frame in segment.frames])
+            latents.append([completed[frame] if share else no_latents for frame, share in zip(segment.frames, hold)])
+            held.append(np.float32(hold))
         with use_mesh(self.mesh):
             made = programs.make_segments(
                 self.checkpoint.interpolation_unet if number else self.checkpoint.unet,
                 self.checkpoint.vae,
                 self.key,
-                *(_fill(list(map(np.asarray, column)), size) for column in (frames, pixels, known, latents)),
+                *(_fill(list(map(np.asarray, column)), size) for column in (times, pixels, latents, held)),
                 self.text,
                 self.null_text,
                 self.tokens,

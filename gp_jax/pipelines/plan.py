@@ -4,18 +4,27 @@ A network denoises segments of T frames, clips have any number. `plan` cuts a cl
 
     level 0    key frames: one segment, spread evenly over the whole clip
     level 1..  interpolation: a segment lies between two neighbouring completed frames and makes frames between them,
-               those that split the gap evenly or, in the last level, all of them
+               those that split the gap evenly or, at last, all of them
+    last level the same once more, from middle to middle of the segments before, over the frames where these met
 
 Example: 22 frames, T = 8. Three gaps of 7 steps suffice, so that frames 0, 7, 14 and 21 are kept of the key frames, and
-level 1 has three segments: 0..7, 7..14 and 14..21, whose first and last frames are known.
+level 1 has three segments: 0..7, 7..14 and 14..21, whose first and last frames are known. Level 2 has four.
 
     plan(22, 8).levels[0]  -> (Segment(frames=(0, 3, 7, 9, 12, 14, 18, 21), boundary=(), kept=(0, 2, 5, 7)),)
     plan(22, 8).levels[1]  -> (Segment(frames=(0, 1, ..., 7), boundary=(0, 7), kept=(1, 2, 3, 4, 5, 6)), ...)
+    plan(22, 8).levels[2]  -> (Segment(times=(-3, -2, ..., 2, 3, 3), frames=(3, 2, 1, 0, 1, 2, 3, 3), ...),
+                               Segment(frames=(3, 4, ..., 10), boundary=(3, 10), kept=(1, ..., 6), shares=(...)), ...)
 
-The plan is made from its end: the last level has as few segments as can be, of nearly equal length; levels above it are
-added until the key frames bridge the clip, each splitting gaps into about as many pieces. A segment that splits a gap
-is T frames long and evenly spread all the same, as the network was trained; what a finer level makes anew is not kept
-of it. A longer clip has more levels, never longer segments.
+What a network makes of a frame differs with the frame's company, so a frame that a coarser level made flashes among
+those that the finest one made around it. The last level mends that: the frames where two segments met are made anew in
+the middle of a third. From there to its ends, which stay as they are, its share in a frame falls to none, so that one
+version passes into the other without a step. Beyond the first and the last frame time turns back; so they, too, are
+made in the middle.
+
+The plan is made from its end: the finest level has as few segments as can be, of nearly equal length; levels above it
+are added until the key frames bridge the clip, each splitting gaps into about as many pieces. A segment that splits a
+gap is T frames long and evenly spread all the same, as the network was trained; what a finer level makes anew is not
+kept of it. A longer clip has more levels, never longer segments.
 """
 
 import itertools
@@ -30,24 +39,40 @@ class Segment:
     """A window of T frames that the network denoises at once.
 
     Attributes:
-      frames: T source indices, rising; a segment that is too short repeats its last index.
-      boundary: the completed frames among them that it is conditioned on, rising; none for key frames.
-      kept: positions in `frames` of those that it makes; the others are boundary, repeated, or left to a finer level.
+      times: T times, rising; a segment that is too short repeats its last one.
+      frames: T source indices: the times, but that these turn back at both ends of the clip.
+      boundary: the times of the completed frames that it is conditioned on, rising; none for key frames.
+      kept: positions of the frames that it makes; the others are boundary, repeated, or left to a finer level.
+      shares: of frames that are complete already, how much of each kept one comes from this segment, in (0, 1]; empty
+        where frames are made for the first time.
     """
 
+    times: tuple[int, ...]
     frames: tuple[int, ...]
     boundary: tuple[int, ...]
     kept: tuple[int, ...]
+    shares: tuple[float, ...] = ()
+
+    @property
+    def known(self) -> tuple[bool, ...]:
+        """Of each position, whether a boundary frame stands there."""
+        return tuple(time in self.boundary for time in self.times)
 
     @property
     def denoised(self) -> tuple[int, ...]:
         """Source indices of all frames that are not boundary, rising, be they kept or not."""
-        return tuple(frame for frame in dict.fromkeys(self.frames) if frame not in self.boundary)
+        return tuple(sorted({frame for frame, known in zip(self.frames, self.known) if not known}))
 
     @property
     def made(self) -> tuple[int, ...]:
         """Source indices of the frames that are kept, rising."""
         return tuple(self.frames[position] for position in self.kept)
+
+    @property
+    def needed(self) -> set[int]:
+        """Source indices of the frames that have to be complete before."""
+        boundary = {frame for frame, known in zip(self.frames, self.known) if known}
+        return boundary.union(self.made if self.shares else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +95,7 @@ def plan(num_frames: int, segment_frames: int) -> Plan:
 
     Args:
       num_frames: of the clip, at least 1.
-      segment_frames: T, at least 3.
+      segment_frames: T, at least 3. Segments of 3 have no room to overlap: they do without the last level.
 
     Raises:
       UserError: a number is below that.
@@ -91,6 +116,8 @@ def plan(num_frames: int, segment_frames: int) -> Plan:
             if between := list(itertools.takewhile(lambda frame, b=b: frame < b, rest)):
                 level.append(_segment(a, b, between, (a, b), segment_frames))
         levels.append(tuple(level))
+    if segment_frames > 3:
+        levels.append(_middle_to_middle(levels[-1], last, segment_frames))
     return Plan(tuple(levels))
 
 
@@ -139,6 +166,23 @@ def _gaps(steps: int, longest: int) -> list[int]:
     return gaps[::-1]
 
 
+def _middle_to_middle(level: Sequence[Segment], last: int, length: int) -> tuple[Segment, ...]:
+    """The level that makes anew what lies around the boundary frames of `level`, which has all frames of the clip."""
+    middles = [segment.made[(len(segment.made) - 1) // 2] for segment in level]
+    # At both ends from a middle to its mirror image, or as far as a segment goes.
+    anchors = [-middles[0], *middles, min(2 * last - middles[-1], middles[-1] + length - 1)]
+    segments = []
+    for start, seam, stop in zip(anchors, (0, *(segment.boundary[-1] for segment in level)), anchors[1:]):
+        rising = range(start, stop + 1)
+        times = (*rising, *[stop] * (length - len(rising)))
+        frames = tuple(last - abs(last - abs(time)) for time in times)
+        anew = [time for time in rising[1:-1] if 0 <= time <= last]
+        shares = ((t - start) / (seam - start) if t <= seam else (stop - t) / (stop - seam) for t in anew)
+        kept = tuple(time - start for time in anew)
+        segments.append(Segment(times, frames, (start, stop), kept, tuple(shares)))
+    return tuple(segments)
+
+
 def _segment(first: int, last: int, wanted: Sequence[int], boundary: tuple[int, ...], length: int) -> Segment:
     """The segment from `first` to `last` that makes the frames `wanted`, its other frames evenly spread."""
     even = {first + i for i in spread(last - first + 1, length)}
@@ -147,7 +191,8 @@ def _segment(first: int, last: int, wanted: Sequence[int], boundary: tuple[int, 
         others.remove(min(others, key=lambda other, frame=frame: abs(other - frame)))
     frames = sorted({*boundary, *others, *wanted})
     kept = tuple(frames.index(frame) for frame in wanted)
-    return Segment((*frames, *[last] * (length - len(frames))), boundary, kept)
+    filled = (*frames, *[last] * (length - len(frames)))
+    return Segment(filled, filled, boundary, kept)
 
 
 def _check(num_frames: int, segment_frames: int) -> None:

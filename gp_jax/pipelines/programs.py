@@ -70,10 +70,10 @@ def make_segments(
     unet: UNet,
     vae: AutoencoderKL,
     key: Array,
-    frames: Array,
+    times: Array,
     pixels: Array,
-    known: Array,
     completed: Array,
+    held: Array,
     text: Array | None,
     null_text: Array,
     tokens: Array | None,
@@ -86,9 +86,12 @@ def make_segments(
 
     Args:
       key: of the clip.
-      frames: [B, T] int, source indices.
-      pixels: [B, T, H, W, 3] float of the size of `native`, read where observed and not known.
-      known, completed: [B, T] bool and [B, T, h, w, C], the frames that are complete already.
+      times: [B, T] int, of the frames.
+      pixels: [B, T, H, W, 3] float of the size of `native`, read where observed and not wholly held.
+      completed: [B, T, h, w, C], the frames that are complete already.
+      held: [B, T] float, the share of these in the result: 1 for boundary frames, which are conditions, 0 for frames
+        that are not complete. Every step's estimate is drawn to it, so that where two versions of a frame meet the
+        network brings them together, and neither is seen through the other.
       text: [1, L, D], or None for no prompt.
       null_text: [1, L, D].
       tokens: [1, K, D], or None for a model without.
@@ -97,15 +100,15 @@ def make_segments(
       [B, T, h, w, C] float32, scaled latents.
     """
     masks = jnp.asarray(pixel_mask(native))[None], jnp.asarray(latent_mask(native, vae.config.downsampling))[None]
-    mask, masked = inpainting_condition(vae, pixels, *masks, known, completed, unet.config.masked_fill)
-    noise = frame_noise(key, frames, masked.shape[2:], schedule.shared_noise)
+    mask, masked = inpainting_condition(vae, pixels, *masks, held == 1, completed, unet.config.masked_fill)
+    noise = frame_noise(key, times, masked.shape[2:], schedule.shared_noise)
     noise = constrain(noise, "batch", "frame", None, None, None)
 
     def network(latents, timesteps, text, tokens, frames, mask, masked):
         return unet(jnp.concatenate([latents, mask, masked], axis=-1), timesteps, text, tokens, frames)
 
     def for_each(condition: Array | None) -> Array | None:
-        return None if condition is None else jnp.broadcast_to(condition, (len(frames), *condition.shape[1:]))
+        return None if condition is None else jnp.broadcast_to(condition, (len(times), *condition.shape[1:]))
 
     def denoise(latents, timestep):
         return guide(
@@ -117,12 +120,16 @@ def make_segments(
             for_each(tokens),
             text_scale=sampling.text_guidance,
             token_scale=sampling.guidance,
-            frames=frames,
+            frames=times,
             mask=mask,
             masked=masked,
         )
 
-    made = sample(denoise, noise, schedule, sampler=sampling.sampler, steps=sampling.steps)
+    def hold(clean: Array) -> Array:
+        share = held[:, :, None, None, None]
+        return share * completed + (1 - share) * clean
+
+    made = sample(denoise, noise, schedule, sampler=sampling.sampler, steps=sampling.steps, correct=hold)
     # Latents that know nothing beyond their cell are exact where the cell was observed.
     return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
 

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.uniform(-1, 1, (1, 4, NATIVE.height, NATIVE.width, 3)).astype(np.float32)
 COMPLETED = RNG.normal(size=(1, 4, *LATENTS, 4)).astype(np.float32)
 TOKENS = RNG.normal(size=(1, 3, small_networks.WIDTH)).astype(np.float32)
-NOBODY = np.zeros((1, 4), bool)
+NOBODY = np.zeros((1, 4), np.float32)
 NULL_TEXT = np.zeros((1, 1, small_networks.WIDTH), np.float32)
 
 
@@ -36,7 +36,7 @@ def make(request, vae):
     return functools.partial(segment, small_networks.build(request.param), vae)
 
 
-def segment(unet, vae, pixels=PIXELS, known=NOBODY, completed=COMPLETED, tokens=TOKENS, seed=0):
+def segment(unet, vae, pixels=PIXELS, completed=COMPLETED, held=NOBODY, tokens=TOKENS, seed=0):
     """The latents of one segment."""
     return np.asarray(
         make_segments(
@@ -45,8 +45,8 @@ def segment(unet, vae, pixels=PIXELS, known=NOBODY, completed=COMPLETED, tokens=
             jax.random.key(seed),
             np.array([[3, 5, 8, 9]]),
             pixels,
-            known,
             completed,
+            held,
             None,
             NULL_TEXT,
             tokens,
@@ -70,14 +70,21 @@ def test_an_observed_pixel_changes_all_frames(make, index):
 
 
 def test_a_boundary_frame_changes_all_frames_by_its_latents_alone(make):
-    boundary = np.array([[True, False, False, True]])
-    before = make(known=boundary)
+    boundary = np.float32([[1, 0, 0, 1]])
+    before = make(held=boundary)
     pixels, completed = PIXELS.copy(), COMPLETED.copy()
     pixels[0, 0] *= -1
     completed[0, 1] *= -1
-    np.testing.assert_array_equal(make(pixels, boundary, completed), before)
+    np.testing.assert_array_equal(make(pixels, completed, boundary), before)
     completed[0, 0, -1, -1] *= -1
-    assert changed(make(pixels, boundary, completed), before).all()
+    assert changed(make(completed=completed, held=boundary), before)[:3].all(), "the last one is held"
+
+
+def test_a_share_of_completed_frames_stays(make):
+    free, held = make(), make(held=np.float32([[1, 0.75, 0.25, 0]]))
+    np.testing.assert_allclose(held[:, 0], COMPLETED[:, 0], atol=1e-5)
+    distance = np.abs(held - COMPLETED).mean(axis=(0, 2, 3, 4)) / np.abs(free - COMPLETED).mean(axis=(0, 2, 3, 4))
+    assert distance[0] < distance[1] < distance[2] < distance[3]
 
 
 def test_global_tokens_and_seed_change_all_frames(make):
