@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from gp_jax.data import Loader
 from gp_jax.errors import UserError
+from gp_jax.files import locked
 from gp_jax.pipelines.conditioning import to_float
 from gp_jax.training.checkpoints import Checkpoints, signature_of
 from gp_jax.training.config import STAGES
@@ -68,10 +69,11 @@ def train(
 
     Raises:
       UserError: the configuration contradicts itself, data or checkpoint do not fit it, the disk is full, or more than
-        `max_nonfinite` steps were not finite.
+        `max_nonfinite` steps were not finite, or another program trains in `workdir`.
     """
     run = prepare(config, mesh)
     with (
+        locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext(),
         contextlib.closing(open_data(run)) as loader,
         Checkpoints(workdir, config.checkpoints.keep) as checkpoints,
         _sigterm() as terminated,

@@ -9,7 +9,7 @@ import pytest
 
 from gp_jax import weights
 from gp_jax.errors import UserError
-from gp_jax.files import read_json
+from gp_jax.files import locked, read_json
 from gp_jax.geometry import Canvas
 from gp_jax.pipelines import OutpaintPipeline
 from gp_jax.training.log import read_log
@@ -47,6 +47,12 @@ def uninterrupted(autoencoder, tmp_path_factory):
     config.validation = {"interval": 3, "batches": 2}
     assert run(config, workdir)
     return workdir
+
+
+def test_a_second_run_in_one_folder_is_refused_and_touches_nothing(autoencoder, tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match=f"{tmp_path} is in use by process"):
+        run(autoencoder(), tmp_path)
+    assert not os.listdir(tmp_path)
 
 
 def test_four_stages_end_in_a_video(records, uninterrupted, tmp_path):
