@@ -12,6 +12,7 @@ wanted one need not be.
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -71,7 +72,7 @@ class VideoFile:
             pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             has_audio = bool(container.streams.audio)
 
-        self._parity = _parity(stream.codec_context.field_order, scan)
+        self._parity = _parity(stream.codec_context, scan.interlaced)
         self._is_transparent = scan.is_transparent
         self._pts = [mark.pts for mark in marks]
         has_clock = None not in self._pts and all(a < b for a, b in itertools.pairwise(self._pts))
@@ -178,12 +179,14 @@ class _Scan:
         self.marks.append(Mark(frame.pts, frame.duration, frame.key_frame))
 
 
-def _parity(field_order: int, scan: _Scan) -> str:
+def _parity(context: av.VideoCodecContext, interlaced: list[bool]) -> str:
     """How to deinterlace, as options of FFmpeg's filter; empty if there is nothing to."""
-    if any(scan.interlaced):
-        return f"parity=auto:deint={'all' if all(scan.interlaced) else 'interlaced'}"
+    if any(interlaced):
+        return f"parity=auto:deint={'all' if all(interlaced) else 'interlaced'}"
     for orders, name in ((TOP_FIRST, "tff"), (BOTTOM_FIRST, "bff")):
-        if field_order in orders:  # the file says it, its frames do not
+        if (
+            context.field_order in orders and context.codec.intra_only
+        ):  # raw pictures, of which only the file can say it
             return f"parity={name}:deint=all"
     return ""
 
@@ -211,9 +214,9 @@ def _stated_end(stream: av.VideoStream, kind: str) -> Fraction | None:
     """Seconds on the file's clock at which its video ends, for containers that say it of each track."""
     if kind.startswith("mov") and stream.duration:
         return ((stream.start_time or 0) + stream.duration) * stream.time_base
-    if kind.startswith("matroska") and "DURATION" in stream.metadata:
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds.rstrip("\0"))
+    clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)\0*", stream.metadata.get("DURATION", ""))
+    if kind.startswith("matroska") and clock:
+        return 3600 * int(clock[1]) + 60 * int(clock[2]) + Fraction(clock[3])
     return None
 
 
@@ -267,6 +270,8 @@ def _open(path: Path):
         stream = container.streams.best("video")
         if stream is None:
             raise UserError(f"{path} has no video in it, or is truncated before it")
+        if stream.codec_context is None:
+            raise UserError(f"{path} holds video of a kind that cannot be decoded: convert it to H.264 first")
         stream.thread_type = "AUTO"
         yield container, stream, _decoder(stream)
 

@@ -39,6 +39,7 @@ class Tracks:
     """
 
     def __init__(self, source: VideoReader, output: av.container.OutputContainer, container: str, sound: str | None):
+        self._path = source.path
         self._input = _open(source.path)
         self._output, self._container, self._sound = output, container, sound
         self._info = source.info
@@ -84,7 +85,9 @@ class Tracks:
             return self._output.add_stream_from_template(stream) if self._container == "matroska" else None
         if stream.type not in ("audio", "subtitle") or not self._sound or _repeats_names(stream):
             return None
-        if _takes(self._container, self._info, stream):
+        if stream.codec_context is None:  # of a codec that nobody knows
+            return None
+        if self._takes(stream):
             new = self._output.add_stream_from_template(stream)
             self._convert[stream.index] = _Copied(self._info, new)
         elif stream.type == "audio":
@@ -94,6 +97,19 @@ class Tracks:
         else:
             return None
         return new
+
+    def _takes(self, stream: av.stream.Stream) -> bool:
+        """Whether the container takes a track as it is. Its table of codecs says less than a try."""
+        try:
+            with _open(self._path) as source, av.open(io.BytesIO(), "w", format=self._container) as output:
+                track = source.streams[stream.index]
+                copied = _Copied(self._info, output.add_stream_from_template(track))
+                for packet in itertools.islice(source.demux(track), 20):
+                    output.mux(list(copied(packet)))
+                output.start_encoding()
+        except (av.FFmpegError, ValueError):
+            return False
+        return True
 
     def _converted(self) -> Iterator[av.Packet]:
         """All packets up to where the file is cut off."""
@@ -167,6 +183,7 @@ class _Encoded:
 
     def __init__(self, info: VideoInfo, stream: av.AudioStream):
         self._stream, self._clock, self._end = stream, _Clock(info.start, info.leaps), None
+        self._kind, self._resampler = None, None
 
     def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
         frames = []
@@ -174,31 +191,26 @@ class _Encoded:
             frames = packet.decode()
         for frame in frames:
             if frame.pts is not None:
-                frame.pts += self._clock.shift(
-                    frame.pts, round(frame.samples / frame.rate / frame.time_base), frame.time_base
-                )
-                yield from self._stream.encode(frame)
+                length = round(frame.samples / frame.rate / frame.time_base)
+                frame.pts += self._clock.shift(frame.pts, length, frame.time_base)
+                if self._end is not None:
+                    frame.pts = max(frame.pts, self._end)
+                self._end = frame.pts + length
+                for resampled in self._resample(frame):
+                    yield from self._stream.encode(resampled)
         if not packet.size:  # the end
             yield from self._stream.encode()
+
+    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        kind = frame.format.name, frame.layout.name, frame.rate
+        if kind != self._kind:  # the first, or sound that changes on the way
+            self._kind = kind
+            self._resampler = av.AudioResampler(self._stream.format, self._stream.layout, self._stream.rate)
+        return self._resampler.resample(frame)
 
 
 def _open(path: Path):
     return av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
-
-
-def _takes(container: str, info: VideoInfo, stream: av.stream.Stream) -> bool:
-    """Whether a container takes a track as it is. Its table of codecs says less than a try."""
-    try:
-        with _open(Path(stream.container.name.removeprefix("file:"))) as source:
-            track = source.streams[stream.index]
-            with av.open(io.BytesIO(), "w", format=container) as output:
-                copied = _Copied(info, output.add_stream_from_template(track))
-                for packet in itertools.islice(source.demux(track), 20):
-                    output.mux(list(copied(packet)))
-                output.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
 
 
 def _layout(encoder: str, track: av.AudioStream) -> str:
@@ -238,7 +250,8 @@ def _inventory(path: Path) -> dict[str, object]:
                 found["the cover picture" if stream.disposition & 0x400 else label] = True
             elif stream.type == "audio":
                 found[label] = True
-                found[f"all channels of {label}"] = stream.layout.nb_channels
+                if stream.codec_context is not None:
+                    found[f"all channels of {label}"] = stream.layout.nb_channels
             elif _repeats_names(stream):
                 continue
             else:
