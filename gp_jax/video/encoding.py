@@ -123,6 +123,7 @@ class VideoFile:
         self._tracks = None
         if tracks_from and tracks_from.is_container:
             self._tracks = Tracks(tracks_from, self._container, style.container, style.sound)
+        self._container.start_encoding()  # a size that is too large is refused here, before a frame of it is made
 
     def write(self, frame: np.ndarray):
         """Appends one frame.

@@ -5,12 +5,14 @@ upright, palettes and CMYK resolved.
 """
 
 import contextlib
+import io
 import itertools
 import re
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -35,7 +37,7 @@ class AnimatedWebp:
         self.path = path
         durations, size, notes, damage = [], None, (), ""
         try:
-            with Image.open(path) as image:
+            with Image.open(_whole_part(path)) as image:
                 size = image.size
                 loops = image.info.get("loop")
                 for frame in _seek_all(image):
@@ -61,7 +63,7 @@ class AnimatedWebp:
         )
 
     def frames(self, first: int) -> Iterator[tuple[int, Image.Image]]:
-        with Image.open(self.path) as image:
+        with Image.open(_whole_part(self.path)) as image:
             yield from itertools.islice(enumerate(_seek_all(image)), self.info.num_frames)
 
     def rgb(self, frame: Image.Image) -> np.ndarray:
@@ -178,6 +180,16 @@ def _opaque(image: Image.Image) -> np.ndarray:
 
 def _is_transparent(image: Image.Image) -> bool:
     return image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+
+
+def _whole_part(path: Path) -> Path | BinaryIO:
+    """A WebP without the chunk at its end that is cut off: Pillow takes whole files only."""
+    if not is_cut(path):
+        return path
+    data, end = path.read_bytes(), 12
+    while (after := end + 8 + int.from_bytes(data[end + 4 : end + 8], "little")) <= len(data) and after > end + 8:
+        end = after + after % 2
+    return io.BytesIO(data[:4] + (end - 8).to_bytes(4, "little") + data[8:end])
 
 
 def _seek_all(image: Image.Image) -> Iterator[Image.Image]:

@@ -1,10 +1,13 @@
 """`gp-jax outpaint` from file to file, around a pipeline that paints unknown pixels in one colour."""
 
+import os
+import signal
 import sys
 from argparse import ArgumentTypeError
 from fractions import Fraction
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,6 +126,18 @@ BAD = {
     "unknown format": (["a.mp4", "out.xyz", "--aspect", "16:9"], "no format that can be written"),
     "already there": (["a.mp4", "empty.mp4", "--aspect", "16:9"], "there already"),
     "onto itself": (["a.mp4", "a.mp4", "--aspect", "16:9", "--overwrite"], "the source itself"),
+    "already there, and the way": (["a.mp4", "empty.mp4", "--aspect", "16:9"], "--overwrite"),
+    "larger than the codec takes": (["a.mp4", "out.mp4", "--size", "20000x144"], "do not go into .mp4"),
+    "larger than a GIF takes": (["a.mp4", "out.gif", "--size", "70000x48"], "do not go into .gif"),
+    "smaller, and the way": (["a.mp4", "out.mp4", "--size", "60x48"], "--fit"),
+    "a strip nobody sees": (["wide.mp4", "out.mp4", "--aspect", "1.99"], "ask for --size 600x302"),
+    "fit without a size": (["a.mp4", "out.mp4", "--aspect", "2", "--fit"], "--fit goes with --size"),
+    "bound without a ratio": (["a.mp4", "out.mp4", "--size", "90x90", "--max-side", "9"], "--max-side goes with"),
+    "fits and fills": (["a.mp4", "out.mp4", "--size", "32x24", "--fit"], "nothing to outpaint"),
+    "name too long": (["a.mp4", "o" * 252 + ".mp4", "--aspect", "2"], "File name too long"),
+    "source name too long": (["o" * 300, "out.mp4", "--aspect", "2"], "File name too long"),
+    "no file at all": (["/dev/null", "out.mp4", "--aspect", "2"], "neither a file nor a folder"),
+    "read-only": (["a.mp4", "kept.mp4", "--aspect", "2", "--overwrite"], "read-only"),
     "unknown mesh": (["a.mp4", "out.mp4", "--aspect", "16:9", "--mesh", "moon=2"], "moon"),
 }
 
@@ -131,6 +146,9 @@ BAD = {
 def test_bad_input_is_one_sentence_and_no_file(tmp_path, source, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     data = source("a.mp4").read_bytes()
+    with VideoWriter(tmp_path / "wide.mp4", 25) as writer:
+        writer.write(np.zeros((300, 600, 3), np.uint8))
+    (tmp_path / "kept.mp4").touch(mode=0o444)
     (tmp_path / "text.mp4").write_text("no video\n" * 100)
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "cut.mp4").write_bytes(data[:300])
@@ -140,6 +158,75 @@ def test_bad_input_is_one_sentence_and_no_file(tmp_path, source, monkeypatch, ca
     assert sentence in said.err and said.err.count("\n") == 1 and not said.out
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "a.mp4").read_bytes() == data
+
+
+def size_of(path):
+    info = VideoReader(path).info
+    return info.width, info.height
+
+
+@pytest.mark.parametrize(
+    "wishes, shape, seen",
+    [
+        (["--size", "96x32", "--fit"], (96, 32), "43x32"),
+        (["--size", "90x60", "--fit"], (90, 60), None),  # it fits as it is
+        (["--aspect", "16:9", "--max-side", "64"], (64, 36), "48x36"),
+        (["--aspect", "9:16", "--max-side", "65"], (36, 64), "36x27"),
+        (["--aspect", "16:9", "--max-side", "500"], (86, 48), None),
+    ],
+)
+def test_a_source_is_scaled_down_where_that_is_asked_for_and_it_is_said(tmp_path, source, capsys, wishes, shape, seen):
+    path = source("a.mp4")
+    assert main(["outpaint", str(path), str(tmp_path / "out.mp4"), *wishes]) == 0
+    assert size_of(tmp_path / "out.mp4") == shape
+    said = capsys.readouterr().out
+    assert (f"source scaled to {seen}" in said) if seen else ("source scaled" not in said)
+    canvas = FlatPipeline.wishes["canvas"]
+    small = cv2.resize(next(iter(VideoReader(path))), (canvas.source_width, canvas.source_height), None, 0, 0, 3)
+    assert abs(next(iter(VideoReader(tmp_path / "out.mp4")))[canvas.observed].astype(int) - small).mean() < 6
+
+
+def test_what_reading_changes_and_writing_loses_is_one_line(tmp_path, source, capsys):
+    assert main(["outpaint", str(source("a.gif")), str(tmp_path / "out.mp4"), "--aspect", "2"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gp-jax")]
+    assert told == [f"gp-jax: {tmp_path / 'a.gif'}: not carried over: how often it plays"]
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path, source, monkeypatch, capsys):
+    path, out = source("a.mp4"), tmp_path / "out.mp4"
+    monkeypatch.setattr(FlatPipeline, "from_pretrained", lambda name, mesh: out.write_text("new") and FlatPipeline())
+    assert main(["outpaint", str(path), str(out), "--aspect", "2"]) == 2
+    assert "exists already" in capsys.readouterr().err and out.read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [path, out]
+
+
+def test_links_and_modes_stay_when_a_file_is_replaced(tmp_path, source):
+    path, out, link = source("a.mp4"), tmp_path / "out.mp4", tmp_path / "link.mp4"
+    out.write_text("old")
+    out.chmod(0o640)
+    link.symlink_to(out)
+    assert main(["outpaint", str(path), str(link), "--aspect", "2", "--overwrite"]) == 0
+    assert link.is_symlink() and size_of(out) == (96, 48) and out.stat().st_mode & 0o777 == 0o640
+
+
+def test_the_longest_legal_name_works(tmp_path, source):
+    out = tmp_path / ("o" * 251 + ".mp4")
+    assert main(["outpaint", str(source("a.mp4")), str(out), "--aspect", "2"]) == 0
+    assert size_of(out) == (96, 48)
+
+
+def test_being_ended_by_a_signal_leaves_nothing(tmp_path, source, monkeypatch):
+    path = source("a.mp4")
+
+    def stream(self, reader, canvas, **wishes):
+        yield np.zeros((canvas.height, canvas.width, 3), np.uint8)
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield np.zeros((canvas.height, canvas.width, 3), np.uint8)
+
+    monkeypatch.setattr(FlatPipeline, "stream", stream)
+    with pytest.raises(SystemExit) as caught:
+        main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--aspect", "2"])
+    assert caught.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_truncated_clip_is_outpainted_as_far_as_it_goes_and_that_is_said(tmp_path, source, capsys):
