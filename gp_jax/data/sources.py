@@ -59,8 +59,14 @@ class Film:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not is_within(self.name):
-            raise UserError(f"a list names the film {self.name!r}, which is not within its data set: correct the list")
+        within(self.name)
+
+
+def within(name: str) -> str:
+    """A film's name, as a list gives it; raises UserError where it leads out of the data set."""
+    if not is_within(name):
+        raise UserError(f"a list names the film {name!r}, which is not within its data set: correct the list")
+    return name
 
 
 class ArrayFrames:

@@ -14,6 +14,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.video.davis import davis
 
+from gp_jax.data.sources import within
+
 
 def _info(builder: tfds.core.DatasetBuilder, description: str) -> tfds.core.DatasetInfo:
     frames = tfds.features.Sequence(tfds.features.Image(shape=(None, None, 3)))
@@ -23,7 +25,7 @@ def _info(builder: tfds.core.DatasetBuilder, description: str) -> tfds.core.Data
 
 def _clips(folder: epath.Path, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in names:
-        yield name, {"name": name, "frames": sorted((folder / name).glob("*.jpg"))}
+        yield name, {"name": name, "frames": sorted((folder / within(name)).glob("*.jpg"))}
 
 
 class DavisFrames(davis.Davis):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gp_jax.data.sources import SOURCES
+from gp_jax.errors import UserError
 
 tfds_frames = pytest.importorskip("gp_jax.data.tfds_frames")
 
@@ -26,6 +27,12 @@ def check(films, folders):
         expected = [[cv2.imread(str(file))[..., ::-1] for file in sorted(folder.iterdir())] for folder in folders]
         assert any(len(frames) == len(clip) and np.array_equal(frames, clip) for clip in expected)
     assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["/etc", "../raw"])
+def test_a_list_cannot_lead_out_of_the_archive(tmp_path, name):
+    with pytest.raises(UserError, match="not within"):
+        list(tfds_frames._clips(tmp_path, [name]))
 
 
 def test_youtube_vos_from_its_folders(tmp_path):
