@@ -34,6 +34,7 @@ from safetensors import SafetensorError, safe_open
 
 from gp_jax.errors import UserError
 from gp_jax.files import read_json, replacing, write_json
+from gp_jax.seeds import random_key
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -259,7 +260,7 @@ class _Keys:
 
     def params(self) -> jax.Array:
         self.count += 1
-        return jax.random.fold_in(jax.random.key(self.seed), self.count)
+        return jax.random.fold_in(random_key(self.seed), self.count)
 
 
 def _name(path: tuple) -> str:

@@ -28,7 +28,7 @@ from films import decode
 from jobs import Done, spread
 from rich.progress import track
 
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, seed
 from gp_jax.cli.arguments import count as positive
 from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that fetch_training_data.py filled")
     parser.add_argument("--out", type=Path, required=True, help="folder for the records")
     parser.add_argument("--clips", type=int, default=500, help="clips per shape")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    parser.add_argument("--seed", type=seed, default=0, help="of all that is drawn")
     parser.add_argument("--processes", type=positive, default=2, help="that work at the same time")
     arguments = parser.parse_args()
     sources = hold_out(find_sources(arguments.data), arguments.seed)

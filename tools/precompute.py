@@ -32,7 +32,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jobs import Done, host, of_host, pieces, run, spread, verify
 
-from gp_jax.cli.arguments import HelpFormatter, count
+from gp_jax.cli.arguments import HelpFormatter, count, seed
 from gp_jax.convert import load
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.data.clips import Clip, RecordFolder
@@ -294,7 +294,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--directions", nargs="+", choices=MASK_RULES, default=(), help="of the canvases; default: all")
     parser.add_argument("--no-flip", dest="flip", action="store_false", help="no mirror images")
-    parser.add_argument("--seed", type=int, default=0, help="of canvases, mirror images and frames")
+    parser.add_argument("--seed", type=seed, default=0, help="of canvases, mirror images and frames")
     parser.add_argument("--batch", type=count, help="frames at a time (default: 32, on CPUs 4)")
     parser.add_argument("--processes", type=count, default=1, help="that work at the same time, a shard each")
     parser.add_argument("--host", type=host, default="0/1", metavar="I/N", help="do the part of host I of N")

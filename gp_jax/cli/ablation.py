@@ -88,4 +88,4 @@ def _seeds(text: str) -> tuple[int, ...]:
     """`0,1,2` as (0, 1, 2)."""
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form 0,1,2")
-    return tuple(dict.fromkeys(map(int, text.split(","))))
+    return tuple(dict.fromkeys(map(parse.seed, text.split(","))))

@@ -1,5 +1,6 @@
 """Arguments that several commands take, as `type=` of argparse: text in, value out, or a sentence on what is wrong."""
 
+import math
 import re
 from argparse import SUPPRESS, Action, ArgumentTypeError, RawDescriptionHelpFormatter
 
@@ -19,7 +20,7 @@ def aspect(text: str) -> float:
     """`16:9` or `2.39` as width / height."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?", text)
     width, height = (float(match[1]), float(match[2] or 1)) if match else (0, 0)
-    if not width or not height:
+    if not width or not height or not 0 < width / height < math.inf:
         raise ArgumentTypeError(f"'{text}' is not of the form 16:9 or 2.39")
     return width / height
 
@@ -39,6 +40,24 @@ def pads(text: str) -> tuple[int, int, int, int]:
     return tuple(int(part) for part in text.split(","))
 
 
+def finite(text: str) -> float:
+    """A number, neither NaN nor infinite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f"'{text}' is not a finite number, such as 1.5")
+    return number
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2^64 - 1."""
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:
+        raise ArgumentTypeError(f"'{text:.40}' is not a seed: whole numbers from 0 to 18446744073709551615 are")
+    return int(text)
+
+
 def count(text: str) -> int:
     """A whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
@@ -48,6 +67,6 @@ def count(text: str) -> int:
 
 def rate(text: str) -> float:
     """Frames per second."""
-    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not 0 < float(text) < math.inf:
         raise ArgumentTypeError(f"'{text}' is not a number of frames per second, such as 29.97")
     return float(text)

@@ -17,6 +17,7 @@ examples:
 
 import argparse
 
+from gp_jax.cli import arguments as parse
 from gp_jax.errors import UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -48,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE",
         help="epsilon or v_prediction, for single files, which do not say it",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="for modules that the source does not have")
+    parser.add_argument(
+        "--seed", type=parse.seed, default=0, metavar="N", help="for modules that the source does not have"
+    )
     parser.add_argument(
         "--describe", action="store_true", help="only report; without SOURCE, on the models that this package knows"
     )

@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     model = parser.add_argument_group("globalpaint")
     model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    model.add_argument("--seed", type=int, default=0, metavar="N", help="of all clips")
+    model.add_argument("--seed", type=parse.seed, default=0, metavar="N", help="of all clips")
     model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps; by default the checkpoint's")
     model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler; by default the checkpoint's")
     model.add_argument(
-        "--guidance", type=float, metavar="S", help="weight of what the whole clip shows; by default the checkpoint's"
+        "--guidance", type=parse.finite, metavar="S", help="weight of what the whole clip shows; by default the checkpoint's"
     )
     model.add_argument("--plan", metavar="NAME", help="hierarchical (the default: key frames first) or sequential")
 

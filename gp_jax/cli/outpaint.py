@@ -57,11 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the model")
     model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
     model.add_argument("--prompt", metavar="TEXT", help="what the new sides show, for checkpoints that read text")
-    model.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other sides")
+    model.add_argument("--seed", type=parse.seed, default=0, metavar="N", help="another seed, other sides")
     model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
     model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
-    model.add_argument("--guidance", type=float, metavar="S", help="weight of what the whole clip shows")
-    model.add_argument("--text-guidance", type=float, metavar="S", help="weight of the prompt")
+    model.add_argument("--guidance", type=parse.finite, metavar="S", help="weight of what the whole clip shows")
+    model.add_argument("--text-guidance", type=parse.finite, metavar="S", help="weight of the prompt")
     model.add_argument(
         "--plan", default="hierarchical", metavar="NAME", help="hierarchical (key frames first) or sequential"
     )

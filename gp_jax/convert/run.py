@@ -17,6 +17,7 @@ from gp_jax.convert.translate import Network, translate, widened
 from gp_jax.convert.writers import WRITERS
 from gp_jax.errors import UserError
 from gp_jax.files import reserved
+from gp_jax.seeds import check_seed
 
 # What Stable Diffusion up to version 2 was trained with (v1-inference.yaml, v2-inference.yaml of its repositories).
 _SCHEDULER = {
@@ -102,7 +103,7 @@ def convert(
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
         "settings": opened.config or _settings(opened),
         "dtype": dtype,
-        "seed": seed,
+        "seed": check_seed(seed),
     }
     with reserved(dest):
         written = WRITERS[to](Path(dest), networks, **options)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import MASK_RULES
+from gp_jax.seeds import check_seed
 
 KNOWN = ("none", "ends")
 
@@ -62,6 +63,7 @@ class DataConfig:
     max_skipped: int = 100
 
     def __post_init__(self):
+        check_seed(self.seed)
         low, high = self.ratio_range
         views = self.feature_frames and not self.precomputed
         wrong = {

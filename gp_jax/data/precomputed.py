@@ -30,6 +30,7 @@ from gp_jax.data.examples import Example, sample_frames, segment, spread, view_p
 from gp_jax.data.shards import MANIFEST_FILE, open_shards, read_manifest, sha256, unpack
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas, sample_canvas
+from gp_jax.seeds import check_seed
 
 FOLDER = "precomputed"
 VARIED = ("latents", "features")  # of each variant; the text is the same for all
@@ -45,6 +46,9 @@ class Plan:
     directions: tuple[str, ...] = ()
     flip: bool = True
     seed: int = 0
+
+    def __post_init__(self):
+        check_seed(self.seed)
 
 
 @dataclasses.dataclass(frozen=True)

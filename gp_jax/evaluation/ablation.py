@@ -30,6 +30,7 @@ from gp_jax.files import read_json, write_text
 from gp_jax.models.unet import UNetConfig
 from gp_jax.pipelines import OutpaintPipeline
 from gp_jax.pipelines.checkpoint import find_checkpoint
+from gp_jax.seeds import check_seed
 from gp_jax.weights import CONFIG_FILE
 
 METRICS = ("psnr", "ssim", "lpips", "fvd")
@@ -126,7 +127,7 @@ def name_runs(folders: Mapping[str, Sequence[Path]], seeds: Sequence[int]) -> di
     for arm, checkpoints in folders.items():
         for (number, folder), seed in itertools.product(enumerate(checkpoints, 1), seeds):
             part = f"-{number}" if len(checkpoints) > 1 else ""
-            runs.setdefault(Run(folder, ARMS[arm].plan, seed), f"{arm}{part}-seed{seed}")
+            runs.setdefault(Run(folder, ARMS[arm].plan, check_seed(seed)), f"{arm}{part}-seed{seed}")
     return runs
 
 

@@ -24,6 +24,7 @@ from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.pipelines import OutpaintPipeline
 from gp_jax.pipelines.checkpoint import find_checkpoint
 from gp_jax.pipelines.outpaint import ArrayReader
+from gp_jax.seeds import check_seed
 
 # Raises UserError where a clip of so many frames can't be outpainted to a canvas.
 Check = Callable[[int, Canvas], None]
@@ -55,12 +56,13 @@ def globalpaint(checkpoint: str | Path = "tiny", mesh: Mesh | None = None, seed:
     Args:
       checkpoint: a folder, or a model of this package.
       mesh: the devices to spread segments over.
-      seed: of all clips.
+      seed: of all clips, from 0 to 2^64 - 1.
       **options: of `OutpaintPipeline.stream`, such as steps=8 or plan="sequential".
 
     Raises:
-      UserError: there is no such checkpoint.
+      UserError: there is no such checkpoint or seed.
     """
+    check_seed(seed)
     folder = find_checkpoint(checkpoint)
     files = fingerprint(folder)
 

@@ -33,6 +33,7 @@ from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.models.unet import UNetConfig
 from gp_jax.parallel import parameter_shardings
+from gp_jax.seeds import check_seed
 from gp_jax.training.config import STAGES
 
 Tensors = Mapping[str, Any]  # by name, the component in front
@@ -119,7 +120,7 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         multipliers=multipliers,
         sources={component: sources[component] for component in needed},
         dtype=jnp.dtype(config.dtype),
-        seed=config.seed,
+        seed=check_seed(config.seed),
     )
 
 

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from gp_jax.parallel import constrain, use_mesh
 from gp_jax.parallel.sharding import partition
+from gp_jax.seeds import random_key
 from gp_jax.training.networks import Networks
 from gp_jax.training.state import BUCKETS, State
 
@@ -48,7 +49,7 @@ def make_step(networks: Networks, objective: Any, optimizer: optax.GradientTrans
             losses = objective.losses(networks.bind(fixed | trained), batch, draws)
             return losses.mean(), losses
 
-        draws = objective.draw(jax.random.fold_in(jax.random.key(config.seed), state["step"]), batch)
+        draws = objective.draw(jax.random.fold_in(random_key(config.seed), state["step"]), batch)
         compute = _accumulated(jax.value_and_grad(loss, has_aux=True), config.microbatches)
         (value, losses), gradient = compute(trained, batch, draws)
         norm = optax.tree.norm(gradient)
