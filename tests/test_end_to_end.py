@@ -101,7 +101,10 @@ def test_a_complete_canvas_returns_the_clip(pipe):
         (clip(2), {"plan": "random"}, "no plan 'random'"),
         (clip(2), {"prompt": "a cat"}, "cannot read a prompt"),
         (clip(2), {"sampler": "none"}, "no sampler"),
-        (clip(2), {"steps": 0}, "steps"),
+        *((clip(2), {"steps": steps}, "steps") for steps in (0, -1, 2.5, True, 10**6, float("nan"))),
+        *((clip(2), {"guidance": scale}, "guidance is a finite") for scale in (float("nan"), float("inf"), "1", True)),
+        (clip(2), {"text_guidance": -float("inf")}, "text_guidance is a finite"),
+        *((clip(2), {"seed": seed}, "a seed is a whole number") for seed in (-1, 2**64, 1.0, True)),
         (clip(2)[:0], {}, "no frames"),
         (clip(2)[:, 1:], {}, "27x20"),
         (clip(2)[0], {}, "uint8"),
@@ -111,3 +114,18 @@ def test_a_complete_canvas_returns_the_clip(pipe):
 def test_bad_requests(pipe, frames, options, message):
     with pytest.raises(UserError, match=message):
         pipe(frames, CANVAS, **options)
+
+
+def test_seeds_that_agree_in_their_lower_half_are_others(pipe, result):
+    assert np.abs(sides(pipe(clip(17), CANVAS, seed=2**32)) - sides(result)).max() > 1
+
+
+@pytest.mark.parametrize("part", ["unet", "interpolation_unet", "vae"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_makes_no_numbers_is_refused(folder, part, value):
+    pipe = OutpaintPipeline.from_pretrained(folder)
+    network = getattr(pipe.checkpoint, part)
+    convolution = network.decoder.conv_out if part == "vae" else network.conv_out
+    convolution.bias[...] = convolution.bias[...].at[0].set(value)
+    with pytest.raises(UserError, match=r"made NaN or infinity of the frames \d+ to \d+"):
+        pipe(clip(17), CANVAS)

@@ -17,10 +17,14 @@ So scales (1, 1) cost one branch, equal scales two, others three. Example, withi
         return guide(network, latents, timestep, text, null_text, tokens, **scales, frames=frames)
 """
 
+import math
+import numbers
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from gp_jax.errors import UserError
 
 
 def guide(
@@ -82,6 +86,13 @@ def guide(
     predictions = predictions.astype(jnp.float32).reshape(batch, len(weights), *predictions.shape[1:])
     guided = sum(weight * predictions[:, branch] for branch, weight in enumerate(weights))
     return _match_deviation(guided, predictions[:, -1], rescale) if rescale else guided
+
+
+def check_scales(**scales: float) -> None:
+    """Raises UserError with the name of a scale that is not a finite number."""
+    for name, scale in scales.items():
+        if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
+            raise UserError(f"{name} is a finite number, such as 1.5, not {scale!r}")
 
 
 def _side_by_side(branches: tuple[jax.Array, ...]) -> jax.Array:

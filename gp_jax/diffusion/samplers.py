@@ -67,9 +67,7 @@ def sample(
     Raises:
       UserError: the sampler is unknown, or the schedule has too few timesteps for the steps.
     """
-    if sampler not in SAMPLERS:
-        raise UserError(f"There is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
-    start, table = SAMPLERS[sampler](schedule, steps)
+    start, table = table_of(sampler, schedule, steps)
 
     def advance(carry: tuple[jax.Array, jax.Array], row: Steps) -> tuple[tuple[jax.Array, jax.Array], None]:
         latents, previous = carry
@@ -81,6 +79,13 @@ def sample(
     rows = Steps(*(jnp.asarray(column, jnp.float32) for column in table))
     (latents, _), _ = jax.lax.scan(advance, (latents, jnp.zeros_like(latents)), rows)
     return latents
+
+
+def table_of(sampler: str, schedule: NoiseSchedule, steps: int) -> tuple[float, Steps]:
+    """The factor of the initial noise, and the rows; arguments and errors as for `sample`."""
+    if sampler not in SAMPLERS:
+        raise UserError(f"There is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+    return SAMPLERS[sampler](schedule, steps)
 
 
 def ddim(schedule: NoiseSchedule, steps: int) -> tuple[float, Steps]:

@@ -152,10 +152,11 @@ class NoiseSchedule:
         Raises:
           UserError: the schedule does not have that many timesteps.
         """
-        if not 1 <= steps <= self.num_train_timesteps:
+        is_whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
+        if not is_whole or not 1 <= steps <= self.num_train_timesteps:
             raise UserError(
                 f"A noise schedule of {self.num_train_timesteps} timesteps cannot be cut into {steps} sampling steps; "
-                "choose fewer, and at least 1."
+                f"choose a whole number from 1 to {self.num_train_timesteps}."
             )
         positions = SPACINGS[self.timestep_spacing](self.num_train_timesteps, steps, self.steps_offset)
         if positions[0] > self.num_train_timesteps - 1:

@@ -26,6 +26,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from gp_jax.diffusion.guidance import check_scales
+from gp_jax.diffusion.samplers import table_of
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.parallel import use_mesh
@@ -33,6 +35,7 @@ from gp_jax.pipelines import programs
 from gp_jax.pipelines.checkpoint import Checkpoint, load_checkpoint
 from gp_jax.pipelines.execute import execute
 from gp_jax.pipelines.plan import PLANS, Plan, Segment, spread
+from gp_jax.seeds import check_seed, random_key
 
 # Segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.
 BATCH = {"cpu": 1}
@@ -92,7 +95,7 @@ class OutpaintPipeline:
         Args:
           frames: uint8 [T, Hs, Ws, 3].
           canvas: the target frame.
-          seed: another seed, other sides.
+          seed: from 0 to 2^64 - 1; another seed, other sides.
           **options: those of `stream`.
 
         Returns:
@@ -120,7 +123,7 @@ class OutpaintPipeline:
         Args:
           reader: the clip.
           canvas: the target frame.
-          seed: the same seed gives the same clip, however it is batched.
+          seed: from 0 to 2^64 - 1; the same seed gives the same clip, however it is batched.
           steps, sampler, guidance, text_guidance: see `programs.Sampling`; None for the checkpoint's own.
           prompt: what the new region shows, for checkpoints with a text tower.
           plan: a name in `plan.PLANS`.
@@ -132,7 +135,7 @@ class OutpaintPipeline:
 
         Raises:
           UserError: a name is unknown, a number is out of range, the checkpoint reads no prompt or, on the way, frames
-            are not of the size that the canvas was made for.
+            are not of the size that the canvas was made for, or a network made NaN or infinity of them.
         """
         if plan not in PLANS:
             raise UserError(f"there is no plan {plan!r}: choose one of {', '.join(PLANS)}")
@@ -144,6 +147,9 @@ class OutpaintPipeline:
             guidance=settings.guidance if guidance is None else guidance,
             text_guidance=settings.text_guidance if text_guidance is None else text_guidance,
         )
+        check_seed(seed)
+        check_scales(guidance=sampling.guidance, text_guidance=sampling.text_guidance)
+        table_of(sampling.sampler, self.checkpoint.schedule, sampling.steps)  # refuses what there is not
         text = self.checkpoint.embed(prompt) if prompt else None
         if canvas.is_complete:
             return reader.frames_at(range(len(reader)))
@@ -174,7 +180,7 @@ class _Clip:
         self.checkpoint, self.mesh, self.slices = checkpoint, pipeline.mesh, pipeline.slices
         self.reader, self.canvas, self.plan, self.sampling = reader, canvas, plan, sampling
         self.native = canvas.native(checkpoint.settings.native_area, checkpoint.vae.config.downsampling)
-        self.key = jax.random.key(seed)
+        self.key = random_key(seed)
         self.text, self.null_text = text, checkpoint.embed("")
         self.progress = progress or (lambda done, total, label: None)
         self.done, self.total = 0, sum(map(len, plan.levels))
@@ -193,7 +199,11 @@ class _Clip:
             latents = _fill([latents for (_, latents), _ in chunk], size)
             pixels = _fill([pixels for _, pixels in chunk], size)
             with use_mesh(self.mesh):
-                finished = programs.finish(self.checkpoint.vae, latents, pixels, canvas=self.canvas, native=self.native)
+                finished, finite = programs.finish(
+                    self.checkpoint.vae, latents, pixels, canvas=self.canvas, native=self.native
+                )
+            if not finite:
+                raise _not_finite("autoencoder", [index for (index, _), _ in chunk])
             yield from np.asarray(finished)[: len(chunk)]
 
     def _global_tokens(self) -> jax.Array | None:
@@ -247,6 +257,8 @@ class _Clip:
                 sampling=self.sampling,
             )
         made = np.asarray(made)
+        if not np.isfinite(made).all():
+            raise _not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
         self.done += len(segments)
         self.progress(self.done, self.total, self._label(number))
         return {
@@ -274,6 +286,13 @@ class _Clip:
 
     def _label(self, number: int) -> str:
         return f"level {number} of {len(self.plan.levels) - 1}" if number else "key frames"
+
+
+def _not_finite(network: str, frames: Sequence[int]) -> UserError:
+    return UserError(
+        f"the {network} made NaN or infinity of the frames {min(frames)} to {max(frames)}: its weights are broken, or "
+        "the guidance is too strong or the dtype too narrow for it"
+    )
 
 
 def _fill(rows: Sequence[np.ndarray], size: int) -> np.ndarray:

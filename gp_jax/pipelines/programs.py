@@ -135,7 +135,7 @@ def make_segments(
 
 
 @functools.partial(jax.jit, static_argnames=("canvas", "native"))
-def finish(vae: AutoencoderKL, latents: Array, source: Array, *, canvas: Canvas, native: Canvas) -> Array:
+def finish(vae: AutoencoderKL, latents: Array, source: Array, *, canvas: Canvas, native: Canvas) -> tuple[Array, Array]:
     """Decodes and composites.
 
     Args:
@@ -143,7 +143,8 @@ def finish(vae: AutoencoderKL, latents: Array, source: Array, *, canvas: Canvas,
       source: [N, Hs, Ws, 3] uint8.
 
     Returns:
-      [N, H, W, 3] uint8 of the size of `canvas`.
+      [N, H, W, 3] uint8 of the size of `canvas`, and whether all that was decoded is finite: bytes don't show it.
     """
     latents, source = (constrain(x, "batch", None, None, None) for x in (latents, source))
-    return composite(vae.decode(latents / vae.config.scaling_factor), source, canvas, native)
+    decoded = vae.decode(latents / vae.config.scaling_factor)
+    return composite(decoded, source, canvas, native), jnp.isfinite(decoded).all()

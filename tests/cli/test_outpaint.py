@@ -114,6 +114,20 @@ BAD = {
     "nothing to do": (["a.mp4", "out.mp4", "--aspect", "4:3"], "nothing to outpaint"),
     "no aspect": (["a.mp4", "out.mp4", "--aspect", "16:0"], "16:9"),
     "no steps": (["a.mp4", "out.mp4", "--aspect", "16:9", "--steps", "0"], "whole number"),
+    **{
+        f"{option} {value[:9]}": (["a.mp4", "out.mp4", "--aspect", "16:9", option, value], sentence)
+        for option, values, sentence in (
+            ("--guidance", ("nan", "inf", "-inf", "1e999", "much"), "not a finite number"),
+            ("--text-guidance", ("nan", "-inf"), "not a finite number"),
+            ("--seed", ("-1", "1.5", "x", str(2**64), "9" * 5000), "is not a seed"),
+            ("--frame-rate", ("nan", "inf", "9" * 400), "frames per second"),
+        )
+        for value in values
+    },
+    **{
+        f"aspect {value[:9]}": (["a.mp4", "out.mp4", "--aspect", value], "not of the form")
+        for value in ("nan", "inf", "16:inf", "9" * 400, "1:" + "9" * 400, "9" * 400 + ":" + "9" * 400)
+    },
     "no rate": (["frames", "out.mp4", "--aspect", "16:9", "--frame-rate", "0"], "--frame-rate"),
     "no such anchor": (["a.mp4", "out.mp4", "--aspect", "16:9", "--anchor", "middle"], "middle"),
     "missing checkpoint": (["a.mp4", "out.mp4", "--aspect", "16:9", "--checkpoint", "nowhere"], "checkpoint nowhere"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from gp_jax.diffusion.guidance import guide
+from gp_jax.diffusion.guidance import check_scales, guide
+from gp_jax.errors import UserError
 
 BATCH = 3
 RNG = np.random.default_rng(0)
@@ -103,3 +104,10 @@ def test_a_sharded_batch_is_guided_without_moving_data():
         word in compiled.as_text() for word in ("all-gather", "all-to-all", "collective-permute", "all-reduce")
     )
     np.testing.assert_allclose(compiled(*inputs), predict(*map(np.asarray, inputs)), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), -float("inf"), np.float32("nan"), None, "2", True, 1j])
+def test_scales_that_are_no_finite_number_are_refused_by_name(scale):
+    check_scales(guidance=-1, text_guidance=np.float32(7.5))
+    with pytest.raises(UserError, match="text_guidance is a finite number"):
+        check_scales(guidance=1.0, text_guidance=scale)
