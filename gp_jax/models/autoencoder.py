@@ -26,6 +26,8 @@ from gp_jax.models.layers import Convolution, GroupNorm, ResidualBlock, Upsample
 Array = jax.Array
 _EPSILON = 1e-6
 _LOWEST = -30.0
+# Of products of float32: left to themselves, a TPU computes them in bfloat16 and a GPU in TF32.
+_PRECISION = "highest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +96,21 @@ class AutoencoderKL(nnx.Module):
         Returns:
           Two arrays [N, h, w, C]; the log-variance is clipped to [-30, 20], and -30 for linear latents.
         """
-        if self.config.linear_latents:
-            mean = self.encoder(fold_patches(pixels, self.config.downsampling))
-            return mean, jnp.full_like(mean, _LOWEST)
-        moments = self.to_moments(self.encoder(fold_patches(pixels, self.config.patch_size)))
+        with jax.default_matmul_precision(_PRECISION):
+            if self.config.linear_latents:
+                mean = self.encoder(fold_patches(pixels, self.config.downsampling))
+                return mean, jnp.full_like(mean, _LOWEST)
+            moments = self.to_moments(self.encoder(fold_patches(pixels, self.config.patch_size)))
         mean, log_variance = jnp.split(moments, 2, axis=-1)
         return mean, jnp.clip(log_variance, _LOWEST, 20.0)
 
     def decode(self, latents: Array) -> Array:
         """[N, h, w, C] -> [N, H, W, 3], about [-1, 1], not clipped."""
-        pixels = unfold_patches(self.decoder(self.from_latents(latents)), self.config.patch_size)
-        if self.config.linear_latents:
-            return pixels + unfold_patches(self.inverse(latents), self.config.downsampling)
-        return pixels
+        with jax.default_matmul_precision(_PRECISION):
+            pixels = unfold_patches(self.decoder(self.from_latents(latents)), self.config.patch_size)
+            if self.config.linear_latents:
+                return pixels + unfold_patches(self.inverse(latents), self.config.downsampling)
+            return pixels
 
 
 def fold_patches(pixels: Array, size: int) -> Array:

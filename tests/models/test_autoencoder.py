@@ -12,6 +12,7 @@ from gp_jax.convert import rules
 from gp_jax.convert.autoencoder import diffusers_rules
 from gp_jax.errors import UserError
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from tests.products import PLATFORMS, imprecise
 
 
 def test_encode_and_decode_equal_diffusers():
@@ -59,3 +60,17 @@ def test_config_round_trip_and_refusal():
     assert AutoencoderConfig.from_json(config.to_json()) == config
     with pytest.raises(UserError, match="act_fn"):
         AutoencoderConfig.from_json({"act_fn": "gelu"})
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("linear", [False, True])
+def test_every_product_has_full_precision(linear, platform):
+    config = AutoencoderConfig(
+        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, patch_size=2, linear_latents=linear
+    )
+    vae = AutoencoderKL(config, rngs=nnx.Rngs(0))
+    pixels, latents = np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 2, 2, 4), np.float32)
+    assert not imprecise(lambda x: vae.encode(x), pixels, platform=platform)
+    assert not imprecise(lambda x: vae.decode(x), latents, platform=platform)
+    assert not imprecise(jax.grad(lambda x: vae.decode(x).sum()), latents, platform=platform)
+    assert imprecise(lambda x: x @ x.T, latents[0, 0], platform=platform), "this test can tell"
