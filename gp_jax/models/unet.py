@@ -194,8 +194,7 @@ class UNet(nnx.Module):
         batch, length = sample.shape[:2]
         if frames is None:
             frames = jnp.broadcast_to(jnp.arange(length), (batch, length))
-        stride = (frames[:, -1] - frames[:, 0]) / max(length - 1, 1)
-        positions = (frames - frames[:, :1]) / jnp.maximum(stride, 1e-6)[:, None]
+        stride, positions = _places(frames)
         x = constrain(sample.astype(self.dtype or sample.dtype), "batch", "frame", None, None, None)
         text = text.astype(x.dtype)
         tokens = None if tokens is None or not config.global_tokens else tokens.astype(x.dtype)
@@ -219,6 +218,19 @@ class UNet(nnx.Module):
             x = block(x, skips, condition)
         x = self.conv_out(nnx.silu(self.norm_out(x)))
         return constrain(x.astype(sample.dtype), "batch", "frame", None, None, None)
+
+
+def _places(frames: Array) -> tuple[Array, Array]:
+    """The stride [B] of segments, and the place of each frame in its segment [B, T], from source indices [B, T].
+
+    A segment that is too short repeats its last frame. Training has no such segments, but clips that stand still: so a
+    repeated frame is told as one that comes a stride later, and the stride, 1 or more, is that of the others.
+    """
+    steps = jnp.diff(frames, axis=1) > 0
+    count = steps.sum(axis=1)
+    stride = jnp.where(count > 0, (frames[:, -1] - frames[:, 0]) / jnp.maximum(count, 1), 1.0)
+    standing = jnp.pad(jnp.cumsum(~steps, axis=1), ((0, 0), (1, 0)))
+    return stride, (frames - frames[:, :1]) / stride[:, None] + standing
 
 
 @jax.tree_util.register_dataclass

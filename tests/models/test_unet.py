@@ -14,9 +14,12 @@ from flax import nnx
 from gp_jax import weights
 from gp_jax.convert import rules
 from gp_jax.convert.unet import diffusers_rules
+from gp_jax.data.config import DataConfig
+from gp_jax.data.examples import sample_frames
 from gp_jax.errors import UserError
-from gp_jax.models.unet import UNet, UNetConfig
+from gp_jax.models.unet import UNet, UNetConfig, _places
 from gp_jax.parallel import make_mesh, parameter_shardings, use_mesh
+from gp_jax.pipelines.plan import PLANS
 
 SMALL = {
     "in_channels": 9,
@@ -151,3 +154,28 @@ def test_a_config_of_another_network_is_refused(key, value):
 def test_config_round_trip():
     config = UNetConfig.from_json(FAMILIES["sd15"])
     assert UNetConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("segment_frames", [3, 8, 16])
+def test_short_segments_have_strides_and_places_that_training_has(segment_frames, plan):
+    config = DataConfig(records=("a",), segment_frames=segment_frames, strides=(1, 2, 3), paces=(1, 4))
+    rng = np.random.default_rng(0)
+    told = np.stack([sample_frames(rng, 100, config)[1] for _ in range(200)])
+    trained, places = (np.asarray(x) for x in _places(jnp.asarray(told)))
+    assert set(trained) == {1, 2, 3, 4, 8, 12}
+    np.testing.assert_allclose(places, np.tile(np.arange(segment_frames), (200, 1)), atol=1e-5)
+    for frames in range(1, 2 * segment_frames + 3):
+        segments = [segment for level in PLANS[plan](frames, segment_frames).levels for segment in level]
+        short = [segment.frames for segment in segments if len(set(segment.frames)) < segment_frames]
+        assert short or frames >= segment_frames
+        if short:
+            strides, places = _places(jnp.array(short))
+            assert set(np.asarray(strides)) <= set(trained)
+            np.testing.assert_array_equal(places, np.tile(np.arange(segment_frames), (len(short), 1)))
+
+
+def test_whole_segments_keep_their_places():
+    strides, places = _places(jnp.array([[0, 3, 7, 9, 12, 14, 18, 21], [5, 6, 7, 8, 9, 10, 11, 12]]))
+    np.testing.assert_allclose(strides, [3, 1])
+    np.testing.assert_allclose(places[0], np.array([0, 3, 7, 9, 12, 14, 18, 21]) / 3, rtol=1e-6)
