@@ -21,7 +21,7 @@ from gp_jax.geometry import pixel_mask
 from gp_jax.metrics import METRICS
 from gp_jax.metrics.frechet import FLAVOURS, video_moments
 from gp_jax.metrics.metric import Metric
-from gp_jax.metrics.score import Pair, frame_values, obstacle, read_clip, read_pair
+from gp_jax.metrics.score import Pair, frame_values, read_clip, read_pair
 
 REGIONS = ("whole", "unknown")
 
@@ -74,7 +74,7 @@ def measure(reference: np.ndarray, generated: np.ndarray, protocol: Protocol, ca
     """
 
     def entry(metric: Metric, mask: np.ndarray) -> Entry:
-        if note := obstacle(metric, reference):
+        if note := metric.obstacle(*reference.shape[:3]):
             return {"note": note}
         if metric.frames is None:
             return {"features": _features(metric, generated, mask)}
@@ -93,7 +93,7 @@ def measure_reference(reference: np.ndarray, protocol: Protocol, case: str) -> P
         return {
             name: {"features": _features(metric, reference, mask)}
             for name, metric in metrics.items()
-            if metric.frames is None and not obstacle(metric, reference)
+            if metric.frames is None and not metric.obstacle(*reference.shape[:3])
         }
 
     return {region: entries(mask) for region, mask in _regions(protocol, case).items()}

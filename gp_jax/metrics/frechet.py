@@ -28,6 +28,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from gp_jax.errors import UserError
+from gp_jax.metrics.checks import check_mask, check_pixels
 from gp_jax.metrics.i3d import I3D, MIN_FRAMES, SIZE, load_i3d
 from gp_jax.metrics.metric import Metric, full, hide, signed
 from gp_jax.parallel import constrain
@@ -39,7 +40,7 @@ Array = jax.Array
 class Flavour:
     """How a clip becomes I3D's input, and how the covariance is normalised."""
 
-    fit: str  # "squash" both sides to 224, or "crop" the centre square after the short side is 224
+    fit: str  # a name in `FITS`
     frames: str  # "all", the "first" 16, or 16 that are spread "evenly"
     ddof: int
 
@@ -59,8 +60,8 @@ class Flavour:
 
 
 FLAVOURS = {
-    # google-research/frechet_video_distance, and MAGVIT
-    "tf": Flavour("squash", "all", 1),
+    # google-research/frechet_video_distance, and MAGVIT; it has to hold all of a clip
+    "tf": Flavour("squash-tf", "all", 1),
     # universome/stylegan-v, fvd2048_16f (there the 16 frames start anywhere; here at the beginning, to be repeatable)
     "stylegan-v": Flavour("squash", "first", 0),
     # wilson1yan/VideoGPT as MOTIA evaluates with it; the crop can cut outpainted sides away
@@ -96,13 +97,17 @@ def state(
     Raises:
       UserError: the clips are too short, or the weights of I3D were not fetched.
     """
-    return FrechetState(
-        video_moments(reference, mask, flavour=flavour), video_moments(generated, mask, flavour=flavour)
-    )
+    return FrechetState(_moments(reference, mask, flavour), _moments(generated, mask, flavour))
 
 
 def video_moments(video: ArrayLike, mask: ArrayLike | None = None, *, flavour: Flavour) -> Moments:
     """Moments of one side, such as a data set's that is compared with many methods; arguments as for `state`."""
+    check_pixels("video", video, "B, T, H, W, 3")
+    check_mask(mask, video)
+    return _moments(video, mask, flavour)
+
+
+def _moments(video: ArrayLike, mask: ArrayLike | None, flavour: Flavour) -> Moments:
     frames = np.asarray(flavour.pick(video.shape[1]))
     mask = full(mask)
     if np.ndim(mask) > 2 and np.shape(mask)[-3] > 1:  # it changes over time
@@ -157,18 +162,41 @@ def _features(graph: nnx.GraphDef[I3D], parameters: nnx.State, video: Array, mas
 
 
 def fit_frames(video: Array, fit: str) -> Array:
-    """[B, T, H, W, C] to [B, T, 224, 224, C], as torch's bilinear `interpolate` does it: no antialiasing.
+    """[B, T, H, W, C] to [B, T, 224, 224, C], bilinearly and without antialiasing; `fit` is a name in `FITS`."""
+    return FITS[fit](video)
 
-    Args:
-      video: any float frames.
-      fit: "squash" or "crop", see `Flavour`.
-    """
-    batch, frames, height, width, channels = video.shape
-    short = min(height, width)
-    new = (SIZE, SIZE) if fit == "squash" else tuple(-(-side * SIZE // short) for side in (height, width))
-    video = jax.image.resize(video, (batch, frames, *new, channels), "linear", antialias=False)
-    top, left = (new[0] - SIZE) // 2, (new[1] - SIZE) // 2
+
+def _squash(video: Array) -> Array:
+    """As torch's `interpolate`: a pixel's value is that of its middle."""
+    return _resize(video, SIZE, SIZE)
+
+
+def _crop(video: Array) -> Array:
+    """The centre square, after the short side was brought to 224 as above."""
+    height, width = video.shape[2:4]
+    video = _resize(video, *(-(-side * SIZE // min(height, width)) for side in (height, width)))
+    top, left = ((side - SIZE) // 2 for side in video.shape[2:4])
     return video[:, :, top : top + SIZE, left : left + SIZE]
+
+
+def _squash_tf(video: Array) -> Array:
+    """As TensorFlow 1's `resize_bilinear`: a pixel's value is that of its corner, so pixel i lies at i * old / 224."""
+    for axis in (2, 3):
+        size = video.shape[axis]
+        place = np.arange(SIZE) * (size / SIZE)
+        before = place.astype(int)
+        after = np.minimum(before + 1, size - 1)
+        share = (place - before).astype(np.float32).reshape(-1, *(1,) * (video.ndim - axis - 1))
+        video = video.take(before, axis) * (1 - share) + video.take(after, axis) * share
+    return video
+
+
+def _resize(video: Array, height: int, width: int) -> Array:
+    batch, frames, *_, channels = video.shape
+    return jax.image.resize(video, (batch, frames, height, width, channels), "linear", antialias=False)
+
+
+FITS = {"squash": _squash, "crop": _crop, "squash-tf": _squash_tf}
 
 
 def _fvd(preset: str) -> Metric:
@@ -180,6 +208,9 @@ def _fvd(preset: str) -> Metric:
         functools.partial(state, flavour=flavour),
         merge,
         functools.partial(compute, flavour=flavour),
+        pick=flavour.pick,
+        paired=False,
+        min_clips=flavour.ddof + 1,
         min_frames=flavour.min_frames,
         weights="i3d-kinetics-400",
     )

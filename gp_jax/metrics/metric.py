@@ -28,6 +28,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.typing import ArrayLike
 
+from gp_jax.errors import UserError
+from gp_jax.metrics.checks import check_pair
 from gp_jax.parallel import constrain
 
 Array = jax.Array
@@ -39,8 +41,9 @@ class Metric:
     """Three functions, and what has to be printed beside their number.
 
     `state(reference, generated, mask=None)` takes videos [B, T, H, W, 3], uint8 or float in [-1, 1], and a mask that
-    is 1 where a pixel counts (the unknown region, say), broadcastable to [B, T, H, W]. None counts every pixel.
-    `frames`, where a metric has it, takes the same and gives a `FrameValues`.
+    is 1 where a pixel counts (the unknown region, say) and 0 elsewhere, broadcastable to [B, T, H, W]. None counts
+    every pixel. `frames`, where a metric has it, takes the same and gives a `FrameValues`. Both raise UserError on
+    anything else, on clips without frames, and on clips that are too short or too small (`obstacle`).
     """
 
     name: str
@@ -51,13 +54,54 @@ class Metric:
     compute: Callable[[State], float]
     frames: Callable[..., "FrameValues"] | None = None
     reach: int | None = None  # how many neighbouring frames one value is made from; None for whole clips
+    # Where `frames` has one value for a whole clip: the values of its frames, as a `frames` itself, and from these [T]
+    # the clip's [1], where the mask is the same for all frames. So a clip need not be held.
+    parts: tuple[Callable[..., "FrameValues"], Callable[[np.ndarray], np.ndarray]] | None = None
+    # Where there is no `frames`: from the number of a clip's frames to those that are looked at, rising. They alone
+    # have the state of the clip.
+    pick: Callable[[int], list[int]] | None = None
+    paired: bool = True  # whether each clip is compared with a reference of its own, and not a set with a set
+    min_clips: int = 1  # on either side
     min_frames: int = 1  # shorter clips have no number
     min_side: int = 1  # nor do smaller frames, in pixels
     weights: str | None = None  # name in `gp_jax.metrics.weights` of what it cannot do without
 
+    def __post_init__(self):
+        for name in ("state", "frames"):
+            if function := getattr(self, name):
+                object.__setattr__(self, name, functools.partial(self._checked, function))
+
     def __call__(self, reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> float:
-        """The number for one batch: NaN where the mask leaves nothing to measure."""
-        return self.compute(self.state(reference, generated, mask))
+        """The number for one batch: NaN where the mask leaves nothing to measure.
+
+        Raises:
+          UserError: as `state`, or there are fewer clips than it takes.
+        """
+        state = self.state(reference, generated, mask)
+        if (clips := min(len(reference), len(generated))) < self.min_clips:
+            raise UserError(f"{self.name} compares sets of {self.min_clips} clips or more, and one has {clips}")
+        return self.compute(state)
+
+    def obstacle(self, frames: int, height: int, width: int) -> str:
+        """Why a clip of this size has no number, after its name; an empty string where it has one."""
+        if frames < self.min_frames:
+            return f"has {frames} frames, {self.min_frames} are needed"
+        if min(height, width) < self.min_side:
+            return f"is {width}x{height}, {self.min_side} pixels are needed"
+        return ""
+
+    def _checked(
+        self,
+        function: Callable[..., Any],
+        reference: ArrayLike,
+        generated: ArrayLike,
+        mask: ArrayLike | None = None,
+    ) -> Any:
+        check_pair(reference, generated, mask, paired=self.paired)
+        for what, video in (("reference", reference), ("generated", generated)):
+            if problem := self.obstacle(*video.shape[1:4]):
+                raise UserError(f"{self.name}: {what} {problem}")
+        return function(reference, generated, mask)
 
 
 class FrameValues(NamedTuple):
@@ -74,14 +118,12 @@ class Mean(NamedTuple):
     count: Array  # []
 
 
-def frame_metric(
-    name: str, preset: str, better: str, frames: Callable[..., FrameValues], **needs: int | str | None
-) -> Metric:
+def frame_metric(name: str, preset: str, better: str, frames: Callable[..., FrameValues], **needs: Any) -> Metric:
     """A metric that averages over all frames of all clips alike.
 
     Args:
       name, preset, better, frames: see `Metric`.
-      **needs: `reach` (1 unless said), `min_frames`, `min_side`, `weights`.
+      **needs: `reach` (1 unless said), `parts`, `min_frames`, `min_side`, `weights`.
     """
 
     def state(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> Mean:

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
+from gp_jax.errors import UserError
+from gp_jax.metrics.checks import check_pixels
 from gp_jax.metrics.metric import FrameValues, Metric, frame_metric, full, hide, region, signed, spread
 from gp_jax.metrics.weights import load
 from gp_jax.weights import abstract, load_into
@@ -63,6 +65,7 @@ class LPIPS(nnx.Module):
     """The classifier's convolutions and one head per stage."""
 
     def __init__(self, net: str, *, rngs: nnx.Rngs):
+        self.net = net
         self.stages, self.heads, self.pools = nnx.List([]), nnx.List([]), tuple(stage.pool for stage in NETS[net])
         inputs = 3
         for stage in NETS[net]:
@@ -91,8 +94,20 @@ class LPIPS(nnx.Module):
 
         Returns:
           five maps [N, h, w], each coarser than or as coarse as the one before.
+
+        Raises:
+          UserError: the frames are smaller, or not of one shape.
         """
         count, height, width, channels = reference.shape
+        if min(height, width) < MIN_SIDES[self.net]:
+            raise UserError(
+                f"LPIPS ({self.net}) sees nothing of frames of {width}x{height}: it takes {MIN_SIDES[self.net]} pixels "
+                "a side at least"
+            )
+        if reference.shape != generated.shape:
+            raise UserError(
+                f"reference and generated must be of one shape, not {[*reference.shape]} and {[*generated.shape]}"
+            )
         # Pairs side by side: one pass through the network, and what a mesh has spread stays where it is.
         pairs = jnp.stack((reference, generated), axis=1).reshape(2 * count, height, width, channels)
         distances = []
@@ -130,7 +145,7 @@ def lpips_distance(reference: Array, generated: Array) -> Array:
       [N] float32.
 
     Raises:
-      UserError: the weights were not fetched.
+      UserError: the weights were not fetched, or the frames are smaller.
     """
     return sum(distance.mean(axis=(1, 2)) for distance in load_lpips("alex")(reference, generated))
 
@@ -144,7 +159,12 @@ def lpips_map(reference: ArrayLike, generated: ArrayLike, net: str = "alex") -> 
 
     Returns:
       [N, H, W] float32. Its mean is close to LPIPS, not equal: coarse maps are not stretched evenly at the rim.
+
+    Raises:
+      UserError: the weights were not fetched, or the frames are no such arrays, or too small.
     """
+    for what, frames in (("reference", reference), ("generated", generated)):
+        check_pixels(what, frames, "N, H, W, 3")
     return _map(*nnx.split(load_lpips(net)), reference, generated)
 
 

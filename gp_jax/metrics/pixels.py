@@ -28,25 +28,41 @@ _TAPS = (_TAPS / _TAPS.sum()).astype(np.float32)
 _C1, _C2 = 0.01**2, 0.03**2
 
 
-def _psnr(reference: Array, generated: Array, mask: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+def _error(reference: Array, generated: Array, mask: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     counts = region(mask, reference)
     squares = jnp.square(unit(reference) - unit(generated)).mean(axis=-1)
     pixels = counts.sum(axis=axes, dtype=jnp.float32)
-    error = jnp.where(counts, squares, 0).sum(axis=axes) / jnp.maximum(pixels, 1)
-    return -10 * jnp.log10(jnp.maximum(error, _MIN_ERROR)), pixels > 0
+    return jnp.where(counts, squares, 0).sum(axis=axes) / jnp.maximum(pixels, 1), pixels > 0
+
+
+def _decibels(error: Array) -> Array:
+    return -10 * jnp.log10(jnp.maximum(error, _MIN_ERROR))
 
 
 @jit_frames
 def psnr_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array, Array]:
     """PSNR of each frame in dB: [B, T]; arguments as for `Metric`."""
-    return _psnr(reference, generated, mask, axes=(2, 3))
+    error, measured = _error(reference, generated, mask, axes=(2, 3))
+    return _decibels(error), measured
 
 
 @jit_frames
 def psnr_clips(reference: Array, generated: Array, mask: Array) -> tuple[Array, Array]:
     """PSNR in dB of the mean squared error of each whole clip: [B, 1]."""
-    values, measured = _psnr(reference, generated, mask, axes=(1, 2, 3))
-    return values[:, None], measured[:, None]
+    error, measured = _error(reference, generated, mask, axes=(1, 2, 3))
+    return _decibels(error)[:, None], measured[:, None]
+
+
+@jit_frames
+def error_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array, Array]:
+    """Mean squared error of each frame: [B, T]."""
+    return _error(reference, generated, mask, axes=(2, 3))
+
+
+def join_errors(errors: np.ndarray) -> np.ndarray:
+    """PSNR [1] of a clip from the `error_frames` [T] of its frames, NaN where nothing was measured."""
+    measured = errors[~np.isnan(errors)]
+    return np.asarray(_decibels(measured.mean(keepdims=True))) if len(measured) else np.array([np.nan])
 
 
 @jit_frames
@@ -78,5 +94,5 @@ def _blur(video: Array) -> Array:
 
 
 psnr = frame_metric("psnr", "mean of frames", "higher", psnr_frames)
-psnr_clip = frame_metric("psnr", "clip", "higher", psnr_clips, reach=None)
+psnr_clip = frame_metric("psnr", "clip", "higher", psnr_clips, reach=None, parts=(error_frames, join_errors))
 ssim = frame_metric("ssim", "gaussian 11", "higher", ssim_frames, min_side=len(_TAPS))

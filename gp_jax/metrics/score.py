@@ -4,13 +4,17 @@
     for score in measure(pairs, ["psnr", "fvd-videogpt"]):
         print(score)
 
+Clips are read a few frames at a time, so memory does not grow with their length (but for the metric `fvd`, whose
+network looks at all frames of a clip at once).
+
 Nothing is averaged away: a clip that is missing, damaged, or of another length or size than its reference stops the
 comparison with its name, and a metric that a clip is too short or too small for has no number at all, only a note.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -52,6 +56,9 @@ class Score:
     value: float | None
     note: str = ""
 
+
+Key = tuple[str, str]  # region and metric
+Clip = Collection[np.ndarray]  # frames uint8 [H, W, 3]
 
 # From the height and width of a frame to the regions to measure, by name: masks [H, W] that are 1 where a pixel counts.
 Regions = Callable[[int, int], Mapping[str, np.ndarray]]
@@ -115,47 +122,72 @@ def measure(
     """
     if unknown := set(metrics) - set(METRICS):
         raise UserError(f"there is no metric {sorted(unknown)[0]}: choose one of {', '.join(METRICS)}")
-    states: dict[tuple[str, str], State] = {}
-    notes: dict[tuple[str, str], str] = {}
+    states: dict[Key, State] = {}
+    notes: dict[Key, str] = {}  # in the order of the result; empty where there is nothing to note
     clips, frames, sizes = 0, 0, set()
     for pair in pairs:
-        reference, generated = read_pair(pair, size)
-        height, width = reference.shape[1:3]
+        reference, generated = open_pair(pair, size)
+        height, width = reference.size
         clips, frames, sizes = clips + 1, frames + len(reference), sizes | {f"{width}x{height}"}
+        wanted = {}
         for region, mask in regions(height, width).items():
             for name in metrics:
                 metric, key = METRICS[name], (region, name)
-                if problem := obstacle(metric, reference):
-                    notes.setdefault(key, f"{pair.name} {problem}")
-                elif key not in notes:
-                    part = clip_state(metric, reference, generated, mask)
-                    states[key] = metric.merge(states[key], part) if key in states else part
+                problem = metric.obstacle(len(reference), height, width)
+                if not notes.get(key):
+                    notes[key] = problem and f"{pair.name} {problem}"
+                if not notes[key] and mask.any():
+                    wanted[key] = metric, mask
+        for key, part in clip_states(reference, generated, wanted).items():
+            states[key] = METRICS[key[1]].merge(states[key], part) if key in states else part
     resolution = sizes.pop() if len(sizes) == 1 else "mixed"
     return [
-        conclude(METRICS[key[1]], key[0], states.get(key), notes.get(key, ""), resolution, clips, frames)
-        for key in dict.fromkeys([*states, *notes])
+        conclude(METRICS[key[1]], key[0], states.get(key), note, resolution, clips, frames)
+        for key, note in notes.items()
     ]
 
 
-def read_pair(pair: Pair, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Reference and generated clip, uint8 [T, H, W, 3] each; arguments and errors as for `measure`."""
-    reference, generated = read_clip(pair.reference, size), read_clip(pair.generated, size)
+class ScaledClip:
+    """A clip on disk whose frames, uint8 [H, W, 3], are scaled to `size` = (height, width) as they are read.
+
+    Raises:
+      UserError: it cannot be read, or not to its end.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int] | None = None):
+        self._reader = VideoReader(path)
+        if self._reader.info.damage:
+            raise UserError(f"{self._reader.info.damage}: a damaged clip cannot be scored")
+        self.size = size or (self._reader.info.height, self._reader.info.width)
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (scale(frame, *self.size) for frame in self._reader)
+
+
+def open_pair(pair: Pair, size: tuple[int, int] | None = None) -> tuple[ScaledClip, ScaledClip]:
+    """Reference and generated clip, of one length and size; arguments and errors as for `measure`."""
+    reference, generated = ScaledClip(pair.reference, size), ScaledClip(pair.generated, size)
     for what, a, b in (
         ("frames", len(reference), len(generated)),
-        ("pixels", "{2}x{1}".format(*reference.shape), "{2}x{1}".format(*generated.shape)),
+        ("pixels", "{1}x{0}".format(*reference.size), "{1}x{0}".format(*generated.size)),
     ):
         if a != b:
             raise UserError(f"clip {pair.name}: {pair.generated} has {b} {what}, {pair.reference} has {a}")
     return reference, generated
 
 
+def read_pair(pair: Pair, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Both clips of `open_pair` in memory, uint8 [T, H, W, 3] each."""
+    reference, generated = (np.stack(list(clip)) for clip in open_pair(pair, size))
+    return reference, generated
+
+
 def read_clip(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A clip as uint8 [T, H, W, 3], scaled to (height, width) by area averaging, or cubic where that enlarges."""
-    reader = VideoReader(path)
-    if reader.info.damage:
-        raise UserError(f"{reader.info.damage}: a damaged clip cannot be scored")
-    height, width = size or (reader.info.height, reader.info.width)
-    return np.stack([scale(frame, height, width) for frame in reader])
+    """A `ScaledClip` in memory: uint8 [T, H, W, 3]."""
+    return np.stack(list(ScaledClip(path, size)))
 
 
 def scale(frame: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -166,55 +198,85 @@ def scale(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC if enlarges else cv2.INTER_AREA)
 
 
-def obstacle(metric: Metric, clip: np.ndarray) -> str:
-    """Why a clip [T, H, W, 3] has no number, or an empty string."""
-    frames, height, width, _ = clip.shape
-    if frames < metric.min_frames:
-        return f"has {frames} frames, {metric.min_frames} are needed"
-    if min(height, width) < metric.min_side:
-        return f"is {width}x{height}, {metric.min_side} pixels are needed"
-    return ""
+def clip_states(reference: Clip, generated: Clip, wanted: Mapping[Key, tuple[Metric, np.ndarray]]) -> dict[Key, State]:
+    """The states of one clip, however long, from one pass over it.
+
+    Args:
+      reference, generated: of one length.
+      wanted: metrics and their masks [H, W], 1 where a pixel counts.
+    """
+    picked = {key: metric.pick(len(reference)) for key, (metric, _) in wanted.items() if metric.pick}
+    parts: dict[Key, list] = {key: [] for key in wanted}
+    for start, *window in windows(reference, generated):
+        for key, (metric, mask) in wanted.items():
+            if key in picked:
+                here = [index - start for index in picked[key] if start <= index < start + CHUNK]
+                parts[key].append([frames[here] for frames in window])
+            else:
+                parts[key].append(_window_values(metric, *window, mask))
+    states = {}
+    for key, (metric, mask) in wanted.items():
+        if key in picked:
+            states[key] = metric.state(*(np.concatenate(frames)[None] for frames in zip(*parts[key])), mask)
+        else:
+            values = _join(metric, parts[key])
+            states[key] = Mean(np.nansum(values), np.count_nonzero(~np.isnan(values)))
+    return states
 
 
-def clip_state(metric: Metric, reference: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> State:
-    """The state of one clip, however long; arguments as for `frame_values`."""
-    if metric.frames is None:
-        return metric.state(reference[None], generated[None], mask)
-    values = frame_values(metric, reference, generated, mask)
-    return Mean(np.nansum(values), np.count_nonzero(~np.isnan(values)))
-
-
-def frame_values(metric: Metric, reference: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def frame_values(metric: Metric, reference: Clip, generated: Clip, mask: np.ndarray) -> np.ndarray:
     """The values of a metric along a clip.
 
     Args:
       metric: one that has `frames`.
-      reference, generated: [T, H, W, 3] uint8.
+      reference, generated: of one length.
       mask: [H, W], 1 where a pixel counts.
 
     Returns:
       [N] float64, NaN where a frame has nothing to measure; N = T, or T - 1 between neighbours, or 1 for the clip.
     """
-    total = len(reference)
-    chunk, overlap = (total, 0) if metric.reach is None else (CHUNK, metric.reach - 1)
-    parts = []
-    for start in range(0, total - overlap, chunk):
-        # The last chunk is filled up with copies of the last frame, in which no pixel counts.
-        index = np.arange(start, start + chunk + overlap)
-        masks = mask * (index < total)[:, None, None]
-        index = np.minimum(index, total - 1)
-        values, measured = metric.frames(reference[None, index], generated[None, index], masks)
-        parts.append(np.where(measured, np.asarray(values, np.float64), np.nan)[0])
-    return np.concatenate(parts)[: total - overlap]
+    return _join(metric, [_window_values(metric, *window, mask) for _, *window in windows(reference, generated)])
+
+
+def windows(reference: Clip, generated: Clip) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Every `CHUNK` frames of two clips and one more, which is the next window's first.
+
+    Yields:
+      (index of the first frame, reference, generated), uint8 [N, H, W, 3] each; at the end N may be smaller.
+    """
+    pairs, start, held = zip(reference, generated), 0, []
+    while held := held + list(islice(pairs, CHUNK + 1 - len(held))):
+        yield start, *(np.stack(frames) for frames in zip(*held))
+        start, held = start + CHUNK, held[CHUNK:]
+
+
+def _window_values(metric: Metric, reference: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The values that begin in the first `CHUNK` frames of a window, NaN where there is nothing to measure."""
+    overlap = (metric.reach or 1) - 1
+    frames, _ = metric.parts or (metric.frames, None)
+    # Filled up with copies of the last frame, in which no pixel counts: one shape for all windows.
+    index = np.arange(CHUNK + overlap)
+    masks = mask * (index < len(reference))[:, None, None]
+    index = np.minimum(index, len(reference) - 1)
+    values, measured = frames(reference[None, index], generated[None, index], masks)
+    return np.where(measured, np.asarray(values, np.float64), np.nan)[0, : max(0, len(reference) - overlap)]
+
+
+def _join(metric: Metric, windows: Sequence[np.ndarray]) -> np.ndarray:
+    values = np.concatenate(windows)
+    return metric.parts[1](values) if metric.parts else values
 
 
 def conclude(
     metric: Metric, region: str, state: State | None, note: str, resolution: str, clips: int, frames: int
 ) -> Score:
-    """The number of a set of clips from its state, or, where `note` says why there is none, no number."""
-    value = math.nan if note else metric.compute(state)
+    """The number of a set of clips from its state, or, where `note` says why there is none, no number.
+
+    The state is None where no pixel was to be measured.
+    """
+    value = math.nan if note or state is None else metric.compute(state)
     if not note and math.isnan(value):
-        note = "needs more clips" if metric.name == "fvd" else "nothing to measure in this region"
+        note = "nothing to measure in this region" if state is None or metric.paired else "needs more clips"
     if not note and metric.name == "fvd" and clips < FEW_CLIPS:
         note = f"only {clips} clips: biased upwards, compare at equal N alone"
     return Score(

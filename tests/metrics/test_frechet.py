@@ -9,6 +9,7 @@ from flax import nnx
 from gp_jax.errors import UserError
 from gp_jax.metrics import METRICS, frechet, fvd
 from gp_jax.metrics.frechet import (
+    FITS,
     FLAVOURS,
     feature_moments,
     fit_frames,
@@ -16,7 +17,8 @@ from gp_jax.metrics.frechet import (
     merge_moments,
     video_moments,
 )
-from gp_jax.metrics.i3d import load_i3d
+from gp_jax.metrics.i3d import FEATURES, I3D, load_i3d
+from tests.products import PLATFORMS, imprecise
 
 
 @pytest.mark.parametrize("count, other", [(40, 33), (9, 70)])
@@ -77,6 +79,44 @@ def test_resizing_is_that_of_torch(height, width):
     whole = resized(-(-height * 224 // short), -(-width * 224 // short))
     top, left = (whole.shape[1] - 224) // 2, (whole.shape[2] - 224) // 2
     np.testing.assert_allclose(fit_frames(frames, "crop")[0], whole[:, top : top + 224, left : left + 224], atol=1e-5)
+
+
+def resized_as_tensorflow_1(frame: np.ndarray, size: int) -> np.ndarray:
+    """`tf.image.resize_bilinear` of TensorFlow 1 without align_corners, pixel by pixel, from its definition."""
+    height, width, channels = frame.shape
+    out = np.zeros((size, size, channels))
+    for i in range(size):
+        for j in range(size):
+            y, x = i * height / size, j * width / size
+            top, left = int(y), int(x)
+            bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+            dy, dx = y - top, x - left
+            above = frame[top, left] * (1 - dx) + frame[top, right] * dx
+            below = frame[bottom, left] * (1 - dx) + frame[bottom, right] * dx
+            out[i, j] = above * (1 - dy) + below * dy
+    return out
+
+
+@pytest.mark.parametrize("height, width", [(97, 133), (300, 224), (1, 2), (448, 7)])
+def test_the_preset_tf_resizes_as_tensorflow_1(height, width):
+    assert FLAVOURS["tf"].fit == "squash-tf"
+    frames = np.random.default_rng(0).uniform(-1, 1, (1, 1, height, width, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        fit_frames(frames, "squash-tf")[0, 0], resized_as_tensorflow_1(frames[0, 0], 224), atol=1e-5
+    )
+
+
+def test_frames_of_the_networks_size_are_left_alone():
+    frames = np.random.default_rng(0).uniform(-1, 1, (1, 1, 224, 224, 3)).astype(np.float32)
+    for fit in FITS:
+        np.testing.assert_array_equal(fit_frames(frames, fit), frames)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_every_product_of_i3d_has_full_precision(platform):
+    assert not imprecise(
+        lambda x: I3D(FEATURES, rngs=nnx.Rngs(0))(x), np.zeros((1, 10, 224, 224, 3), np.float32), platform=platform
+    )
 
 
 @pytest.mark.usefixtures("weights")

@@ -6,24 +6,16 @@ import sys
 
 import numpy as np
 import pytest
-from flax import nnx
 
+from gp_jax.errors import UserError
 from gp_jax.metrics import METRICS, frechet
 from gp_jax.parallel import make_mesh, use_mesh
+from tests.metrics.stand_ins import Pool
 
 NAMES = [name for name in METRICS if name not in ("lpips-vgg", "fvd-stylegan-v")]  # as lpips, as fvd
 TOLERANCE = {"fvd": 1e-5}
 SIDES = np.ones((36, 44), np.float32)
 SIDES[:, 14:30] = 0
-
-
-class Pool(nnx.Module):
-    """Stands in for I3D: colours of a 4 x 4 grid, and their change over time."""
-
-    def __call__(self, video):
-        cells = video.reshape(*video.shape[:2], 4, 56, 4, 56, 3).mean(axis=(3, 5))
-        moving = abs(cells[:, 1:] - cells[:, :-1]).mean(axis=1)
-        return np.float32(5) * (cells.mean(axis=1) + moving).reshape(len(video), -1)
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +80,12 @@ def test_equal_videos_have_the_best_value(clips, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_region_measures_nothing(clips, name):
     metric, (a, b, _) = METRICS[name], videos(clips, name)
-    if metric.name != "fvd":  # which sees two sets of equal grey clips
-        assert np.isnan(metric(a, b, np.zeros((36, 44), np.float32)))
+    nowhere = np.zeros((36, 44), np.float32)
+    if metric.name == "fvd":  # which would see two sets of equal grey clips
+        with pytest.raises(UserError, match="leaves nothing to measure"):
+            metric(a, b, nowhere)
+    else:
+        assert np.isnan(metric(a, b, nowhere))
 
 
 PROCESS = """

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from bench_metrics import to_torch, torch_lpips
+from flax import nnx
 
 from gp_jax.metrics import METRICS, lpips, lpips_map
-from gp_jax.metrics.perceptual import lpips_distance
+from gp_jax.metrics.perceptual import LPIPS, lpips_distance
+from tests.products import PLATFORMS, imprecise
 
 pytestmark = pytest.mark.usefixtures("weights")
 
@@ -32,6 +34,14 @@ def test_as_a_loss_it_is_the_metric_and_leads_to_the_truth():
     value, gradient = jax.jit(jax.value_and_grad(lambda b: lpips_distance(a, b).mean()))(b)
     np.testing.assert_allclose(value, lpips(a[None], b[None]), rtol=1e-5)
     assert lpips_distance(a, b - 50 * gradient).mean() < value
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_every_product_has_full_precision(net, platform):
+    frames = np.zeros((1, 40, 40, 3), np.float32)
+    assert not imprecise(lambda x: LPIPS(net, rngs=nnx.Rngs(0))(x, x), frames, platform=platform)
+    assert not imprecise(lambda x: lpips_map(x, x, net), frames, platform=platform)
 
 
 def test_the_map_shows_where_frames_differ():

@@ -1,14 +1,17 @@
 """Scoring files: the same numbers as on arrays, and no clip that goes missing quietly."""
 
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gp_jax.errors import UserError
-from gp_jax.metrics import METRICS, flicker, psnr
-from gp_jax.metrics.score import Pair, clip_state, frame_values, measure, pair_up
+from gp_jax.metrics import METRICS, flicker, frechet, psnr
+from gp_jax.metrics.score import CHUNK, Pair, clip_states, frame_values, measure, pair_up, windows
+from gp_jax.video import VideoWriter
+from tests.metrics.stand_ins import Pool
 
 
 def write(folder, video):
@@ -29,14 +32,61 @@ def folders(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["psnr", "psnr-clip", "flicker"])
-@pytest.mark.parametrize("frames", [3, 19])
+@pytest.mark.parametrize("frames", [2, 15, 16, 17, 19, 33])
 def test_a_clip_in_chunks_has_the_values_of_the_whole(name, frames):
     a, b = np.random.default_rng(frames).integers(0, 256, (2, frames, 13, 14, 3), np.uint8)
     mask = np.ones((13, 14), np.float32)
     whole = METRICS[name].frames(a[None], b[None], mask)
     np.testing.assert_allclose(frame_values(METRICS[name], a, b, mask), whole.values[0], rtol=1e-6)
-    state = clip_state(METRICS[name], a, b, mask)
+    (state,) = clip_states(a, b, {("whole", name): (METRICS[name], mask)}).values()
     np.testing.assert_allclose(METRICS[name].compute(state), METRICS[name](a[None], b[None]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [1, 15, 16, 17, 32, 33, 40])
+def test_windows_begin_every_chunk_and_reach_one_frame_further(frames):
+    a, b = np.arange(2 * frames).reshape(2, frames)
+    for start, here, there in windows(a, b):
+        np.testing.assert_array_equal(here, a[start : start + CHUNK + 1])
+        np.testing.assert_array_equal(there, b[start : start + CHUNK + 1])
+    assert start == (frames - 1) // CHUNK * CHUNK
+
+
+@pytest.mark.parametrize("preset, frames", [("fvd", 21), ("fvd-stylegan-v", 40), ("fvd-videogpt", 40)])
+def test_fvd_of_a_clip_in_chunks_is_that_of_the_whole(preset, frames, monkeypatch):
+    monkeypatch.setattr(frechet, "load_i3d", Pool)
+    a, b = np.random.default_rng(frames).integers(0, 256, (2, frames, 13, 14, 3), np.uint8)
+    mask = np.ones((13, 14), np.float32)
+    mask[:, :5] = 0
+    (state,) = clip_states(a, b, {("part", preset): (METRICS[preset], mask)}).values()
+    for here, there in zip(state, METRICS[preset].state(a[None], b[None], mask)):
+        np.testing.assert_allclose(here.mean, there.mean, rtol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path):
+    names = [name for name in METRICS if not METRICS[name].weights]
+
+    def peak(frames: int) -> int:
+        path = tmp_path / f"{frames}.mp4"
+        rows = np.arange(144, dtype=np.uint8)[:, None, None]
+        with VideoWriter(path, 25) as writer:
+            for index in range(frames):
+                writer.write(np.broadcast_to(rows + np.uint8(index), (144, 176, 3)).copy())
+        tracemalloc.start()
+        scores = measure(pair_up(path, path), names)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert all(score.frames == frames for score in scores)
+        return most
+
+    peak(20)  # compiles
+    assert peak(220) - peak(20) < 2**21, "a frame of both clips has 152 KB"
+
+
+def test_a_region_without_a_pixel_has_a_note_in_every_metric(folders, monkeypatch):
+    monkeypatch.setattr(frechet, "load_i3d", Pool)
+    scores = measure(pair_up(*folders), list(METRICS), lambda h, w: {"nowhere": np.zeros((h, w), np.float32)})
+    assert len(scores) == len(METRICS)
+    assert all(score.value is None and ("needed" in score.note or "nothing to" in score.note) for score in scores)
 
 
 def test_frames_of_all_clips_count_alike(folders):
