@@ -49,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps; by default the checkpoint's")
     model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler; by default the checkpoint's")
     model.add_argument(
-        "--guidance", type=parse.finite, metavar="S", help="weight of what the whole clip shows; by default the checkpoint's"
+        "--guidance",
+        type=parse.finite,
+        metavar="S",
+        help="weight of what the whole clip shows; by default the checkpoint's",
     )
     model.add_argument("--plan", metavar="NAME", help="hierarchical (the default: key frames first) or sequential")
 

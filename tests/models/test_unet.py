@@ -165,14 +165,14 @@ def test_short_segments_have_strides_and_places_that_training_has(segment_frames
     trained, places = (np.asarray(x) for x in _places(jnp.asarray(told)))
     assert set(trained) == {1, 2, 3, 4, 8, 12}
     np.testing.assert_allclose(places, np.tile(np.arange(segment_frames), (200, 1)), atol=1e-5)
+    short = []
     for frames in range(1, 2 * segment_frames + 3):
-        segments = [segment for level in PLANS[plan](frames, segment_frames).levels for segment in level]
-        short = [segment.frames for segment in segments if len(set(segment.frames)) < segment_frames]
-        assert short or frames >= segment_frames
-        if short:
-            strides, places = _places(jnp.array(short))
-            assert set(np.asarray(strides)) <= set(trained)
-            np.testing.assert_array_equal(places, np.tile(np.arange(segment_frames), (len(short), 1)))
+        segments = [segment.times for level in PLANS[plan](frames, segment_frames).levels for segment in level]
+        short += [segment for segment in segments if len(set(segment)) < segment_frames]
+        assert frames >= segment_frames or len(short) == frames
+    strides, places = (np.asarray(x) for x in _places(jnp.array(short)))
+    assert set(strides) <= set(trained)
+    np.testing.assert_array_equal(places, np.tile(np.arange(segment_frames), (len(short), 1)))
 
 
 def test_whole_segments_keep_their_places():
