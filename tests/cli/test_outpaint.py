@@ -238,8 +238,13 @@ def test_being_ended_by_a_signal_leaves_nothing(tmp_path, source, monkeypatch):
         yield np.zeros((canvas.height, canvas.width, 3), np.uint8)
 
     monkeypatch.setattr(FlatPipeline, "stream", stream)
-    with pytest.raises(SystemExit) as caught:
-        main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--aspect", "2"])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--aspect", "2"])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert caught.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [path]
 
 
