@@ -5,7 +5,8 @@ they give. Any of its fields can be replaced on the command line, written as --c
 
 The working directory gets the log (log.jsonl, tensorboard/), the training state (state/), sample clips (samples/) and
 at the end checkpoint/, which `gp-jax outpaint --checkpoint` and the --init-from of the next stage take. The same
-command goes on where it was stopped or killed. SIGTERM saves the state and ends with exit code 0.
+command goes on where it was stopped or killed. SIGTERM saves the state and ends with exit code 0; before the first step
+there is nothing to save, and it ends at once. Of several processes all end when one fails or dies, with its reason.
 
 examples:
   gp-jax train --config configs/tiny.py:keyframes --workdir W2 --init-from W1/checkpoint --config.data.records=records
@@ -44,8 +45,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.init_from:
         overrides = [*overrides, f"--config.init_from={arguments.init_from}"]
     config = load_config(arguments.config, overrides)
-    processes.start(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    with processes.joined(arguments.coordinator, arguments.num_processes, arguments.process_id):
+        _train(config, arguments.workdir)
 
+
+def _train(config: Any, workdir: Path) -> None:
     import jax
 
     from gp_jax.training.loop import train
@@ -53,21 +57,19 @@ def run(arguments: argparse.Namespace) -> None:
     with progress() as report:
         finished = train(
             config,
-            arguments.workdir,
+            workdir,
             progress=report,
             show=lambda line: print(_line(line), file=sys.stderr, flush=True),
-            evaluate=_evaluation(config, arguments.workdir) if config.evaluation.protocol else None,
+            evaluate=_evaluation(config, workdir) if config.evaluation.protocol else None,
         )
     if finished and jax.process_index() == 0:
-        print(f"{arguments.workdir / 'checkpoint'}: {config.steps} steps, stage {config.stage}")
+        print(f"{workdir / 'checkpoint'}: {config.steps} steps, stage {config.stage}")
     if not finished:
         print("gp-jax: stopped by SIGTERM, the state is saved; the same command goes on", file=sys.stderr)
 
 
 def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, float]]:
     """(checkpoint folder, step) -> the scores of the protocol, by case, region and metric."""
-    import jax
-
     from gp_jax.evaluation.harness import evaluate
     from gp_jax.evaluation.methods import METHODS
     from gp_jax.evaluation.results import Results
@@ -75,8 +77,6 @@ def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, f
     options = config.evaluation
 
     def run(checkpoint: Path, step: int) -> dict[str, float]:
-        if jax.process_index() != 0:
-            return {}
         output = workdir / "evaluation" / f"{step:07d}"
         evaluate(
             output,

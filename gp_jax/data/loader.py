@@ -1,17 +1,19 @@
 """Batches from clips: the same ones, whatever number of workers and processes makes them.
 
-    loader = make_loader(config, batch_size=64, process_index=1, process_count=4)
-    batch = next(loader)                   # rows 16 to 31 of the first batch of 64
+    loader = make_loader(config, batch_size=64, rows=range(16, 32))
+    batch = next(loader)                   # these rows of the first batch of 64
     loader.get_state()                     # {"examples": 64}
-    loader.set_state({"examples": 6400})   # goes on with the 101st batch, here or on another number of processes
+    loader.set_state({"examples": 6400})   # goes on with the 101st batch, here or in processes that make other rows
 
 Examples are numbered from 0 on, over all processes, and everything of an example follows from the seed and its number.
-So the position is one integer, and a restart on other machines goes on exactly. Every epoch takes each clip once.
+So the position is one integer, and a restart on other machines goes on exactly; one with batches of another size goes
+on with the next examples. Every epoch takes each clip once.
 """
 
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ class Loader:
     """An endless iterator over the batches of one process; made by `make_loader`.
 
     Attributes:
-      specs: the shapes of a GLOBAL batch, by key, for each frame size; step i has those of entry i % len(specs).
+      specs: the shapes of a GLOBAL batch, by key, for each frame size; they take turns.
       skipped: record -> why it could not be used. Its place was taken by the next record of the epoch.
     """
 
@@ -61,6 +63,11 @@ class Loader:
             batch = jax.tree.map(np.array, batch)
         self._examples += self._batches.batch_size
         return batch
+
+    @property
+    def turn(self) -> int:
+        """Which of `specs` the next batch has."""
+        return self._batches.group(self._examples)
 
     def get_state(self) -> dict[str, int]:
         """How many examples were handed out, on all processes together."""
@@ -107,8 +114,7 @@ def make_loader(
     *,
     split: str = "train",
     batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
     start: int = 0,
 ) -> Loader:
     """The loader of one process.
@@ -117,20 +123,17 @@ def make_loader(
       config: what to load.
       split: of the records.
       batch_size: examples per batch, over all processes.
-      process_index, process_count: which rows of a batch to make: process 1 of 4 makes the second quarter.
+      rows: of a batch, which to make, in this order; all by default.
       start: examples that were handed out before.
 
     Raises:
       UserError: a folder is missing, unfinished or empty, or does not fit the configuration.
     """
-    if batch_size % process_count:
-        raise UserError(f"a batch of {batch_size} examples does not divide among {process_count} processes")
     groups: dict[tuple[int, int], list[_Folder]] = {}
     for name in config.records:
         folder = _open(Path(name), split, config)
         groups.setdefault(folder.clips.size, []).append(folder)
-    local = batch_size // process_count
-    rows = range(process_index * local, (process_index + 1) * local)
+    rows = range(batch_size) if rows is None else list(map(int, rows))
     return Loader(_Batches(config, list(groups.values()), batch_size, rows), start, config.workers)
 
 
@@ -141,16 +144,19 @@ class _Batches:
     config: DataConfig
     groups: list[list["_Folder"]]  # folders of one frame size each
     batch_size: int
-    local_rows: range
+    local_rows: Sequence[int]
 
     def __call__(self, first: int) -> dict[str, Any]:
         return self.rows(int(first), self.local_rows)
 
-    def rows(self, first: int, rows: range | list[int]) -> dict[str, Any]:
+    def group(self, first: int) -> int:
+        """Whose turn it is: groups follow each other from batch to batch."""
+        return first // self.batch_size % len(self.groups)
+
+    def rows(self, first: int, rows: Sequence[int]) -> dict[str, Any]:
         """Some rows, stacked, and `skipped`, the records that were broken; nothing else where too many were."""
         skipped: dict[str, str] = {}
-        step = first // self.batch_size
-        group = step % len(self.groups)
+        step, group = first // self.batch_size, self.group(first)
         # Steps of other groups take no clips of this one.
         before = (step - step // len(self.groups)) * self.batch_size
         examples = [self._example(group, first + row, first + row - before, skipped) for row in rows]

@@ -62,6 +62,10 @@ class Checkpoints:
         items = {"state": ocp.args.StandardSave(state), "meta": ocp.args.JsonSave(dict(meta))}
         self._guarded(lambda: self._manager.save(step, args=ocp.args.Composite(**items), force=True))
 
+    def check(self) -> None:
+        """Raises UserError where what is being saved has failed already; waits for nothing."""
+        self._guarded(self._manager.check_for_errors)
+
     def wait(self) -> None:
         """Until what was begun is on disk; raises UserError where that failed."""
         self._guarded(self._manager.wait_until_finished)

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from gp_jax import weights
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.files import replacing_folder, write_json
+from gp_jax.parallel.gather import gathered
+from gp_jax.parallel.processes import on_first
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, within
 from gp_jax.training.state import State
@@ -43,30 +43,37 @@ def write_checkpoint(
       settings, scheduler: the folder's `config.json` and `scheduler/scheduler_config.json`.
 
     Raises:
-      UserError: the folder can't be written.
+      UserError: the folder can't be written; on all processes.
     """
-    target = workdir / FOLDER
-    averaged = {**state["params"], **state["average"]}
-    if jax.process_index() != 0:
-        for tensor in averaged.values():
-            _whole(tensor)
-        return target
-    with replacing_folder(target) as temporary:
-        for component in networks.live:
-            tensors = {
-                name: weights.LazyTensor(x.shape, x.dtype, lambda x=x: _whole(x))
-                for name, x in within(component, averaged).items()
-            }
-            weights.write_tensors(temporary / component / weights.WEIGHTS_FILE, tensors)
-            write_json(temporary / component / weights.CONFIG_FILE, networks.configs[component].to_json())
-        for part in (*COMPONENTS, "tokenizer") if origin else ():
-            if (origin / part).is_dir() and part not in (*networks.live, *STAGES[stage].discards):
-                shutil.copytree(origin / part, temporary / part)
-        write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
-        write_json(temporary / weights.CONFIG_FILE, settings)
+    target, averaged = workdir / FOLDER, {**state["params"], **state["average"]}
+    arrays = gathered(averaged)
+
+    def take(name: str) -> np.ndarray:
+        found, array = next(arrays)
+        assert found == name, f"{name} is written where {found} was gathered"
+        return array
+
+    def finish_gathering() -> None:
+        for _ in arrays:
+            pass
+
+    def write() -> None:
+        try:
+            with replacing_folder(target) as temporary:
+                for component in sorted(networks.live):  # and its tensors sorted: in the order of `gathered`
+                    tensors = {
+                        name: weights.LazyTensor(x.shape, x.dtype, lambda name=f"{component}.{name}": take(name))
+                        for name, x in sorted(within(component, averaged).items())
+                    }
+                    weights.write_tensors(temporary / component / weights.WEIGHTS_FILE, tensors)
+                    write_json(temporary / component / weights.CONFIG_FILE, networks.configs[component].to_json())
+                for part in (*COMPONENTS, "tokenizer") if origin else ():
+                    if (origin / part).is_dir() and part not in (*networks.live, *STAGES[stage].discards):
+                        shutil.copytree(origin / part, temporary / part)
+                write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
+                write_json(temporary / weights.CONFIG_FILE, settings)
+        finally:
+            finish_gathering()  # after a full disk too: the others take part in all of it
+
+    on_first(write, meanwhile=finish_gathering)
     return target
-
-
-def _whole(x: jax.Array) -> np.ndarray:
-    """All of an array that may lie on several processes; all of them must ask for it."""
-    return np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)

@@ -9,22 +9,22 @@ an earlier one stopped or was killed; what a step sees and draws depends on the 
 
 import contextlib
 import dataclasses
-import signal
+import functools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gp_jax.data import Loader
 from gp_jax.errors import UserError
 from gp_jax.files import locked
+from gp_jax.parallel.processes import on_first
 from gp_jax.pipelines.conditioning import to_float
 from gp_jax.training.checkpoints import Checkpoints, signature_of
 from gp_jax.training.config import STAGES
@@ -33,11 +33,12 @@ from gp_jax.training.linear_latents import fit_linear_latents
 from gp_jax.training.log import Log
 from gp_jax.training.networks import initial
 from gp_jax.training.optimizer import learning_rate
-from gp_jax.training.samples import write_sample
+from gp_jax.training.samples import sample_file, write_sample
 from gp_jax.training.setup import Run, open_data, prepare
 from gp_jax.training.speed import Clock
 from gp_jax.training.state import State, make_state
 from gp_jax.training.step import compile_step, on_mesh
+from gp_jax.training.stopping import Stop
 from gp_jax.training.validation import Validation
 from gp_jax.weights import flatten
 
@@ -68,73 +69,138 @@ def train(
       True at the end, False where SIGTERM came before; then the state is saved.
 
     Raises:
+      Stopped: SIGTERM or Ctrl-C came before the first step, or while something was made of a state that is saved. A
+        thread may still be at work on that, so the process should end.
       UserError: the configuration contradicts itself, data or checkpoint do not fit it, the disk is full, or more than
         `max_nonfinite` steps were not finite, or another program trains in `workdir`.
     """
-    run = prepare(config, mesh)
-    with (
-        locked(workdir) if jax.process_index() == 0 else contextlib.nullcontext(),
-        contextlib.closing(open_data(run)) as loader,
-        Checkpoints(workdir, config.checkpoints.keep) as checkpoints,
-        _sigterm() as terminated,
-    ):
-        progress(0, config.steps, "reading")
-        frozen = initial(run.networks, run.networks.frozen, run.mesh)
-        state = _restore(run, checkpoints, loader) or _start(run)
+    with Stop() as stop, contextlib.ExitStack() as opened:
+
+        def begin() -> _Start:
+            return _begin(config, workdir, mesh, progress, opened)
+
+        run, loader, checkpoints, state, frozen, programs, validate = stop.during(
+            begin, "before its first step: what was saved before stands"
+        )
         first, rate = int(state["step"]), learning_rate(config.optimizer, config.steps)
-        if first == config.steps:
-            _finish(run, workdir, state, loader)
-            return True
+        log = opened.enter_context(contextlib.closing(Log(workdir, first, show)))
 
-        programs = []
-        for number, spec in enumerate(loader.specs):
-            progress(first, config.steps, f"compiling {number + 1} of {len(loader.specs)}")
-            programs.append(compile_step(run.step, state, frozen, spec, run.mesh))
-        validate = Validation(run) if config.validation.interval else None
+        def look(done: int, again: bool = True) -> None:
+            """Makes what people look at of the state after `done` steps, which is saved."""
+            if done and config.samples.interval and done % config.samples.interval == 0:
+                work = functools.partial(_look, run, workdir, state, done, log, evaluate, again)
+                stop.during(work, f"while it made the sample of step {done}, whose state is saved")
+
+        look(first, again=False)
         clock, queue = Clock(programs, config.microbatches), deque()
+        for step in range(first, config.steps):
+            turn = loader.turn
+            batch = on_mesh(next(loader), loader.specs[turn], run.mesh)
+            state, summary = programs[turn](state, frozen, batch)
+            done, last = step + 1, step + 1 == config.steps
+            queue.append(summary)
+            if len(queue) > _AHEAD:
+                jax.block_until_ready(queue.popleft())
+            clock.tick()
+            progress(done, config.steps, "training")
+            stopping = stop.agreed(run.mesh)
 
-        with contextlib.closing(Log(workdir, first, show)) as log:
-            for step in range(first, config.steps):
-                batch = on_mesh(next(loader), loader.specs[step % len(programs)], run.mesh)
-                state, summary = programs[step % len(programs)](state, frozen, batch)
-                done, last = step + 1, step + 1 == config.steps
-                queue.append(summary)
-                if len(queue) > _AHEAD:
-                    jax.block_until_ready(queue.popleft())
-                clock.tick()
-                progress(done, config.steps, "training")
-
-                stop = _agreed(terminated, done)
-                if last or done % config.log_interval == 0:
-                    _check_finite(queue[0], config.max_nonfinite)
-                    log.add(done, **summary, rate=float(rate(step)), broken_records=len(loader.skipped), **clock.read())
-                if validate and done % config.validation.interval == 0:
-                    log.add(done, validation_loss=validate(state, frozen))
-                if not stop and config.samples.interval and done % config.samples.interval == 0:
-                    folder = _export(run, workdir, state)
-                    write_sample(folder, workdir, done, config.samples)
-                    if evaluate:
-                        log.add(done, **evaluate(folder, done))
-                if last or stop or done % config.checkpoints.interval == 0:
-                    log.flush()  # a checkpoint has the whole log before it
-                    meta = {"data": loader.get_state(), "signature": signature_of(run.state), **run.describe()}
-                    checkpoints.save(done, state, meta)
-                if stop and not last:
-                    return False
+            if last or done % config.log_interval == 0:
+                _check_finite(queue[0], config.max_nonfinite)
+                log.add(done, **summary, rate=float(rate(step)), broken_records=len(loader.skipped), **clock.read())
+            if validate and done % config.validation.interval == 0:
+                log.add(done, validation_loss=validate(state, frozen))
+            sampled = config.samples.interval and done % config.samples.interval == 0
+            if last or stopping or sampled or done % config.checkpoints.interval == 0:
+                log.flush()  # a checkpoint has the whole log before it
+                meta = {"data": loader.get_state(), "signature": signature_of(run.state), **run.describe()}
+                checkpoints.save(done, state, meta)
+            else:
+                checkpoints.check()
+            if stopping and not last:
+                return False
+            if sampled:
+                checkpoints.wait()
+                look(done)
 
         checkpoints.wait()
-        _finish(run, workdir, state, loader)
+        stop.during(lambda: _finish(run, workdir, state, loader), "while it wrote the checkpoint: the state is saved")
     return True
+
+
+class _Start(NamedTuple):
+    """All that the first step needs."""
+
+    run: Run
+    loader: Loader
+    checkpoints: Checkpoints
+    state: State
+    frozen: dict[str, jax.Array]
+    programs: list[jax.stages.Compiled]
+    validate: Validation | None
+
+
+def _begin(
+    config: ConfigDict,
+    workdir: Path,
+    mesh: Mesh | None,
+    progress: Callable[[int, int, str], None],
+    opened: contextlib.ExitStack,
+) -> _Start:
+    """Reads and compiles; what has to be closed goes to `opened`. A finished run gets no programs."""
+    run = prepare(config, mesh)
+    if jax.process_index() == 0:
+        opened.enter_context(locked(workdir))
+    loader = opened.enter_context(contextlib.closing(open_data(run)))
+    checkpoints = opened.enter_context(Checkpoints(workdir, config.checkpoints.keep))
+    progress(0, config.steps, "reading")
+    frozen = initial(run.networks, run.networks.frozen, run.mesh)
+    state = _restore(run, checkpoints, loader) or _fresh(run)
+    programs: list[jax.stages.Compiled] = []
+    first = int(state["step"])
+    if first >= config.steps:
+        return _Start(run, loader, checkpoints, state, frozen, programs, None)
+    for number, spec in enumerate(loader.specs):
+        progress(first, config.steps, f"compiling {number + 1} of {len(loader.specs)}")
+        programs.append(compile_step(run.step, state, frozen, spec, run.mesh))
+    validate = Validation(run, state, frozen) if config.validation.interval else None
+    return _Start(run, loader, checkpoints, state, frozen, programs, validate)
+
+
+def _look(
+    run: Run,
+    workdir: Path,
+    state: State,
+    done: int,
+    log: Log,
+    evaluate: Callable[[Path, int], Mapping[str, float]] | None,
+    again: bool,
+) -> None:
+    """A sample, and the numbers of `evaluate`; the sample comes last, so that it says that all of it was done."""
+
+    def work() -> None:
+        if again or not sample_file(workdir, done).exists():
+            numbers = evaluate(folder, done) if evaluate else {}
+            write_sample(folder, workdir, done, run.config.samples)
+            if numbers:
+                log.add(done, **numbers)
+                log.flush()
+
+    try:
+        folder = _export(run, workdir, state)
+        on_first(work)
+    except UserError as error:
+        raise UserError(f"step {done} is saved, but its sample failed: {error}") from error
 
 
 def _finish(run: Run, workdir: Path, state: State, loader: Loader) -> None:
     if STAGES[run.config.stage].objective == "reconstruction" and not run.networks.configs["vae"].linear_latents:
-        spec = loader.specs[run.config.steps % len(loader.specs)]
+        spec = loader.specs[loader.turn]
         run = _with_latents_scaled(run, state, on_mesh(next(loader), spec, run.mesh))
     _export(run, workdir, state)
 
 
-def _start(run: Run) -> State:
+def _fresh(run: Run) -> State:
     params = initial(run.networks, run.networks.live, run.mesh)
     if run.config.stage == "autoencoder" and run.networks.configs["vae"].linear_latents:
         params = _with_linear_latents(run, params)
@@ -192,24 +258,3 @@ def _check_finite(summary: Mapping[str, jax.Array], limit: int) -> None:
             f"{skipped} steps had a loss or a gradient that was not finite, and config.max_nonfinite allows {limit}: "
             "lower optimizer.rate, or look at the data"
         )
-
-
-@contextlib.contextmanager
-def _sigterm() -> Iterator[list[int]]:
-    """A list that is no longer empty once SIGTERM came to the only process; several have jax's own handler."""
-    came: list[int] = []
-    if jax.process_count() > 1:
-        yield came
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
-    try:
-        yield came
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _agreed(terminated: list[int], step: int) -> bool:
-    """Whether to stop after this step: all processes say the same."""
-    if jax.process_count() == 1:
-        return bool(terminated)
-    return multihost_utils.reached_preemption_sync_point(step)

@@ -3,7 +3,6 @@
 from itertools import islice
 from pathlib import Path
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,7 +14,7 @@ FOLDER = "samples"
 
 
 def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict) -> None:
-    """Writes `workdir/samples/STEP.mp4`, on one device of the first process.
+    """Writes `workdir/samples/STEP.mp4`, on one device.
 
     Args:
       checkpoint: the folder to sample from.
@@ -25,13 +24,16 @@ def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict)
     Raises:
       UserError: the clip cannot be read.
     """
-    if jax.process_index() != 0:
-        return
     reader = VideoReader(config.clip)
     frames = np.stack(list(islice(reader.frames_at(range(len(reader))), config.frames)))
     canvas = Canvas.from_aspect(*frames.shape[1:3], config.aspect)
-    target = workdir / FOLDER / f"{step:07d}.mp4"
+    target = sample_file(workdir, step)
     target.parent.mkdir(exist_ok=True)
     with VideoWriter(target, reader.info.frame_rate, overwrite=True) as writer:
         for frame in OutpaintPipeline.from_pretrained(checkpoint).stream(ArrayReader(frames), canvas):
             writer.write(frame)
+
+
+def sample_file(workdir: Path, step: int) -> Path:
+    """Where the sample of a step lies."""
+    return workdir / FOLDER / f"{step:07d}.mp4"

@@ -29,7 +29,7 @@ from gp_jax.models.attention import BACKENDS
 from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.models.unet import REMAT
 from gp_jax.parallel import make_mesh
-from gp_jax.parallel.processes import process_share
+from gp_jax.parallel.processes import process_rows
 from gp_jax.pipelines.checkpoint import Settings, embed_text, find_checkpoint, load_tokenizer
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, describe
@@ -115,12 +115,11 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
 def open_data(run: Run, *, split: str = "train", whole: bool = False) -> Loader:
     """The loader of the rows that lie on this process, or of whole batches."""
     size = run.config.batch_size
-    share = process_share(NamedSharding(run.mesh, PartitionSpec(("data", "fsdp"))), size)
-    index, count = (0, 1) if whole else share
+    rows = None if whole else process_rows(NamedSharding(run.mesh, PartitionSpec(("data", "fsdp"))), size)
     data = DataConfig(**run.config.data.to_dict())
     if (data.precomputed or data.text) and not data.models:
         data = dataclasses.replace(data, models=_model_hashes(run.origin))
-    return make_loader(data, split=split, batch_size=size, process_index=index, process_count=count)
+    return make_loader(data, split=split, batch_size=size, rows=rows)
 
 
 def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule, origin: Path | None) -> Any:

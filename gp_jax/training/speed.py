@@ -33,7 +33,7 @@ class Clock:
     """
 
     def __init__(self, programs: Sequence[jax.stages.Compiled], microbatches: int):
-        self._flops = microbatches * sum(map(flops_of, programs)) / len(programs)
+        self._flops = microbatches * sum(map(flops_of, programs)) / max(1, len(programs))
         self._since, self._steps = time.monotonic(), 0
 
     def tick(self) -> None:

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from gp_jax.parallel import constrain, use_mesh
+from gp_jax.parallel.processes import process_rows
 from gp_jax.parallel.sharding import partition
 from gp_jax.seeds import random_key
 from gp_jax.training.networks import Networks
@@ -117,11 +118,19 @@ def batch_shardings(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, NamedShar
 
 
 def on_mesh(batch: Mapping[str, np.ndarray], spec: Mapping[str, Any], mesh: Mesh) -> dict[str, Array]:
-    """The global batch of the shapes `spec`, of which `batch` are the rows of this process."""
+    """The global batch of the shapes `spec`, of which `batch` are the rows of this process, as `process_rows` says."""
     places = batch_shardings(spec, mesh)
-    return {
-        name: jax.make_array_from_process_local_data(places[name], x, spec[name].shape) for name, x in batch.items()
-    }
+
+    def place(name: str, local: np.ndarray) -> Array:
+        shape = spec[name].shape
+        rows = process_rows(places[name], shape[0])
+
+        def piece(index: tuple[slice, ...]) -> np.ndarray:
+            return local[np.searchsorted(rows, np.arange(shape[0])[index[0]])]
+
+        return jax.make_array_from_callback(shape, places[name], piece)
+
+    return {name: place(name, x) for name, x in batch.items()}
 
 
 def average_decay(limit: float, step: Array) -> Array:

@@ -1,9 +1,11 @@
 """The loss on clips that training never sees: always the same few batches, with the same noise."""
 
 import contextlib
+import itertools
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 
 from gp_jax.parallel import use_mesh
 from gp_jax.training.setup import Run, open_data
@@ -12,26 +14,39 @@ from gp_jax.training.step import on_mesh
 
 
 class Validation:
-    """The first batches of the split `validation`, which stay on the devices.
+    """The first batches of the split `validation`, which stay on the devices; compiled when it is made.
+
+    Args:
+      run: of `prepare`.
+      state, frozen: of any step, for their shapes and places.
 
     Raises:
       UserError: the records have no such split.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, state: State, frozen: Mapping[str, jax.Array]):
         self._mesh = run.mesh
         with contextlib.closing(open_data(run, split="validation")) as loader:
-            specs = [loader.specs[i % len(loader.specs)] for i in range(run.config.validation.batches)]
+            turns = loader.specs
+            specs = [turns[i % len(turns)] for i in range(run.config.validation.batches)]
             self._batches = [on_mesh(next(loader), spec, run.mesh) for spec in specs]
 
-        def loss(state, frozen, batch, key):
+        def loss(state, frozen, batch, seed):
             networks = run.networks.bind({**frozen, **state["params"], **state["average"]})
-            return run.objective.losses(networks, batch, run.objective.draw(key, batch)).mean()
+            return run.objective.losses(networks, batch, run.objective.draw(jax.random.key(seed), batch)).mean()
 
-        self._loss = jax.jit(loss)
+        with use_mesh(self._mesh):  # frame sizes take turns, and each has its program
+            self._programs = [
+                jax.jit(loss).lower(state, frozen, batch, np.uint32(0)).compile()
+                for batch in self._batches[: len(turns)]
+            ]
 
     def __call__(self, state: State, frozen: Mapping[str, jax.Array]) -> jax.Array:
         """The mean loss of the averaged weights; nobody has waited for it yet."""
         with use_mesh(self._mesh):
-            losses = [self._loss(state, frozen, x, jax.random.key(i)) for i, x in enumerate(self._batches)]
+            programs = itertools.cycle(self._programs)
+            losses = [
+                program(state, frozen, x, np.uint32(seed))
+                for seed, (x, program) in enumerate(zip(self._batches, programs))
+            ]
             return sum(losses) / len(losses)

@@ -78,21 +78,23 @@ def build(name: str, config: Any) -> nnx.Module:
     return network
 
 
-def write_records(folder: Path, clips: int = 16, splits: tuple[str, ...] = ("train", "validation")) -> Path:
+def write_records(
+    folder: Path, clips: int = 16, splits: tuple[str, ...] = ("train", "validation"), size: tuple[int, int] = SIZE
+) -> Path:
     """Clips of coloured bars that move."""
     begin(folder, {})
     shards = {split: shard_names(split, 1) for split in splits}
     for seed, (shard,) in enumerate(shards.values()):
         rng = np.random.default_rng(seed)
-        write_shard(folder / shard, [pack_clip(bars(rng), {"key": str(i)}, "png") for i in range(clips)], {})
-    finish(folder, shards, {"size": SIZE})
+        write_shard(folder / shard, [pack_clip(bars(rng, size), {"key": str(i)}, "png") for i in range(clips)], {})
+    finish(folder, shards, {"size": size})
     return folder
 
 
-def bars(rng: np.random.Generator, count: int = 12) -> np.ndarray:
-    """[count, *SIZE, 3] uint8."""
-    row = rng.integers(0, 256, (1, SIZE[1], 3))
-    frames = [np.broadcast_to(np.roll(row, shift, axis=1), (*SIZE, 3)) for shift in range(count)]
+def bars(rng: np.random.Generator, size: tuple[int, int] = SIZE, count: int = 12) -> np.ndarray:
+    """[count, *size, 3] uint8."""
+    row = rng.integers(0, 256, (1, size[1], 3))
+    frames = [np.broadcast_to(np.roll(row, shift, axis=1), (*size, 3)) for shift in range(count)]
     return np.stack(frames).astype(np.uint8)
 
 

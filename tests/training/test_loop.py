@@ -2,18 +2,21 @@
 
 import os
 import signal
+import time
 
 import jax
 import numpy as np
 import pytest
 
 from gp_jax import weights
-from gp_jax.errors import UserError
+from gp_jax.errors import Stopped, UserError
 from gp_jax.files import locked, read_json
 from gp_jax.geometry import Canvas
 from gp_jax.pipelines import OutpaintPipeline
+from gp_jax.training import loop
 from gp_jax.training.log import read_log
 from gp_jax.training.loop import train
+from gp_jax.training.samples import sample_file
 from tests import small_networks
 from tests.training import small
 from tests.training.test_step import one_device
@@ -126,6 +129,63 @@ def test_samples_and_the_evaluation_come_at_their_interval(records, checkpoint, 
     assert run(config, tmp_path, evaluate=lambda folder, step: found.append(folder) or {"psnr": 12.5})
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["0000002.mp4"]
     assert found == [tmp_path / "checkpoint"] and lines(tmp_path)[-1] == {"step": 2, "psnr": 12.5}
+
+
+def test_a_sample_that_fails_costs_no_training_and_is_made_later(records, checkpoint, tmp_path, monkeypatch):
+    config = small.config("keyframes", records, checkpoint, steps=3)
+    config.samples = {"interval": 2, "clip": "sample:carphone", "aspect": 4.0, "frames": 3}
+
+    def fail(*_):
+        raise UserError("no room")
+
+    def sample(folder, workdir, step, _):
+        assert (folder / "unet").is_dir() and (workdir / "state" / str(step)).is_dir()
+        sample_file(workdir, step).parent.mkdir()
+        sample_file(workdir, step).touch()
+
+    monkeypatch.setattr(loop, "write_sample", fail)
+    with pytest.raises(UserError, match="step 2 is saved, but its sample failed: no room"):
+        run(config, tmp_path, evaluate=lambda *_: {"psnr": 12.5})
+    monkeypatch.setattr(loop, "write_sample", sample)
+    for _ in range(2):
+        assert run(config, tmp_path, evaluate=lambda *_: {"psnr": 12.5})
+    seen = [(line["step"], "psnr" in line) for line in lines(tmp_path)]
+    assert seen == [(1, False), (2, False), (2, True), (3, False)]
+
+
+def test_another_batch_size_goes_on_with_the_next_examples(tmp_path, size=3):
+    """Frames of two sizes take turns, by the number of the example."""
+    folders = [tmp_path / "wide", tmp_path / "tall"]
+    for folder, frame in zip(folders, (small.SIZE, (24, 16))):
+        folder.mkdir()
+        small.write_records(folder, size=frame)
+    seen = []
+
+    def config(steps, **fields):
+        made = small.autoencoder(folders[0], steps=steps, **fields)
+        made.data.records = tuple(map(str, folders))
+        return made
+
+    assert run(config(3), tmp_path / "run")
+    assert run(config(6, batch_size=size), tmp_path / "run", show=seen.append)
+    assert [line["step"] for line in seen] == [4, 5, 6] and all(np.isfinite(line["loss"]) for line in seen)
+    state = read_json(tmp_path / "run" / "state" / "6" / "meta" / "metadata")
+    assert state["data"] == {"examples": 3 * small.BATCH + 3 * size}
+
+
+@pytest.mark.parametrize(
+    "sent, words", [(signal.SIGTERM, "SIGTERM before its first"), (signal.SIGINT, "Ctrl-C before")]
+)
+def test_a_signal_is_heard_while_the_step_compiles(autoencoder, tmp_path, monkeypatch, sent, words):
+    def compile_for_ever(*_):
+        os.kill(os.getpid(), sent)
+        time.sleep(5)
+
+    monkeypatch.setattr(loop, "compile_step", compile_for_ever)
+    begin = time.monotonic()
+    with pytest.raises(Stopped, match=words):
+        run(autoencoder(), tmp_path)
+    assert time.monotonic() - begin < 4
 
 
 def test_too_many_steps_that_are_not_finite_end_the_run(autoencoder, tmp_path):
