@@ -10,14 +10,19 @@ Parameters that are trained come from the average, as sampling wants them, or as
 networks have no average. An autoencoder's scaling factor is still that of the start: it is measured when training ends.
 """
 
+import contextlib
 import functools
+import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gp_jax.checksums import FILE as CHECKSUMS
+from gp_jax.checksums import difference
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.weights import LazyTensor
@@ -26,17 +31,24 @@ _GROUP_BYTES = 2**28  # read at once: Orbax takes as long to open a state as to 
 
 
 def find_state(path: Path) -> Path | None:
-    """The newest state in a working directory, or the one that `path` is; None where there is none."""
+    """The newest state in a working directory, or the one that `path` is, damaged or not; None where there is none."""
     path = path.absolute()  # as Orbax wants it
-    if (path / "meta" / "metadata").is_file() and (path / "state").is_dir():
+    if any((path / part).exists() for part in ("meta", CHECKSUMS)) and (path / "state").is_dir():
         return path
-    steps = [folder for folder in (path / "state").glob("*") if folder.name.isdecimal() and find_state(folder)]
+    steps = [folder for folder in (path / "state").glob("*") if folder.name.isdecimal() and folder.is_dir()]
     return max(steps, key=lambda folder: int(folder.name), default=None)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What is known of a state; raises UserError where it is damaged."""
-    return read_json(folder / "meta" / "metadata")
+    """What is known of a state, all of whose files are as they were saved; raises UserError where it is damaged."""
+    if damage := difference(folder):
+        raise _damaged(folder, damage)
+    meta = read_json(folder / "meta" / "metadata")
+    if missing := {"networks", "init_from", "discards", "scheduler", "settings"} - meta.keys():
+        raise _damaged(folder, f"meta has no {min(missing)}")
+    if meta.get("checksums") and not (folder / CHECKSUMS).is_file():
+        raise _damaged(folder, f"{CHECKSUMS} is missing")
+    return meta
 
 
 def read_networks(folder: Path, *, averaged: bool = True) -> dict[str, dict[str, LazyTensor]]:
@@ -45,7 +57,7 @@ def read_networks(folder: Path, *, averaged: bool = True) -> dict[str, dict[str,
     Read in the order of their names they take a few hundred megabytes of memory.
 
     Args:
-      folder: of `find_state`.
+      folder: of `find_state`, which `read_meta` has found whole.
       averaged: the moving average in the place of what is trained.
 
     Raises:
@@ -59,7 +71,9 @@ def read_networks(folder: Path, *, averaged: bool = True) -> dict[str, dict[str,
     def read_group(names: tuple[str, ...]) -> dict[str, np.ndarray]:
         return _guarded(folder, lambda: _restore(folder, {name: places[name] for name in names}))
 
-    networks: dict[str, dict[str, LazyTensor]] = {component: {} for component in read_meta(folder)["networks"]}
+    networks: dict[str, dict[str, LazyTensor]] = {
+        component: {} for component in read_json(folder / "meta" / "metadata")["networks"]
+    }
     for names in _groups({name: tree[place][name] for name, place in places.items()}):
         for name in names:
             component, _, own = name.partition(".")
@@ -92,7 +106,23 @@ def _restore(folder: Path, places: dict[str, str]) -> dict[str, np.ndarray]:
 
 def _guarded(folder: Path, work: Any) -> Any:
     try:
-        return work()
+        with quiet():
+            return work()
     except Exception as error:  # whatever a broken file makes a reader raise
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise UserError(f"the training state {folder} is damaged ({reason}): give an older one beside it") from error
+        raise _damaged(folder, str(error).strip().partition("\n")[0][:200]) from error
+
+
+def _damaged(folder: Path, reason: str) -> UserError:
+    return UserError(f"the training state {folder} is damaged ({reason}): give an older one beside it")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Orbax from logging tracebacks of what it cannot read: whoever reads it tells that in a sentence."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

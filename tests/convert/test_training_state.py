@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from gp_jax.checksums import write_checksums
 from gp_jax.cli.main import main
 from gp_jax.convert import convert, load, training_state
 from gp_jax.errors import UserError
@@ -91,6 +92,7 @@ def test_an_older_state_can_be_named(trained):
 def test_without_the_checkpoint_of_the_start_there_is_what_was_trained(copied, tmp_path):
     file = copied / "state" / "6" / "meta" / "metadata"
     file.write_text(json.dumps(read_json(file) | {"init_from": "gone"}))
+    write_checksums(copied / "state" / "6")
     report = convert(copied, tmp_path / "ours")
     assert set(report.loaded) == {"unet", "global_tokens"} and "gone" in str(report)
 
@@ -104,18 +106,32 @@ def lose_meta(workdir):
     (workdir / "state" / "6" / "meta" / "metadata").write_text("{")
 
 
+def remove_meta(workdir):
+    (workdir / "state" / "6" / "meta" / "metadata").unlink()
+
+
+def flip_a_bit(workdir):
+    file = max((workdir / "state" / "6" / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
 def change_network(workdir):
     file = workdir / "state" / "6" / "meta" / "metadata"
     meta = read_json(file)
     meta["networks"]["unet"]["layers_per_block"] = 2
     file.write_text(json.dumps(meta))
+    write_checksums(workdir / "state" / "6")
 
 
 @pytest.mark.parametrize(
     "harm, words",
     [
         (lose_data, "state/6 is damaged.*give an older one"),
-        (lose_meta, "metadata"),
+        (lose_meta, "metadata was changed"),
+        (remove_meta, "metadata is missing"),
+        (flip_a_bit, "was changed.*give an older one"),
         (change_network, r"missing: down\.0\.residual\.1"),
     ],
 )

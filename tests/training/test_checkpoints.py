@@ -1,10 +1,13 @@
 """A state comes back bit for bit, on any mesh; a damaged one is passed over, one of another run refused."""
 
+import itertools
+
 import jax
 import numpy as np
 import optax
 import pytest
 
+from gp_jax.checksums import difference
 from gp_jax.errors import UserError
 from gp_jax.parallel import make_mesh, parameter_shardings
 from gp_jax.training.checkpoints import Checkpoints, signature_of
@@ -76,6 +79,60 @@ def test_damaged_ones_are_passed_over_and_put_aside(tmp_path, capsys):
         (tmp_path / "state" / step / "meta" / "metadata").unlink()
     with pytest.raises(UserError, match=r"all checkpoints in .* are damaged"):
         restore(tmp_path, abstract_on(mesh))
+
+
+HARMS = {
+    "a bit": lambda file, content: file.write_bytes(bytes([content[0] ^ 1]) + content[1:]),
+    "the last bit": lambda file, content: file.write_bytes(content[:-1] + bytes([content[-1] ^ 128])),
+    "half": lambda file, content: file.write_bytes(content[: len(content) // 2]),
+    "more": lambda file, content: file.write_bytes(content + b"0"),
+    "all": lambda file, content: file.unlink(),
+}
+
+
+def test_any_change_to_any_file_is_noticed_or_cannot_matter(tmp_path, capfd):
+    """What Orbax writes beside its items says when they were saved; all else has a checksum."""
+    mesh = mesh_of("data=1", 1)
+    newest = state_on(mesh, 2)
+    save(tmp_path, {1: state_on(mesh, 1), 2: newest})
+    folder = tmp_path / "state" / "2"
+    assert difference(folder) is None
+    files = [file for file in folder.rglob("*") if file.is_file() and file.stat().st_size]
+    beside = [file for file in files if file.parent == folder]
+    assert len(files) > len(beside) + 4
+    for file, harm in itertools.product(files, HARMS):
+        content = file.read_bytes()
+        HARMS[harm](file, content)
+        if file in beside:
+            capfd.readouterr()
+            found, _ = restore(tmp_path, abstract_on(mesh))
+            aside, printed = tmp_path / "damaged-2", capfd.readouterr().err
+            same = [np.array_equal(x, y) for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(newest))]
+            assert all(same) or aside.exists(), (file, harm)
+            assert printed.count("\n") == aside.exists(), (file, harm, printed)
+            if aside.exists():
+                aside.rename(folder)
+        else:
+            assert str(file.relative_to(folder)) in difference(folder), (file, harm)
+        file.write_bytes(content)
+    (folder / "state" / "one_more").touch()
+    assert "one_more was added" in difference(folder)
+
+
+def test_a_state_of_an_earlier_version_has_no_checksums_and_is_restored(tmp_path, capfd):
+    """Damaged, it is passed over in one sentence as well."""
+    mesh = mesh_of("data=1", 1)
+    save(tmp_path, {1: state_on(mesh, 1), 2: state_on(mesh, 2)})
+    for step in ("1", "2"):
+        (tmp_path / "state" / step / "checksums.json").unlink()
+        meta = tmp_path / "state" / step / "meta" / "metadata"
+        meta.write_text(meta.read_text().replace('"checksums"', '"other"'))
+    assert restore(tmp_path, abstract_on(mesh))[1]["data"] == {"examples": 2}
+    for file in (tmp_path / "state" / "2" / "state").rglob("d/*"):
+        file.unlink()
+    capfd.readouterr()
+    assert restore(tmp_path, abstract_on(mesh))[1]["data"] == {"examples": 1}
+    assert capfd.readouterr().err.count("\n") == 1
 
 
 def test_another_configuration_is_refused_and_nothing_is_found_in_an_empty_folder(tmp_path):
