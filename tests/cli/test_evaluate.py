@@ -107,6 +107,8 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
         (["--protocol", "m3ddm"], "invalid choice"),
         (["--data", "nowhere"], "no folder nowhere"),
         (["--mesh", "data=3"], "does not fit the 8 devices"),
+        (["--sampler", "dpm"], "no sampler 'dpm'"),
+        (["--steps", "1001"], "1001"),
         (["--plan", "random"], "no plan 'random'"),
     ],
 )

@@ -12,7 +12,7 @@ from gp_jax.evaluation.harness import Outcome
 from gp_jax.evaluation.table import Interval
 from gp_jax.files import write_json
 from tests import small_networks
-from tests.evaluation import small_results
+from tests.evaluation import small_protocol, small_results
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +92,20 @@ def test_checkpoints_that_do_not_fit_their_arm_are_refused_before_anything_runs(
     monkeypatch.setattr(ablation, "evaluate", None)
     with pytest.raises(UserError, match=problem):
         ablation.ablate(tmp_path / "out", {arm: [folders.get(c, c) for c in given] for arm, given in arms.items()})
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"steps": 1001}, "1001"),
+        ({"clips": ["swan"]}, "no clip swan"),
+        ({"protocol": "large"}, "no protocol large"),
+        ({"data": "nowhere"}, "no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_known_before_anything_is_written(checkpoint, tmp_path, monkeypatch, change, problem):
+    small_protocol.install(monkeypatch)
+    data = {"protocol": "small", "dataset": "folder", "data": small_protocol.write_clips(tmp_path / "clips")}
+    with pytest.raises(UserError, match=problem):
+        ablation.ablate(tmp_path / "out", {"hierarchical": [checkpoint], "sequential": [checkpoint]}, **data | change)
+    assert not (tmp_path / "out").exists()
