@@ -47,7 +47,7 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def wait(running: list[subprocess.Popen], seconds: float = 60) -> list[End]:
+def wait(running: list[subprocess.Popen], seconds: float = 120) -> list[End]:
     """How they ended; none may take longer."""
     begin, ends = time.monotonic(), []
     try:
@@ -60,7 +60,7 @@ def wait(running: list[subprocess.Popen], seconds: float = 60) -> list[End]:
     return ends
 
 
-def run(code: str, devices: int = 1, seconds: float = 60) -> list[End]:
+def run(code: str, devices: int = 1, seconds: float = 120) -> list[End]:
     """Runs `code`, which sees the names of `_PROGRAM`, in two processes of so many devices."""
     body = textwrap.indent(textwrap.dedent(code), "    ")
     program = _PROGRAM.format(address=free_address(), code=body, patience=PATIENCE)

@@ -81,7 +81,7 @@ def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, m
             np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(expected[name]), err_msg=name)
 
 
-@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("who", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_the_other_ends_when_one_is_killed_in_the_middle(two, records, tmp_path, who):
     call = f"small.autoencoder({str(records)!r}, steps=10_000)"
     kill = f"lambda done, *_: os.kill(os.getpid(), 9) if done == 5 and number == {who} else None"
@@ -98,7 +98,7 @@ FULL = """
 """
 
 
-@pytest.mark.parametrize("who, steps", [(0, 3), (0, 10_000), (1, 10_000)])
+@pytest.mark.parametrize("who, steps", [(0, 3), (1, 10_000), pytest.param(0, 10_000, marks=pytest.mark.slow)])
 def test_both_end_when_one_is_out_of_disk(two, records, tmp_path, who, steps):
     """In the export, or while the state is saved."""
     call, fields = f"small.autoencoder({str(records)!r}, steps={steps})", {"checkpoints": {"interval": 4}}
