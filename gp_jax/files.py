@@ -44,6 +44,7 @@ from gp_jax.errors import UserError
 
 _PREFIX = ".gp_jax-"
 _LOCK = ".lock"
+_MOST_JSON = 2**26  # bytes
 
 # Of linux/fs.h and fcntl.h.
 _NOREPLACE, _EXCHANGE, _HERE = 1, 2, -100
@@ -58,14 +59,32 @@ def cache_folder() -> Path:
 
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """A JSON object; raises UserError where the file is missing or is none."""
+    """The JSON object in a file; raises UserError where there is no file, or another thing in it."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):
+            raise UserError(f"cannot read {path}: it is no file")
+        if state.st_size > _MOST_JSON:
+            raise UserError(f"cannot read {path}: it has {state.st_size} bytes, more than any JSON of a model")
+        value = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except RecursionError:
+        raise UserError(f"cannot read {path}: it is nested too deeply") from None
+    except ValueError as error:  # no UTF-8, no JSON, a number of thousands of digits, a path with a null byte
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object")
+        raise UserError(f"cannot read {path}: it holds no JSON object")
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"the key {key[:60]!r} stands there twice")
+        made[key] = value
+    return made
 
 
 def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -33,7 +33,8 @@ from jax.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 
 from gp_jax.errors import UserError
-from gp_jax.files import read_json, replacing, write_json
+from gp_jax.files import replacing, write_json
+from gp_jax.json_config import read_config
 from gp_jax.seeds import random_key
 
 CONFIG_FILE = "config.json"
@@ -151,7 +152,7 @@ def load_module(
     Raises:
       UserError: a file is missing or broken, or does not fit the network.
     """
-    module = abstract(cls, config_cls.from_json(read_json(Path(folder, CONFIG_FILE))), **options)
+    module = abstract(cls, read_config(config_cls.from_json, Path(folder, CONFIG_FILE)), **options)
     path = Path(folder, WEIGHTS_FILE)
     load_into(module, read_tensors(path), param_dtype=param_dtype, place=place, source=str(path))
     return module
@@ -168,8 +169,8 @@ def load_into(
     """Replaces every parameter of `module`, which may be abstract; arguments as for `load_module`.
 
     Raises:
-      UserError: names every tensor that is missing, unexpected or of another shape (nothing is changed then), or that
-        holds NaN or infinity.
+      UserError: names the tensors that are missing, unexpected or of another shape (nothing is changed then), or one
+        that holds NaN or infinity.
     """
     expected = flatten(module)
     check_match(expected, tensors, source)
@@ -183,7 +184,7 @@ def load_into(
 
 
 def check_match(expected: Tensors, found: Tensors, source: str) -> None:
-    """Raises UserError with every name and shape in which `found` is not `expected`."""
+    """Raises UserError with names and shapes in which `found` is not `expected`, the first of many."""
     problems = [f"missing: {name} {tuple(expected[name].shape)}" for name in sorted(expected.keys() - found.keys())]
     problems += [f"unexpected: {name} {tuple(found[name].shape)}" for name in sorted(found.keys() - expected.keys())]
     problems += [
@@ -192,7 +193,13 @@ def check_match(expected: Tensors, found: Tensors, source: str) -> None:
         if tuple(expected[name].shape) != tuple(found[name].shape)
     ]
     if problems:
-        raise UserError(f"{source} does not fit the network, nothing was loaded:\n  " + "\n  ".join(problems))
+        raise UserError(f"{source} does not fit the network, nothing was loaded:\n  {listed(problems)}")
+
+
+def listed(lines: Sequence[str], most: int = 6) -> str:
+    """Lines of a message, the first of many and how many more there are."""
+    rest = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return "\n  ".join([*lines[:most], *rest])
 
 
 def finite(name: str, array: np.ndarray, source: str) -> np.ndarray:
@@ -211,7 +218,7 @@ def cast(array: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
 def read_tensors(path: str | os.PathLike) -> dict[str, LazyTensor]:
     """The tensors of a safetensors file, none read yet; raises UserError where the file is missing or broken."""
     if not os.path.isfile(path):
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path} is no file" if os.path.exists(path) else f"{path} does not exist")
     try:
         file = safe_open(path, framework="np", backend="pread")
     except (SafetensorError, OSError) as error:

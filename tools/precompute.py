@@ -102,7 +102,7 @@ class Text:
 
     def __init__(self, networks: Networks):
         self.network = networks.component("text")
-        self._tokenizer = load_tokenizer(find_checkpoint(networks.checkpoint) / "tokenizer")
+        self._tokenizer = load_tokenizer(find_checkpoint(networks.checkpoint) / "tokenizer", self.network.config)
 
     def __call__(self, clip: Clip, view: None, done: Callable[[float], None]) -> Tensors:
         return {"text": embed_text(self.network, self._tokenizer, clip.facts.get("caption", ""))[0]}

@@ -5,15 +5,23 @@ transformers, are left out. Version 1 has none in the middle; ours starts fresh 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from gp_jax import weights
+from gp_jax.convert.families import refuse_strangers
 from gp_jax.convert.files import find_weights, open_weights
-from gp_jax.convert.motion import ALIASES, RULES
+from gp_jax.convert.motion import ALIASES, MOTION_ADAPTER, PUBLISHED, RULES, Adapter
 from gp_jax.convert.rules import covered, rename, to_ours, to_theirs
 from gp_jax.convert.translate import Network, checked
 from gp_jax.errors import UserError
-from gp_jax.models.unet import UNet
+from gp_jax.json_config import naming, read_config, read_fields
+from gp_jax.models.motion import interleaved
+from gp_jax.models.unet import UNet, UNetConfig
+from gp_jax.weights import CONFIG_FILE, LazyTensor
 
 
 def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, ...]]:
@@ -30,10 +38,20 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
       UserError: the file is not of that kind, or a tensor is missing, unexpected or of another shape.
     """
     path = Path(path)
-    found = rename(ALIASES, open_weights(find_weights(path) if path.is_dir() else path))
+    stored = open_weights(find_weights(path) if path.is_dir() else path)
+    refuse_strangers(path, stored)
+    with naming(path):
+        found = rename(ALIASES, stored)
     if not any(".temporal_transformer." in name for name in found):
         raise UserError(f"{path} holds no motion modules of AnimateDiff")
-    config = dataclasses.replace(network.config, motion_modules=True)
+    adapter = not any(".temporal_transformer." in name for name in stored)
+    fields = _adapter_fields(path if path.is_dir() else path.parent) if adapter else PUBLISHED
+    positions = _check_positions(path, found)
+    config = dataclasses.replace(
+        network.config, motion_modules=True, **{**fields, "motion_positions": positions or fields["motion_positions"]}
+    )
+    with naming(path):
+        config = UNetConfig.from_json(config.to_json())
     shapes = weights.shapes(UNet, config)
     middle = any(name.startswith("mid_block.") for name in found)
     names = {name for name in covered(RULES, shapes) if middle or not name.startswith("middle.")}
@@ -46,6 +64,32 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     initialised = {name: shape for name, shape in shapes.items() if name not in tensors}
     motion = dataclasses.replace(network, config=config, tensors=tensors, initialised=initialised)
     return motion, tuple(sorted(found.keys() - ours.keys()))
+
+
+def _adapter_fields(folder: Path) -> dict[str, Any]:
+    """Our fields from the `config.json` of a `MotionAdapter`, whose group norm takes all frames together."""
+    adapter = read_config(lambda config: read_fields(Adapter, config, MOTION_ADAPTER, "adapter"), folder / CONFIG_FILE)
+    return {
+        "motion_heads": adapter.motion_num_attention_heads,
+        "motion_groups": adapter.motion_norm_num_groups,
+        "motion_positions": adapter.motion_max_seq_length,
+        "motion_frame_norm": False,
+    }
+
+
+def _check_positions(path: Path, tensors: Mapping[str, LazyTensor]) -> int | None:
+    """How many frames the position encodings in a file reach, if there are any; raises UserError on other encodings."""
+    lengths = set()
+    for name, tensor in tensors.items():
+        if not name.endswith(".pe"):
+            continue
+        if len(tensor.shape) != 3 or tensor.shape[0] != 1 or tensor.shape[2] % 2 or not 1 <= tensor.shape[1] <= 4096:
+            raise UserError(f"{path}: {name} has the shape {tensor.shape}, and must have [1, positions, channels]")
+        values, (_, length, width) = np.asarray(tensor, np.float32), tensor.shape
+        if not np.allclose(values[0], interleaved(np.arange(length), width), atol=1e-2):
+            raise UserError(f"{path}: {name} are positions of its own making, which are not supported, only sinusoids")
+        lengths.add(length)
+    return min(lengths, default=None)
 
 
 def _block(name: str) -> str:

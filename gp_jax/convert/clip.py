@@ -12,7 +12,8 @@ from typing import Any
 
 from gp_jax.convert.rules import ARRAY, CONV, EMBEDDING, LINEAR, MATRIX, NORM, PACKED_ATTENTION, Rule, Rules, nest
 from gp_jax.errors import UserError
-from gp_jax.models.clip import TextConfig, VisionConfig
+from gp_jax.json_config import Foreign, one_for_all, read_fields, short, within
+from gp_jax.models.clip import MEAN, STD, TextConfig, VisionConfig
 
 _LAYER = (
     Rule("layer_norm1", "norm1", NORM),
@@ -67,35 +68,134 @@ OPEN_CLIP_TEXT: Rules = (
 )
 
 
-def open_clip_vision_json(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Our vision config from the `model_cfg` of an `open_clip_config.json`; UserError on another architecture."""
-    vision = _only(model["vision_cfg"], {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"})
-    width = vision["width"]
+# Of both towers in open_clip: other blocks than those of CLIP.
+_OPEN_CLIP_FIXED = {
+    "act_kwargs": (None, {}),
+    "block_type": (None,),
+    "final_ln_after_pool": (False,),
+    "ls_init_value": (None,),
+    "norm_kwargs": (None, {}),
+    "qk_norm": (False,),
+    "scale_attn": (False,),
+    "scale_attn_inner": (False,),
+    "scale_fc": (False,),
+    "scale_heads": (False,),
+    "scaled_cosine_attn": (False,),
+}
+OPEN_CLIP_MODEL = Foreign(
+    fixed={"multimodal_cfg": (None,)},
+    ignored=(
+        *("cast_dtype", "custom_text", "init_logit_bias", "init_logit_scale", "nonscalar_logit_scale", "output_dict"),
+        *("text_cfg", "vision_cfg"),
+    ),
+)
+OPEN_CLIP_VISION_CFG = Foreign(
+    fixed={
+        **_OPEN_CLIP_FIXED,
+        "attentional_pool": (False,),
+        "no_ln_pre": (False,),
+        "pool_type": ("tok",),
+        "pos_embed_type": ("learnable",),
+        "timm_model_name": (None,),
+    },
+    ignored=(
+        *("attn_pooler_heads", "attn_pooler_queries", "output_tokens", "patch_dropout"),
+        *("timm_drop", "timm_drop_path", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias"),
+    ),
+)
+OPEN_CLIP_TEXT_CFG = Foreign(
+    fixed={
+        **_OPEN_CLIP_FIXED,
+        "embed_cls": (False,),
+        "hf_model_name": (None,),
+        "hf_tokenizer_name": (None,),
+        "no_causal_mask": (False,),
+        "pool_type": ("argmax",),
+        "proj_bias": (False,),
+        "proj_type": ("linear",),
+        "tokenizer_kwargs": (None, {}),
+        "tokenizer_mode": (None,),
+    },
+    ignored=("eos_id", "hf_model_pretrained", "hf_pooler_type", "hf_proj_type", "output_tokens", "pad_id"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenClipModel:
+    """What the `model_cfg` of an `open_clip_config.json` says of both towers."""
+
+    embed_dim: int = within(dataclasses.MISSING, 1, 8192)
+    quick_gelu: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenClipVision:
+    """`CLIPVisionCfg` of open_clip, with its defaults."""
+
+    layers: int = within(12, 1, 128)
+    width: int = within(768, 1, 8192)
+    head_width: int = within(64, 1, 8192)
+    mlp_ratio: float = within(4.0, 0.01, 100)
+    patch_size: int = within(16, 1, 1024)
+    image_size: int = within(224, 1, 1024)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenClipText:
+    """`CLIPTextCfg` of open_clip, with its defaults."""
+
+    context_length: int = within(77, 1, 4096)
+    vocab_size: int = within(49408, 1, 2**20)
+    width: int = within(512, 1, 8192)
+    heads: int = within(8, 1, 1024)
+    layers: int = within(12, 1, 128)
+    mlp_ratio: float = within(4.0, 0.01, 100)
+
+
+def open_clip_jsons(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Our configs of both towers from an `open_clip_config.json`; UserError on another architecture."""
+    model, preprocess = config.get("model_cfg"), config.get("preprocess_cfg") or {}
+    parts = [model.get(key) if isinstance(model, Mapping) else None for key in ("vision_cfg", "text_cfg")]
+    if not all(isinstance(part, Mapping) for part in (*parts, preprocess)):
+        raise UserError("open_clip config: it has no model_cfg with vision_cfg and text_cfg")
+    for key, ours in (("mean", MEAN), ("std", STD)):
+        if preprocess.get(key) not in (None, list(ours)):
+            raise UserError(f"open_clip config: {key}={short(preprocess[key])} is not supported, only {list(ours)}")
+    sizes = {key: one_for_all(parts[0][key], 2) for key in ("image_size", "patch_size") if key in parts[0]}
+    whole = read_fields(OpenClipModel, model, OPEN_CLIP_MODEL, "open_clip config")
+    vision = read_fields(OpenClipVision, {**parts[0], **sizes}, OPEN_CLIP_VISION_CFG, "open_clip vision_cfg")
+    text = read_fields(OpenClipText, parts[1], OPEN_CLIP_TEXT_CFG, "open_clip text_cfg")
     return {
-        **_tower_json(model, vision, width // vision.get("head_width", 64)),
-        "image_size": vision["image_size"],
-        "patch_size": vision["patch_size"],
+        "clip": {
+            **_tower_json(whole, vision, max(1, vision.width // vision.head_width)),
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+        },
+        "text": {
+            **_tower_json(whole, text, text.heads),
+            "vocab_size": text.vocab_size,
+            "max_position_embeddings": text.context_length,
+            "eos_token_id": text.vocab_size - 1,
+        },
     }
 
 
-def open_clip_text_json(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Our text config from the same."""
-    text = _only(model["text_cfg"], {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"})
-    vocabulary = text.get("vocab_size", 49408)
-    return {
-        **_tower_json(model, text, text["heads"]),
-        "vocab_size": vocabulary,
-        "max_position_embeddings": text.get("context_length", 77),
-        "eos_token_id": vocabulary - 1,
-    }
+def without_skipped(config: TextConfig) -> TextConfig:
+    """The tower whose skipped layers, and the projection behind them, are cut off: what diffusers makes of it."""
+    if not config.skip_layers:
+        return config
+    kept = config.num_hidden_layers - config.skip_layers
+    return dataclasses.replace(config, num_hidden_layers=kept, skip_layers=0, projection_dim=None)
+
+
+def with_end_token(config: TextConfig) -> TextConfig:
+    """The same tower, which says where its vocabulary ends also where its config is an old one and says 2."""
+    return dataclasses.replace(config, eos_token_id=config.vocab_size - 1) if config.eos_token_id == 2 else config
 
 
 def transformers_text_json(config: TextConfig) -> dict[str, Any]:
-    """The config of a transformers text tower, where skipped layers, and the projection behind them, are cut off."""
-    if config.skip_layers:
-        kept = config.num_hidden_layers - config.skip_layers
-        config = dataclasses.replace(config, num_hidden_layers=kept, skip_layers=0, projection_dim=None)
-    return {key: value for key, value in config.to_json().items() if key != "skip_layers"}
+    """The config of a transformers text tower."""
+    return {key: value for key, value in without_skipped(config).to_json().items() if key != "skip_layers"}
 
 
 def ldm_text_json(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,14 +266,14 @@ def _ldm_text(tensors: Mapping[str, Any], vocabulary: int, width: int, layer: st
     }
 
 
-def _tower_json(model: Mapping[str, Any], tower: Mapping[str, Any], heads: int) -> dict[str, Any]:
+def _tower_json(model: OpenClipModel, tower: OpenClipVision | OpenClipText, heads: int) -> dict[str, Any]:
     return {
-        "hidden_size": tower["width"],
-        "intermediate_size": int(tower["width"] * tower.get("mlp_ratio", 4.0)),
-        "num_hidden_layers": tower["layers"],
+        "hidden_size": tower.width,
+        "intermediate_size": int(tower.width * tower.mlp_ratio),
+        "num_hidden_layers": tower.layers,
         "num_attention_heads": heads,
-        "hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu",
-        "projection_dim": model["embed_dim"],
+        "hidden_act": "quick_gelu" if model.quick_gelu else "gelu",
+        "projection_dim": model.embed_dim,
     }
 
 
@@ -181,10 +281,3 @@ def _mlp_ratio(tower: VisionConfig | TextConfig) -> float:
     """So that open_clip's `int(width * ratio)` is our width, whatever the rounding."""
     whole, rest = divmod(tower.intermediate_size, tower.hidden_size)
     return (tower.intermediate_size + 0.25) / tower.hidden_size if rest else float(whole)
-
-
-def _only(tower: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
-    """Every key that is not known may mean another network (attention pooling, another trunk, ...)."""
-    if unknown := sorted(key for key in tower.keys() - known if tower[key]):
-        raise UserError(f"open_clip config: {unknown[0]}={tower[unknown[0]]!r} is not supported")
-    return tower

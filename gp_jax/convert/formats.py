@@ -12,21 +12,9 @@ from typing import Any, NamedTuple
 
 from gp_jax.convert import autoencoder, clip, motion, unet
 from gp_jax.convert.rules import ARRAY, Rule, Rules
-from gp_jax.errors import UserError
-from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
-from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
-from gp_jax.models.unet import UNet, UNetConfig
-
-# By the name of their folder in a checkpoint: the network's class, and its config's.
-COMPONENTS = {
-    "unet": (UNet, UNetConfig),
-    "interpolation_unet": (UNet, UNetConfig),
-    "vae": (AutoencoderKL, AutoencoderConfig),
-    "global_tokens": (GlobalTokens, GlobalTokensConfig),
-    "clip": (VisionTower, VisionConfig),
-    "text": (TextTower, TextConfig),
-}
+from gp_jax.models.autoencoder import AutoencoderConfig
+from gp_jax.models.unet import UNetConfig
+from gp_jax.pipelines.checkpoint import COMPONENTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +27,10 @@ class Format:
     """The format's own config, for a config of ours."""
     infer: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     """The config from the tensors, where the format comes without one."""
+    granted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of ours that the format does not know, with the only value that it can stand for."""
+    describable: Callable[[Any], Any] = lambda config: config
+    """What of a config of ours the format is meant to keep; the rest is left out, and reported."""
     aliases: tuple[tuple[str, str], ...] = ()
     """Other spellings, for `rules.rename`."""
 
@@ -47,23 +39,30 @@ def _same(rules: Rules) -> Callable[[Any], Rules]:
     return lambda config: rules
 
 
+# Of the modules that make a video network of an image network, which no other format has.
+_VIDEO = ("temporal", "window", "global_tokens", "est_multiplier", "motion_modules", *motion.PUBLISHED)
+_UNET_GRANTED = {"masked_fill": "grey"}
+_VAE_GRANTED = {"patch_size": 1, "linear_latents": False}
+
+
+def _image_network(config: UNetConfig) -> UNetConfig:
+    defaults = {field.name: field.default for field in dataclasses.fields(UNetConfig)}
+    plain = {key: defaults[key] for key in _VIDEO} | {"temporal": False, "window": None, "global_tokens": False}
+    return dataclasses.replace(config, **plain)
+
+
 def _diffusers_unet_json(config: UNetConfig) -> dict[str, Any]:
-    _refuse_ours(config, {"masked_fill": "grey"})
-    ours = {"temporal", "window", "global_tokens", "est_multiplier", "motion_modules", "masked_fill"}
+    ours = (*_VIDEO, *_UNET_GRANTED)
     return {key: value for key, value in config.to_json().items() if key not in ours}
 
 
 def _diffusers_vae_json(config: AutoencoderConfig) -> dict[str, Any]:
-    theirs = {"patch_size": 1, "linear_latents": False}
-    _refuse_ours(config, theirs)
-    return {key: value for key, value in config.to_json().items() if key not in theirs}
+    return {key: value for key, value in config.to_json().items() if key not in _VAE_GRANTED}
 
 
-def _refuse_ours(config: UNetConfig | AutoencoderConfig, theirs: dict[str, Any]) -> None:
-    """Raises UserError where a key of ours does not have the value that other formats take for granted."""
-    for key, value in theirs.items():
-        if getattr(config, key) != value:
-            raise UserError(f"this network has {key}={getattr(config, key)}, which no other format knows")
+def _motion_modules(config: UNetConfig) -> dict[str, Any]:
+    """What AnimateDiff's files, which come without a config, are taken for."""
+    return {**config.to_json(), **motion.PUBLISHED}
 
 
 _TRANSFORMERS_CLIP = Format(
@@ -73,27 +72,37 @@ _TRANSFORMERS_CLIP = Format(
 _TRANSFORMERS_TEXT = Format(
     _same(clip.TRANSFORMERS_TEXT),
     config=clip.transformers_text_json,
+    describable=clip.without_skipped,
     aliases=((r"^(?=(embeddings|encoder|final_layer_norm)\.)", "text_model."),),
 )
 FORMATS: dict[str, dict[str, Format]] = {
     "gp_jax": dict.fromkeys(COMPONENTS, Format(_same((Rule("{path}", "{path}", ARRAY),)))),
     "diffusers": {
-        "unet": Format(unet.diffusers_rules, config=_diffusers_unet_json),
-        "vae": Format(autoencoder.diffusers_rules, config=_diffusers_vae_json, aliases=autoencoder.DIFFUSERS_ALIASES),
+        "unet": Format(
+            unet.diffusers_rules, config=_diffusers_unet_json, granted=_UNET_GRANTED, describable=_image_network
+        ),
+        "vae": Format(
+            autoencoder.diffusers_rules,
+            config=_diffusers_vae_json,
+            granted=_VAE_GRANTED,
+            aliases=autoencoder.DIFFUSERS_ALIASES,
+        ),
         "clip": _TRANSFORMERS_CLIP,
         "text": _TRANSFORMERS_TEXT,
     },
     "ldm": {
-        "unet": Format(unet.ldm_rules, infer=unet.ldm_json),
-        "vae": Format(autoencoder.ldm_rules, infer=autoencoder.ldm_json),
-        "text": Format(_same(clip.TRANSFORMERS_TEXT), infer=clip.ldm_text_json),
+        "unet": Format(unet.ldm_rules, infer=unet.ldm_json, granted=_UNET_GRANTED, describable=_image_network),
+        "vae": Format(autoencoder.ldm_rules, infer=autoencoder.ldm_json, granted=_VAE_GRANTED),
+        "text": Format(_same(clip.TRANSFORMERS_TEXT), infer=clip.ldm_text_json, describable=clip.with_end_token),
     },
     # Stable Diffusion 2's single files, which differ in the text tower alone.
-    "ldm_open_clip": {"text": Format(_same(clip.OPEN_CLIP_TEXT), infer=clip.ldm_open_clip_text_json)},
-    "animatediff": {"unet": Format(_same(motion.RULES))},
+    "ldm_open_clip": {
+        "text": Format(_same(clip.OPEN_CLIP_TEXT), infer=clip.ldm_open_clip_text_json, describable=clip.with_end_token)
+    },
+    "animatediff": {"unet": Format(_same(motion.RULES), config=_motion_modules)},
     "open_clip": {
         "clip": Format(_same(clip.OPEN_CLIP_VISION)),
-        "text": Format(_same(clip.OPEN_CLIP_TEXT), aliases=((r"^text\.", ""),)),
+        "text": Format(_same(clip.OPEN_CLIP_TEXT), describable=clip.with_end_token, aliases=((r"^text\.", ""),)),
     },
 }
 

@@ -14,7 +14,7 @@ from gp_jax.convert.formats import COMPONENTS, FORMATS
 from gp_jax.convert.report import Report
 from gp_jax.convert.rules import covered
 from gp_jax.convert.translate import Network, extractor
-from gp_jax.files import read_json
+from gp_jax.json_config import read_config
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import TextConfig, VisionConfig
 from gp_jax.models.unet import UNetConfig
@@ -61,7 +61,7 @@ def describe_known() -> list[Report]:
     shipped = Path(__file__).parent.parent / "checkpoints"
     models = KNOWN | {
         folder.name: {
-            name: config_cls.from_json(read_json(folder / name / weights.CONFIG_FILE))
+            name: read_config(config_cls.from_json, folder / name / weights.CONFIG_FILE)
             for name, (_, config_cls) in COMPONENTS.items()
             if (folder / name / weights.CONFIG_FILE).is_file()
         }

@@ -1,6 +1,30 @@
 """AnimateDiff's motion modules, `mm_sd_v14` to `mm_sd_v15_v2`, as its files and diffusers' adapters spell them."""
 
+import dataclasses
+
 from gp_jax.convert.rules import LINEAR, NORM, Rule, Rules, nest
+from gp_jax.json_config import Foreign, within
+
+MOTION_ADAPTER = Foreign(
+    classes=("MotionAdapter",),
+    fixed={
+        "conv_in_channels": (None,),
+        "motion_mid_block_layers_per_block": (1,),
+        "motion_transformer_layers_per_block": (1,),
+        "motion_transformer_layers_per_mid_block": (1,),
+    },
+    ignored=("block_out_channels", "motion_layers_per_block", "use_motion_mid_block"),  # the tensors tell
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """The keys of diffusers' `MotionAdapter` config that shapes do not tell, with its defaults."""
+
+    motion_num_attention_heads: int = within(8, 1, 1024)
+    motion_norm_num_groups: int = within(32, 1, 1024)
+    motion_max_seq_length: int = within(32, 1, 4096)
+
 
 _ATTENTION = (
     Rule("to_q", "query", LINEAR),
@@ -18,6 +42,8 @@ _MODULE = (
     Rule("transformer_blocks.0.ff_norm", "feed_forward_norm", NORM),
     Rule("proj_out", "project_out", LINEAR),
 )
+# What all of AnimateDiff's own files have, by fields of our UNet's config; they come without one.
+PUBLISHED = {"motion_heads": 8, "motion_groups": 32, "motion_positions": 32, "motion_frame_norm": True}
 RULES: Rules = tuple(
     rule
     for theirs, ours in (

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gp_jax.errors import UserError
 from gp_jax.weights import LazyTensor
 
 Array = np.ndarray
@@ -117,12 +118,19 @@ def to_theirs(rules: Rules, ours: Tensors) -> dict[str, LazyTensor]:
 
 
 def rename(aliases: Sequence[tuple[str, str]], theirs: Tensors) -> dict[str, Any]:
-    """Brings other spellings of a format to the one in its table: each (pattern, replacement) in turn, by `re.sub`."""
-    renamed = {}
+    """Brings other spellings of a format to the one in its table: each (pattern, replacement) in turn, by `re.sub`.
+
+    Raises:
+      UserError: a tensor is there in two spellings.
+    """
+    renamed, spelled = {}, {}
     for name, tensor in theirs.items():
+        new = name
         for pattern, replacement in aliases:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise UserError(f"{spelled[new]} and {name} are two spellings of one tensor; leave one of them out")
+        renamed[new], spelled[new] = tensor, name
     return renamed
 
 

@@ -14,9 +14,11 @@ from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.report import Report
 from gp_jax.convert.sources import Source, open_source
 from gp_jax.convert.translate import Network, translate, widened
+from gp_jax.convert.unet import sample_area
 from gp_jax.convert.writers import WRITERS
 from gp_jax.errors import UserError
 from gp_jax.files import reserved
+from gp_jax.pipelines.checkpoint import Settings
 from gp_jax.seeds import check_seed
 
 # What Stable Diffusion up to version 2 was trained with (v1-inference.yaml, v2-inference.yaml of its repositories).
@@ -101,7 +103,7 @@ def convert(
     options: dict[str, Any] = {
         "scheduler": _scheduler(opened, prediction_type),
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
-        "settings": opened.config or _settings(opened),
+        "settings": Settings.from_json(opened.config or _settings(opened)).to_json(),
         "dtype": dtype,
         "seed": check_seed(seed),
     }
@@ -142,8 +144,8 @@ def _translate(
 def _settings(opened: Source) -> dict[str, Any]:
     """What the pipeline has to know of the network: the pixels and frames that it is used to."""
     unet = opened.part("unet")
-    size = 8 * ((unet and unet.config.get("sample_size")) or 64)
-    return {"format": "gp_jax", "native_area": size * size, "segment_frames": 16}
+    size = unet.config.get("sample_size") if unet else None
+    return {"format": "gp_jax", "native_area": sample_area(64 if size is None else size), "segment_frames": 16}
 
 
 def _scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:

@@ -7,18 +7,23 @@ Folders are told by the file that describes them, weight files by the names of t
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gp_jax.convert import clip, training_state
+from gp_jax.convert.families import refuse_pipeline, refuse_strangers
 from gp_jax.convert.files import find_weights, open_weights
 from gp_jax.convert.formats import COMPONENTS, FORMATS, IGNORED, PIECES, Format
 from gp_jax.convert.rules import rename
+from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
-from gp_jax.weights import LazyTensor
+from gp_jax.json_config import check_class, naming
+from gp_jax.pipelines.checkpoint import SCHEDULER_FILE, Settings
+from gp_jax.weights import CONFIG_FILE, LazyTensor, listed
 
 Json = dict[str, Any]
 
@@ -57,16 +62,16 @@ def open_source(path: str | Path, *, averaged: bool = True) -> Source:
     Of a training state the moving average is taken, unless `averaged` is False.
     """
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return _weights(path, None)
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist")
+    if not os.path.isdir(path):
+        raise UserError(f"{path} is neither a file nor a folder" if os.path.exists(path) else f"{path} does not exist")
     if state := training_state.find_state(path):
         return _training_state(state, averaged)
     if not averaged:
         raise UserError(f"{path} is no training state, so it has no raw weights beside averaged ones")
     for name, opener in _FOLDERS.items():
-        if (path / name).is_file():
+        if os.path.isfile(path / name):
             return opener(path, read_json(path / name))
     raise UserError(f"{path} is no checkpoint: it holds none of {', '.join(_FOLDERS)}, and no training state")
 
@@ -74,49 +79,63 @@ def open_source(path: str | Path, *, averaged: bool = True) -> Source:
 def _diffusers_pipeline(path: Path, index: Json) -> Source:
     """A diffusers folder: `model_index.json` gives (library, class) of each subfolder."""
     classes = {name: value[1] for name, value in index.items() if isinstance(value, list) and len(value) == 2}
+    refuse_pipeline(path, {name: kind for name, kind in classes.items() if kind is not None})
     opened, ignored = [], []
     for name, class_name in classes.items():
-        if class_name in _NETWORK_CLASSES:
+        if class_name in _NETWORK_CLASSES and Path(name).name == name:
             opened.append(open_source(path / name))
         elif name not in ("tokenizer", "scheduler") and class_name is not None:
             ignored.append(f"{name}/ ({class_name})")
+    parts = [part for source in opened for part in source.parts]
+    components = [part.component for part in parts]
+    if twice := [name for name in components if components.count(name) > 1]:
+        raise UserError(f"{path} has more than one {twice[0]}, so it is of another family of models")
     return Source(
         "diffusers folder",
-        [part for source in opened for part in source.parts],
+        parts,
         tuple(ignored) + tuple(name for source in opened for name in source.ignored),
-        scheduler=read_json(path / "scheduler" / "scheduler_config.json") if "scheduler" in classes else None,
-        tokenizer=path / "tokenizer" if "tokenizer" in classes else None,
+        scheduler=_scheduler(path / SCHEDULER_FILE) if classes.get("scheduler") else None,
+        tokenizer=path / "tokenizer" if classes.get("tokenizer") else None,
     )
 
 
 def _open_clip(path: Path, config: Json) -> Source:
-    model = config.get("model_cfg", {})
-    if not all(isinstance(model.get(key), dict) for key in ("vision_cfg", "text_cfg")):
-        raise UserError(f"{path / 'open_clip_config.json'} has no model_cfg with vision_cfg and text_cfg")
-    configs = {"clip": clip.open_clip_vision_json(model), "text": clip.open_clip_text_json(model)}
+    with naming(path / "open_clip_config.json"):
+        configs = clip.open_clip_jsons(config)
     return _weights(find_weights(path), configs)
 
 
 def _folder(path: Path, config: Json) -> Source:
     """A single component, or a checkpoint of ours with one folder for each."""
-    folders = [path / name for name in COMPONENTS if (path / name / "config.json").is_file()]
+    folders = [path / name for name in COMPONENTS if os.path.isfile(path / name / CONFIG_FILE)]
     if not folders:
+        check_class(config, _CLASSES, str(path / CONFIG_FILE))
         return _weights(find_weights(path), dict.fromkeys(COMPONENTS, config))
+    with naming(path / CONFIG_FILE):
+        Settings.from_json(config)
     opened = [open_source(folder) for folder in folders]
     parts = [
         dataclasses.replace(part, component=folder.name)
         for folder, source in zip(folders, opened)
         for part in source.parts
     ]
-    scheduler, tokenizer = path / "scheduler" / "scheduler_config.json", path / "tokenizer"
+    scheduler, tokenizer = path / SCHEDULER_FILE, path / "tokenizer"
     return Source(
         "gp_jax checkpoint",
         parts,
         tuple(name for source in opened for name in source.ignored),
-        scheduler=read_json(scheduler) if scheduler.is_file() else None,
+        scheduler=_scheduler(scheduler) if scheduler.is_file() else None,
         tokenizer=tokenizer if tokenizer.is_dir() else None,
         config=config,
     )
+
+
+def _scheduler(path: Path) -> Json:
+    """A scheduler's config, from which sampling can be done here."""
+    config = read_json(path)
+    with naming(path):
+        NoiseSchedule.from_config(config)
+    return config
 
 
 def _training_state(folder: Path, averaged: bool) -> Source:
@@ -144,6 +163,7 @@ def _training_state(folder: Path, averaged: bool) -> Source:
 
 
 _FOLDERS = {"model_index.json": _diffusers_pipeline, "open_clip_config.json": _open_clip, "config.json": _folder}
+_CLASSES = ("UNet2DConditionModel", "AutoencoderKL", "GlobalTokens")
 _NETWORK_CLASSES = (
     "UNet2DConditionModel",
     "AutoencoderKL",
@@ -157,13 +177,15 @@ _NETWORK_CLASSES = (
 def _weights(path: Path, configs: Mapping[str, Json] | None) -> Source:
     """The components in a weight file; `configs` by component, None where they are to be told from the shapes."""
     tensors, parts, formats = open_weights(path), [], []
+    refuse_strangers(path, tensors)
     for piece in PIECES:
         if not any(re.fullmatch(piece.sign, name) for name in tensors):
             continue
         owned = {name: match[1] for name in tensors if (match := re.fullmatch(piece.owns, name))}
         own = {short: tensors.pop(name) for name, short in owned.items() if not IGNORED.fullmatch(short)}
         format = FORMATS[piece.format][piece.component]
-        own = rename(format.aliases, own)
+        with naming(path):
+            own = rename(format.aliases, own)
         if configs is None and format.infer is None:
             raise UserError(
                 f"{path} needs its config: give the folder that has it, with config.json or open_clip_config.json"
@@ -180,14 +202,14 @@ def _weights(path: Path, configs: Mapping[str, Json] | None) -> Source:
             f"{path} is of no known format; its tensors begin with {', '.join([*tensors][:3]) or 'nothing'}"
         )
     if unknown := sorted(name for name in tensors if not IGNORED.fullmatch(name)):
-        raise UserError(f"{path} holds tensors that belong to nothing known:\n  " + "\n  ".join(unknown))
+        raise UserError(f"{path} holds tensors that belong to nothing known:\n  {listed(unknown)}")
     return Source(_NAMES[formats[0]], parts, tuple(sorted(tensors)))
 
 
 def _infer(format: Format, tensors: dict[str, LazyTensor], path: Path) -> Json:
     try:
         return format.infer(tensors)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{path}: the size of the network can't be told from its tensors ({error})") from None
 
 

@@ -44,7 +44,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if damage := difference(folder):
         raise _damaged(folder, damage)
     meta = read_json(folder / "meta" / "metadata")
-    if missing := {"networks", "init_from", "discards", "scheduler", "settings"} - meta.keys():
+    kinds = {"networks": dict, "scheduler": dict, "settings": dict, "init_from": str, "discards": list}
+    if missing := [key for key, kind in kinds.items() if not isinstance(meta.get(key), kind)]:
         raise _damaged(folder, f"meta has no {min(missing)}")
     if meta.get("checksums") and not (folder / CHECKSUMS).is_file():
         raise _damaged(folder, f"{CHECKSUMS} is missing")

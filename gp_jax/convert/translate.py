@@ -22,6 +22,7 @@ from gp_jax.convert.formats import COMPONENTS, FORMATS
 from gp_jax.convert.rules import covered, to_ours, to_theirs
 from gp_jax.convert.sources import Part
 from gp_jax.errors import UserError
+from gp_jax.json_config import naming
 from gp_jax.models.clip import VisionConfig
 from gp_jax.models.global_tokens import GlobalTokensConfig
 from gp_jax.models.unet import UNetConfig
@@ -54,7 +55,8 @@ def translate(part: Part) -> Network:
       UserError: a tensor is missing, unexpected or of another shape; all of them are named, in the source's words.
     """
     cls, config_cls = COMPONENTS[part.component]
-    config = config_cls.from_json(part.config)
+    with naming(part.path.parent):
+        config = config_cls.from_json(part.config)
     shapes = weights.shapes(cls, config)
     rules = part.format.rules(config)
     known = covered(rules, shapes)
@@ -121,7 +123,7 @@ def fresh(component: str, config: Any) -> Network:
 def extractor(unet: UNetConfig, tower: VisionConfig) -> GlobalTokensConfig:
     """The global token extractor between a vision tower and a UNet."""
     width = unet.cross_attention_dim
-    heads = max(1, width // 64)
+    heads = max(heads for heads in range(1, max(1, width // 64) + 1) if width % heads == 0)
     return GlobalTokensConfig(feature_width=tower.hidden_size, width=width, heads=heads, output_width=width)
 
 
@@ -145,10 +147,27 @@ def to_foreign(
     if component not in FORMATS.get(format, {}):
         raise UserError(f"{format} has no place for {component}")
     spelling = FORMATS[format][component]
-    foreign_json = spelling.config(config)
     cls, config_cls = COMPONENTS[component]
-    there = config_cls.from_json(foreign_json)
+    foreign_json, kept = spelling.config(config), spelling.describable(config)
+    refuse_lost(format, component, config, spelling.granted)
+    described = foreign_json
+    if spelling.infer:
+        described = spelling.infer(to_theirs(spelling.rules(kept), weights.shapes(cls, kept)))
+    there = config_cls.from_json(described)
+    refuse_lost(format, component, kept, fields_of(spelling.describable(there)))
     rules = spelling.rules(there)
-    kept = covered(rules, weights.shapes(cls, there))
-    made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in kept})
-    return foreign_json, made, kept
+    names = covered(rules, weights.shapes(cls, there))
+    made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in names})
+    return foreign_json, made, names
+
+
+def refuse_lost(format: str, component: str, config: Any, there: Mapping[str, Any]) -> None:
+    """Raises UserError where fields of `config` are not `there`, which is what the format would say of them."""
+    ours = fields_of(type(config).from_json(config.to_json()))  # in the form that reading gives them
+    if lost := [f"{key}={ours[key]!r}" for key, value in there.items() if ours[key] != value]:
+        raise UserError(f"the format {format} cannot hold this {component}: it would lose {', '.join(lost)}")
+
+
+def fields_of(config: Any) -> dict[str, Any]:
+    """The fields of a config, but for what it carries for others."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "carried"}

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gp_jax.convert.rules import CONV, LINEAR, NORM, POINTWISE, Rule, Rules, nest
+from gp_jax.errors import UserError
+from gp_jax.json_config import short
 from gp_jax.models.unet import UNetConfig
 
 _DIFFUSERS_RESIDUAL = (
@@ -93,6 +95,16 @@ def ldm_rules(config: UNetConfig) -> Rules:
         place = 2 if config.up_block_types[level] == "CrossAttnUpBlock2D" else 1
         rules.append(Rule(f"{block}.{place}.conv", f"up.{level}.upsample.convolution", CONV))
     return tuple(rules)
+
+
+def sample_area(sample_size: Any) -> int:
+    """Pixels of a frame with latents of a diffusers config's `sample_size`, a side or height and width."""
+    sides = list(sample_size) if isinstance(sample_size, list | tuple) else [sample_size] * 2
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= 256 for side in sides):
+        raise UserError(
+            f"UNet config: sample_size is {short(sample_size)}; it must be one or two numbers from 1 to 256"
+        )
+    return 64 * sides[0] * sides[1]
 
 
 def ldm_json(tensors: Mapping[str, Any]) -> dict[str, Any]:

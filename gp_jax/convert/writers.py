@@ -16,13 +16,22 @@ from jax.typing import DTypeLike
 
 from gp_jax import weights
 from gp_jax.convert import clip
-from gp_jax.convert.formats import COMPONENTS
-from gp_jax.convert.translate import Network, exported, extractor, fresh, to_foreign
+from gp_jax.convert.formats import FORMATS
+from gp_jax.convert.translate import Network, exported, extractor, fields_of, fresh, refuse_lost, to_foreign
+from gp_jax.convert.unet import sample_area
+from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import read_json, replacing_folder, write_json
+from gp_jax.json_config import read_config
+from gp_jax.pipelines.checkpoint import (
+    COMPONENTS,
+    SCHEDULER_FILE,
+    TOKENIZER_FILES,
+    Settings,
+    check_fit,
+    load_tokenizer,
+)
 
-# Of a folder of CLIP's tokenizer, what transformers reads.
-_TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 # Where CLIP's training starts (Radford et al. 2021, section 2.5): open_clip's files must have one, we keep none.
 _LOGIT_SCALE = math.log(1 / 0.07)
 
@@ -49,6 +58,7 @@ def write_checkpoint(
     configs = there | {network.component: network.config for network in networks}
     if {"unet", "clip"} <= configs.keys() and "global_tokens" not in configs and configs["unet"].global_tokens:
         networks = [*networks, fresh("global_tokens", extractor(configs["unet"], configs["clip"]))]
+    _check_checkpoint(dest, networks, there, scheduler, tokenizer, settings)
     with _adding_to(dest) if there else replacing_folder(dest, overwrite=False) as folder:
         for network in networks:
             target = folder / network.component
@@ -89,7 +99,7 @@ def write_diffusers(
             name, library, file = _DIFFUSERS_FOLDERS[network.component]
             config, tensors, kept = to_foreign(network.component, network.config, network.tensors, "diffusers")
             class_name = config.get("_class_name") or config["architectures"][0]
-            if network.component == "unet":
+            if network.component == "unet" and not _fits(config.get("sample_size"), settings["native_area"]):
                 config["sample_size"] = math.isqrt(settings["native_area"]) // 8
             weights.write_tensors(folder / name / file, tensors, dtype)
             write_json(folder / name / weights.CONFIG_FILE, config)
@@ -146,6 +156,10 @@ def write_open_clip(dest: Path, networks: list[Network], *, dtype: DTypeLike | N
     """An open_clip folder: both towers in one file."""
     towers = {network.component: network.config for network in networks if network.component in ("clip", "text")}
     config = clip.open_clip_json(towers.get("clip"), towers.get("text"))
+    for component, fields in clip.open_clip_jsons(config).items():
+        there = COMPONENTS[component][1].from_json(fields)
+        kept = FORMATS["open_clip"][component].describable(towers[component])
+        refuse_lost("open_clip", component, kept, fields_of(there))
     tensors, done = {"logit_scale": np.array(_LOGIT_SCALE, np.float32)}, []
     for network in networks:
         kept = ()
@@ -190,10 +204,35 @@ def _ldm_place(network: Network) -> tuple[str, str] | None:
 def _configs(dest: Path) -> dict[str, Any]:
     """The configs of a checkpoint that exists, by component."""
     return {
-        name: config_cls.from_json(read_json(dest / name / weights.CONFIG_FILE))
+        name: read_config(config_cls.from_json, dest / name / weights.CONFIG_FILE)
         for name, (_, config_cls) in COMPONENTS.items()
         if (dest / name / weights.CONFIG_FILE).is_file() and (dest / weights.CONFIG_FILE).is_file()
     }
+
+
+def _check_checkpoint(
+    dest: Path,
+    networks: list[Network],
+    there: dict[str, Any],
+    scheduler: dict[str, Any] | None,
+    tokenizer: Path | None,
+    settings: dict[str, Any],
+) -> None:
+    """Raises UserError where a checkpoint would be written that cannot be loaded, its missing parts aside."""
+    configs = there | {network.component: network.config for network in networks}
+    if (dest / SCHEDULER_FILE).is_file():
+        scheduler = read_json(dest / SCHEDULER_FILE)
+    if there:
+        settings = read_json(dest / weights.CONFIG_FILE)
+    schedule = None if scheduler is None else NoiseSchedule.from_config(scheduler)
+    check_fit(dest, configs, Settings.from_json(settings), schedule)
+    folder = dest / "tokenizer" if (dest / "tokenizer").exists() else tokenizer
+    if "text" in configs and folder is not None:
+        load_tokenizer(folder, configs["text"])
+
+
+def _fits(sample_size: Any, native_area: int) -> bool:
+    return sample_size is not None and sample_area(sample_size) == native_area
 
 
 def _write_extras(folder: Path, scheduler: dict[str, Any] | None, tokenizer: Path | None) -> None:
@@ -201,7 +240,7 @@ def _write_extras(folder: Path, scheduler: dict[str, Any] | None, tokenizer: Pat
         write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     if tokenizer is not None:
         (folder / "tokenizer").mkdir()
-        for name in _TOKENIZER_FILES:
+        for name in TOKENIZER_FILES:
             if (tokenizer / name).is_file():
                 shutil.copyfile(tokenizer / name, folder / "tokenizer" / name)
 

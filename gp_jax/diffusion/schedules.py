@@ -8,7 +8,7 @@ A network predicts some other mixture of the same two, `target = a * clean + b *
 type. Two equations, two unknowns: from `noisy` and a prediction, the clean latent and the noise follow by Cramer's
 rule, so that a prediction type is nothing but its row (a, b) in `PREDICTIONS`.
 
-    schedule = NoiseSchedule.from_config(json.load(open("scheduler/scheduler_config.json")))
+    schedule = NoiseSchedule.from_config(read_json("scheduler/scheduler_config.json"))
     noisy = schedule.add_noise(clean, noise, t)                  # clean [B, T, h, w, C], t [B]
     prediction = network(noisy, t)                               # wants to be schedule.target(clean, noise, t)
     clean_estimate = schedule.to_clean(prediction, noisy, t)
@@ -16,6 +16,7 @@ rule, so that a prediction type is nothing but its row (a, b) in `PREDICTIONS`.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.errors import UserError
+from gp_jax.json_config import Foreign, check_class, read_fields, within
 
 # The weights (a, b) of (clean, noise) in what a network predicts, given the rates (alpha, sigma).
 PREDICTIONS = {
@@ -44,15 +46,65 @@ SPACINGS = {
     "linspace": lambda count, steps, offset: np.linspace(0, count - 1, steps)[::-1],
 }
 
-# Options of diffusers' schedulers that would change the result and that we do not have.
-_REFUSED = (
-    "clip_sample",
-    "thresholding",
-    "trained_betas",
-    "use_karras_sigmas",
-    "use_exponential_sigmas",
-    "use_beta_sigmas",
-    "use_flow_sigmas",
+# Where diffusers' schedulers of this kind start from, where a config does not say it; beside them stand the values of
+# fields that a class does not have. How they step is no matter of ours: see samplers.py.
+_DDIM = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "timestep_spacing": "leading"}
+_SOLVER = {**_DDIM, "timestep_spacing": "linspace"}
+_KARRAS = {**_SOLVER, "beta_start": 0.00085, "beta_end": 0.012}
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "DDIMScheduler": {**_DDIM, "clip_sample": True},
+    "DDPMScheduler": {**_DDIM, "clip_sample": True},
+    "PNDMScheduler": {**_DDIM, "set_alpha_to_one": False},
+    "LMSDiscreteScheduler": _SOLVER,
+    "EulerDiscreteScheduler": _SOLVER,
+    "EulerAncestralDiscreteScheduler": _SOLVER,
+    "DPMSolverMultistepScheduler": _SOLVER,
+    "DPMSolverSinglestepScheduler": _SOLVER,
+    "UniPCMultistepScheduler": _SOLVER,
+    "DEISMultistepScheduler": _SOLVER,
+    "HeunDiscreteScheduler": _KARRAS,
+    "KDPM2DiscreteScheduler": _KARRAS,
+    "KDPM2AncestralDiscreteScheduler": _KARRAS,
+}
+SCHEDULER = Foreign(
+    classes=tuple(SCHEDULERS),
+    # What would change the result and we do not have.
+    fixed={
+        "algorithm_type": ("dpmsolver++", "deis"),
+        "clip_sample": (False,),
+        "disable_corrector": ([],),
+        "final_sigmas_type": ("zero",),
+        "interpolation_type": ("linear",),
+        "lambda_min_clipped": (-math.inf,),
+        "predict_x0": (True,),
+        "shift_terminal": (None,),
+        "sigma_max": (None,),
+        "sigma_min": (None,),
+        "solver_order": (2,),
+        "solver_p": (None,),
+        "solver_type": ("midpoint", "bh2", "logrho"),
+        "thresholding": (False,),
+        "timestep_type": ("discrete",),
+        "trained_betas": (None,),
+        "use_beta_sigmas": (False, None),
+        "use_dynamic_shifting": (False,),
+        "use_exponential_sigmas": (False, None),
+        "use_flow_sigmas": (False, None),
+        "use_karras_sigmas": (False, None),
+        "use_lu_lambdas": (False, None),
+        # Of steps that add noise, which none of ours does; a network that learned it has other outputs.
+        "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
+    },
+    ignored=(
+        "clip_sample_range",  # these three belong to what is refused above
+        "dynamic_thresholding_ratio",
+        "sample_max_value",
+        "flow_shift",  # so do these two
+        "time_shift_type",
+        "euler_at_final",  # the last step is one of Euler's whenever it ends at the clean latent
+        "lower_order_final",
+        "skip_prk_steps",  # of PNDM's own way to step
+    ),
 )
 
 
@@ -82,16 +134,16 @@ class NoiseSchedule:
       UserError: a name is unknown, a number out of range, or noise is to be predicted where there is noise alone.
     """
 
-    num_train_timesteps: int = 1000
-    beta_start: float = 0.0001
-    beta_end: float = 0.02
+    num_train_timesteps: int = within(1000, 2, 100_000)
+    beta_start: float = within(0.0001, 0, 1)
+    beta_end: float = within(0.02, 0, 1)
     beta_schedule: str = "linear"
     prediction_type: str = "epsilon"
     rescale_betas_zero_snr: bool = False
     timestep_spacing: str = "leading"
-    steps_offset: int = 0
+    steps_offset: int = within(0, 0, 100_000)
     set_alpha_to_one: bool = True
-    shared_noise: float = 0.0
+    shared_noise: float = within(0.0, 0, 1)
 
     def __post_init__(self):
         tables = {"beta_schedule": BETA_SCHEDULES, "prediction_type": PREDICTIONS, "timestep_spacing": SPACINGS}
@@ -116,17 +168,14 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
-        """Reads a diffusers `scheduler_config.json`; options of particular samplers are ignored.
+        """Reads a diffusers `scheduler_config.json`; what it leaves out is what its class takes.
 
         Raises:
-          UserError: a value is one that this schedule cannot honour.
+          UserError: it is of a class without such a schedule, or a value is one that this schedule cannot honour.
         """
-        for name in _REFUSED:
-            if config.get(name):
-                raise UserError(
-                    f"The scheduler config sets {name} to {config[name]!r}, which is not supported; unset it."
-                )
-        return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls) if field.name in config})
+        check_class(config, SCHEDULERS, "scheduler config")
+        defaults = SCHEDULERS.get(config.get("_class_name"), {})
+        return read_fields(cls, config, dataclasses.replace(SCHEDULER, defaults=defaults), "scheduler config")
 
     def to_config(self) -> dict[str, Any]:
         """The `scheduler_config.json` from which diffusers builds the same schedule."""

@@ -12,6 +12,7 @@ Latents come unscaled; whoever diffuses them multiplies by `config.scaling_facto
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.errors import UserError
+from gp_jax.json_config import Foreign, read_fields, within, write_fields
 from gp_jax.models.attention import attend
 from gp_jax.models.layers import Convolution, GroupNorm, ResidualBlock, Upsample, conv3x3
 
@@ -30,40 +32,59 @@ _LOWEST = -30.0
 _PRECISION = "highest"
 
 
+AUTOENCODER_KL = Foreign(
+    classes=("AutoencoderKL",),
+    defaults={"block_out_channels": (64,), "layers_per_block": 1},
+    fixed={
+        "act_fn": ("silu", "swish"),
+        "latents_mean": (None,),
+        "latents_std": (None,),
+        "mid_block_add_attention": (True,),
+        "shift_factor": (None, 0),
+        "use_post_quant_conv": (True,),
+        "use_quant_conv": (True,),
+    },
+    ignored=("force_upcast", "sample_size"),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig:
-    """The keys of diffusers' `AutoencoderKL` config that change the network, and `patch_size` and `linear_latents`."""
+    """The keys of diffusers' `AutoencoderKL` config that change the network, and `patch_size` and `linear_latents`.
 
-    in_channels: int = 3
-    out_channels: int = 3
-    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
-    layers_per_block: int = 2
-    latent_channels: int = 4
-    norm_num_groups: int = 32
-    scaling_factor: float = 0.18215
-    patch_size: int = 1
+    `carried`: see json_config.
+    """
+
+    in_channels: int = within(3, 1, 64)
+    out_channels: int = within(3, 1, 64)
+    block_out_channels: tuple[int, ...] = within((128, 256, 512, 512), 1, 8192)
+    layers_per_block: int = within(2, 1, 8)
+    latent_channels: int = within(4, 1, 1024)
+    norm_num_groups: int = within(32, 1, 1024)
+    scaling_factor: float = within(0.18215, 1e-6, 1e6)
+    patch_size: int = within(1, 1, 64)
     linear_latents: bool = False
+    carried: str = "{}"
 
     @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "AutoencoderConfig":
+    def from_json(cls, config: Mapping[str, Any]) -> "AutoencoderConfig":
         """Reads a diffusers `config.json`; raises UserError on an option that this network does not have."""
-        fixed = {"act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True, "mid_block_add_attention": True}
-        for key, value in fixed.items():
-            if config.get(key, value) != value:
-                raise UserError(f"autoencoder config: {key}={config[key]!r} is not supported, only {value!r}")
-        known = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        widths = config.get("block_out_channels", cls.block_out_channels)
+        blocks = _blocks(len(widths) if isinstance(widths, list | tuple) else 0)
+        fixed = {**AUTOENCODER_KL.fixed, **{key: (value,) for key, value in blocks.items()}}
+        made = read_fields(cls, config, dataclasses.replace(AUTOENCODER_KL, fixed=fixed), "autoencoder config")
+        for width in made.block_out_channels:
+            if width % made.norm_num_groups:
+                raise UserError(
+                    f"autoencoder config: block_out_channels holds {width}, "
+                    f"which norm_num_groups={made.norm_num_groups} does not divide"
+                )
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """The `config.json` of this network, readable by diffusers where our two keys have their defaults."""
-        levels = len(self.block_out_channels)
-        return {
-            "_class_name": "AutoencoderKL",
-            "act_fn": "silu",
-            "down_block_types": ["DownEncoderBlock2D"] * levels,
-            "up_block_types": ["UpDecoderBlock2D"] * levels,
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()},
-        }
+        blocks = _blocks(len(self.block_out_channels))
+        return {"_class_name": "AutoencoderKL", "act_fn": "silu", **blocks, **write_fields(self)}
 
     @property
     def downsampling(self) -> int:
@@ -218,6 +239,11 @@ class MiddleBlock(nnx.Module):
         tokens = self.norm(x).reshape(n, 1, height * width, 1, channels)
         out = attend(self.query(tokens), self.key(tokens), self.value(tokens))
         return self.residual[1](x + self.output(out).reshape(x.shape))
+
+
+def _blocks(levels: int) -> dict[str, list[str]]:
+    """What a config says of the levels: they are all alike."""
+    return {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
 
 
 def _residual_blocks(config, inputs, outputs, count, rngs, dtype) -> nnx.List:

@@ -21,6 +21,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.errors import UserError
+from gp_jax.json_config import Foreign, one_for_all, one_of, read_fields, short, within, write_fields
 from gp_jax.models.attention import attend, merge_heads, split_heads
 from gp_jax.models.layers import layer_norm
 
@@ -43,28 +44,59 @@ def preprocess(pixels: Array, size: int) -> Array:
     return ((jnp.clip(resized, -1.0, 1.0) + 1.0) / 2.0 - jnp.array(MEAN)) / jnp.array(STD)
 
 
+# Of both towers: what transformers' configs hold that changes nothing here.
+_FIXED = {"chunk_size_feed_forward": (0, None), "is_encoder_decoder": (False,), "pruned_heads": ({}, None)}
+_IGNORED = ("attention_dropout", "dropout", "initializer_factor", "initializer_range")
+# These say what the file is, or how words are generated, which no tower does; they are not written back.
+COMMENTS = (
+    *("architectures", "dtype", "id2label", "label2id", "logit_scale_init_value", "model_type", "num_labels"),
+    *("output_attentions", "output_hidden_states", "problem_type", "return_dict", "tie_word_embeddings", "torch_dtype"),
+    *(
+        "torchscript",
+        "transformers_version",
+        "use_bfloat16",
+        "use_cache",
+        "gradient_checkpointing",
+        "diversity_penalty",
+    ),
+    *("do_sample", "early_stopping", "encoder_no_repeat_ngram_size", "length_penalty", "max_length", "min_length"),
+    *("no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "repetition_penalty"),
+    *("temperature", "top_k", "top_p", "typical_p"),
+)
+CLIP_VISION = Foreign(fixed=_FIXED, ignored=_IGNORED)
+CLIP_TEXT = Foreign(fixed=_FIXED, ignored=(*_IGNORED, "bos_token_id", "pad_token_id"))
+
+
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
     """The keys of transformers' `CLIPVisionConfig` that change the network, with its defaults.
 
-    `projection_dim` None: no projection.
+    `projection_dim` None: no projection. `carried`: see json_config.
     """
 
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    num_channels: int = 3
-    image_size: int = 224
-    patch_size: int = 32
-    hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    projection_dim: int | None = 512
+    hidden_size: int = within(768, 1, 8192)
+    intermediate_size: int = within(3072, 1, 32768)
+    num_hidden_layers: int = within(12, 1, 128)
+    num_attention_heads: int = within(12, 1, 1024)
+    num_channels: int = within(3, 3, 3)
+    image_size: int = within(224, 1, 1024)
+    patch_size: int = within(32, 1, 1024)
+    hidden_act: str = one_of("quick_gelu", ACTIVATIONS)
+    layer_norm_eps: float = within(1e-5, 1e-12, 1)
+    projection_dim: int | None = within(512, 1, 8192)
+    carried: str = "{}"
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> "VisionConfig":
-        """Reads the `config.json` of a vision tower or of a whole CLIP; raises UserError on an unknown activation."""
-        return cls(**_read(cls, config, "vision_config"))
+        """Reads the `config.json` of a vision tower or of a whole CLIP; raises UserError where it cannot be meant."""
+        fields = _tower(config, "vision_config", ("CLIPVisionModel", "clip_vision_model"))
+        fields |= {key: one_for_all(fields[key], 2) for key in ("image_size", "patch_size") if key in fields}
+        made = _whole_heads(read_fields(cls, fields, CLIP_VISION, "CLIP vision config"))
+        if made.patch_size > made.image_size:
+            raise UserError(
+                f"CLIP vision config: patch_size={made.patch_size} is more than image_size={made.image_size}"
+            )
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """A `config.json` that transformers reads."""
@@ -81,24 +113,30 @@ class TextConfig:
     """The keys of transformers' `CLIPTextConfig` that change the network, with its defaults, and one of ours.
 
     `projection_dim` None: no projection. `skip_layers`: layers at the end that token embeddings do not pass through.
+    `carried`: see json_config.
     """
 
-    vocab_size: int = 49408
-    hidden_size: int = 512
-    intermediate_size: int = 2048
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 8
-    max_position_embeddings: int = 77
-    hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    projection_dim: int | None = 512
-    eos_token_id: int = 49407
-    skip_layers: int = 0
+    vocab_size: int = within(49408, 1, 2**20)
+    hidden_size: int = within(512, 1, 8192)
+    intermediate_size: int = within(2048, 1, 32768)
+    num_hidden_layers: int = within(12, 1, 128)
+    num_attention_heads: int = within(8, 1, 1024)
+    max_position_embeddings: int = within(77, 1, 4096)
+    hidden_act: str = one_of("quick_gelu", ACTIVATIONS)
+    layer_norm_eps: float = within(1e-5, 1e-12, 1)
+    projection_dim: int | None = within(512, 1, 8192)
+    eos_token_id: int = within(49407, 0, 2**20)
+    skip_layers: int = within(0, 0, 127)
+    carried: str = "{}"
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> "TextConfig":
-        """Reads the `config.json` of a text tower or of a whole CLIP; raises UserError on an unknown activation."""
-        return cls(**_read(cls, config, "text_config"))
+        """Reads the `config.json` of a text tower or of a whole CLIP; raises UserError where it cannot be meant."""
+        fields = _tower(config, "text_config", ("CLIPTextModel", "clip_text_model"))
+        made = _whole_heads(read_fields(cls, fields, CLIP_TEXT, "CLIP text config"))
+        if made.skip_layers >= made.num_hidden_layers:
+            raise UserError(f"CLIP text config: skip_layers={made.skip_layers} leaves none of {made.num_hidden_layers}")
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """A `config.json` that transformers reads."""
@@ -222,20 +260,39 @@ def _project(projection: nnx.Linear | None, x: Array) -> Array:
     return x if projection is None else projection(x)
 
 
-def _read(cls: type, config: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The fields of `cls` in a transformers config; a whole CLIP keeps them, but for the projection, in `part`."""
-    whole = part in config
-    fields = {**config[part], "projection_dim": config.get("projection_dim", 512)} if whole else config
-    known = {f.name: fields[f.name] for f in dataclasses.fields(cls) if f.name in fields}
-    # A bare tower's config has a projection width too, but no projection.
-    if not whole and any(name in ("CLIPVisionModel", "CLIPTextModel") for name in config.get("architectures") or ()):
-        known["projection_dim"] = None
-    if (activation := known.get("hidden_act", cls.hidden_act)) not in ACTIVATIONS:
-        raise UserError(f"CLIP config: hidden_act={activation!r} is not supported, only {', '.join(ACTIVATIONS)}")
-    return known
+def _tower(config: Mapping[str, Any], part: str, names: tuple[str, str]) -> dict[str, Any]:
+    """A tower's keys in a transformers config, comments taken out; a whole CLIP keeps them, but for the projection, in
+    `part`. `names`: of the tower's class, and of its type."""
+    what, (class_name, model_type) = f"CLIP {part.replace('_', ' ')}", names
+    whole = config.get("model_type") == "clip" or part in config
+    if (kind := config.get("model_type")) not in (None, "clip", model_type):
+        raise UserError(f"{what}: model_type={short(kind)} is not supported, only {model_type}")
+    written_by = config.get("architectures") or []
+    known = ("CLIPModel", class_name, f"{class_name}WithProjection")
+    if not isinstance(written_by, list | tuple) or any(name not in known for name in written_by):
+        raise UserError(f"{what}: architectures={short(written_by)} is not supported, only {', '.join(known)}")
+    fields = dict(config)
+    if whole:
+        # Old files say it twice, and the second counts.
+        parts = [config.get(name) or {} for name in (part, f"{part}_dict")]
+        if not all(isinstance(value, Mapping) for value in parts):
+            raise UserError(f"{what}: it is {short(parts[0])}; it must be an object")
+        fields = {**parts[0], **parts[1], "projection_dim": config.get("projection_dim", 512)}
+    elif class_name in written_by:
+        fields["projection_dim"] = None  # a bare tower's config has such a width too, but no projection
+    return {key: value for key, value in fields.items() if key not in COMMENTS}
+
+
+def _whole_heads(config: Any) -> Any:
+    if config.hidden_size % config.num_attention_heads:
+        raise UserError(
+            f"CLIP config: num_attention_heads={config.num_attention_heads} "
+            f"does not divide hidden_size={config.hidden_size}"
+        )
+    return config
 
 
 def _write(config: VisionConfig | TextConfig, name: str, model_type: str) -> dict[str, Any]:
     projection = "" if config.projection_dim is None else "WithProjection"
-    fields = {k: v for k, v in dataclasses.asdict(config).items() if v is not None}
+    fields = {k: v for k, v in write_fields(config).items() if v is not None}
     return {"architectures": [name + projection], "model_type": model_type, **fields}

@@ -11,6 +11,8 @@ The paper's body is not public; the temporal parts follow Make-A-Video (arXiv 22
 2307.04725), the windows Video Swin (arXiv 2106.13230).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -53,7 +55,7 @@ class TemporalConvolution(nnx.Module):
 class SpaceTimeTransformer(nnx.Module):
     """Temporal attention, 3D windowed attention (unless `window` is None) and a feed-forward.
 
-    With `motion_module` the temporal part is AnimateDiff's.
+    With `motion`, the arguments of a `MotionModule`, the temporal part is AnimateDiff's.
     """
 
     def __init__(
@@ -65,13 +67,15 @@ class SpaceTimeTransformer(nnx.Module):
         shifted: bool,
         rngs: nnx.Rngs,
         multiplier: int = 4,
-        motion_module: bool = False,
+        motion: dict[str, Any] | None = None,
         attention: str = "einsum",
         dtype: DTypeLike | None = None,
     ):
         options = {"rngs": rngs, "attention": attention, "dtype": dtype}
         self.temporal = (
-            MotionModule(channels, **options) if motion_module else TemporalAttention(channels, heads, **options)
+            TemporalAttention(channels, heads, **options)
+            if motion is None
+            else MotionModule(channels, **motion, **options)
         )
         self.windowed = (
             None if window is None else WindowedAttention(channels, heads, window=window, shifted=shifted, **options)

@@ -8,6 +8,7 @@ observed can't leak in.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from gp_jax.errors import UserError
+from gp_jax.json_config import Foreign, read_fields, within, write_fields
 from gp_jax.models.attention import attend, merge_heads, split_heads
 from gp_jax.models.layers import FeedForward, layer_norm, sinusoidal
 from gp_jax.parallel import constrain
@@ -28,21 +31,24 @@ _RANGE = 100.0
 class GlobalTokensConfig:
     """Sizes of the extractor; the defaults fit OpenCLIP ViT-H/14 (1280 wide) and Stable Diffusion 2."""
 
-    feature_width: int = 1280
-    width: int = 1024
-    tokens: int = 64
-    layers: int = 4
-    heads: int = 16
-    output_width: int = 1024
+    feature_width: int = within(1280, 1, 8192)
+    width: int = within(1024, 1, 8192)
+    tokens: int = within(64, 1, 4096)
+    layers: int = within(4, 1, 64)
+    heads: int = within(16, 1, 1024)
+    output_width: int = within(1024, 1, 8192)
 
     @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "GlobalTokensConfig":
-        """Reads the `config.json` of a component; keys that start with `_` are comments."""
-        return cls(**{key: value for key, value in config.items() if not key.startswith("_")})
+    def from_json(cls, config: Mapping[str, Any]) -> "GlobalTokensConfig":
+        """Reads the `config.json` of a component; raises UserError where it cannot be meant."""
+        made = read_fields(cls, config, Foreign(classes=("GlobalTokens",)), "global tokens config")
+        if made.width % made.heads:
+            raise UserError(f"global tokens config: heads={made.heads} does not divide width={made.width}")
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """The `config.json` of this network."""
-        return {"_class_name": "GlobalTokens", **dataclasses.asdict(self)}
+        return {"_class_name": "GlobalTokens", **write_fields(self)}
 
 
 class GlobalTokens(nnx.Module):

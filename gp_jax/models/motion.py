@@ -2,6 +2,9 @@
 
 Norm, projection, two self-attentions over the frames at each position, a feed-forward, projection, residual. It does
 the work of `est.TemporalAttention` with weights that exist; `gp-jax convert --motion` puts them in its place.
+
+The same files are run in two ways: AnimateDiff's own code, and what builds on it, normalises each frame by itself,
+diffusers' `MotionAdapter` all frames together. Modules are to be run as they were trained, so both are here.
 """
 
 import jax
@@ -10,25 +13,33 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.models.attention import attend, merge_heads, split_heads
-from gp_jax.models.layers import FeedForward, layer_norm, sinusoidal, zero_linear
+from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
 
 Array = jax.Array
-# All of AnimateDiff's published modules have these, whatever their width.
-HEADS = 8
-GROUPS = 32
 
 
 class MotionModule(nnx.Module):
-    """The module behind one spatial transformer."""
+    """The module behind one spatial transformer.
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, attention: str, dtype: DTypeLike | None):
-        # Statistics over all frames of the segment, unlike the norms of the image network.
-        self.norm = nnx.GroupNorm(
-            channels, num_groups=GROUPS, epsilon=1e-6, use_fast_variance=False, dtype=dtype, rngs=rngs
-        )
+    `frame_norm`: the group norm takes each frame by itself, and not all frames of the segment together.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        heads: int,
+        groups: int,
+        frame_norm: bool,
+        rngs: nnx.Rngs,
+        attention: str,
+        dtype: DTypeLike | None,
+    ):
+        self.frame_norm = frame_norm
+        self.norm = GroupNorm(channels, groups, 1e-6, rngs=rngs, dtype=dtype)
         self.project_in = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
         self.attention = nnx.List(
-            FrameAttention(channels, rngs=rngs, attention=attention, dtype=dtype) for _ in range(2)
+            FrameAttention(channels, heads, rngs=rngs, attention=attention, dtype=dtype) for _ in range(2)
         )
         self.feed_forward_norm = layer_norm(channels, rngs=rngs, dtype=dtype)
         self.feed_forward = FeedForward(channels, rngs=rngs, dtype=dtype)
@@ -37,7 +48,9 @@ class MotionModule(nnx.Module):
     def __call__(self, x: Array, positions: Array) -> Array:
         """Args: x: [B, T, h, w, C]. positions: [B, T], place of each frame in its segment. Returns: like x."""
         batch, frames, height, width, channels = x.shape
-        y = self.project_in(self.norm(x)).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
+        # The norm's images are its last three axes: here frames one below the other are one image.
+        y = self.norm(x if self.frame_norm else x.reshape(batch, frames * height, width, channels))
+        y = self.project_in(y).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
         encoding = interleaved(positions, channels).astype(y.dtype)[:, None]
         for attention in self.attention:
             y = attention(y, encoding)
@@ -48,8 +61,8 @@ class MotionModule(nnx.Module):
 class FrameAttention(nnx.Module):
     """Self-attention over frames whose places were added to them, residual."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs, attention: str, dtype: DTypeLike | None):
-        self.backend = attention
+    def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs, attention: str, dtype: DTypeLike | None):
+        self.heads, self.backend = heads, attention
         self.norm = layer_norm(channels, rngs=rngs, dtype=dtype)
         self.query = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
         self.key = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
@@ -59,7 +72,7 @@ class FrameAttention(nnx.Module):
     def __call__(self, x: Array, encoding: Array) -> Array:
         """Args: x: [B, N, T, C]. encoding: [B, 1, T, C]. Returns: like x."""
         y = self.norm(x) + encoding
-        query, key, value = (split_heads(project(y), HEADS) for project in (self.query, self.key, self.value))
+        query, key, value = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
         return x + self.output(merge_heads(attend(query, key, value, backend=self.backend)))
 
 

@@ -1,30 +1,24 @@
 """The inpainting UNet of Stable Diffusion, grown into a video network.
 
-Built from the `config.json` of a diffusers `UNet2DConditionModel` plus five keys of ours:
+Built from the `config.json` of a diffusers `UNet2DConditionModel` and keys of ours (unet_config.py), which add EST
+modules, 3D windows, motion modules and global tokens.
 
-  temporal       True: EST modules (est.py) after the spatial blocks
-  window         [t, h, w] of their 3D windowed attention; null: temporal layers only
-  motion_modules True: the temporal attention within EST is AnimateDiff's motion module (motion.py)
-  global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
-
-With these off this is the image network. With them on and fresh it still computes the same, frame by frame:
+Without these it is the image network. With them on and fresh it still computes the same, frame by frame:
 every new module ends in zeros. Training departs from there.
 
 One frame of a segment enters as `[noisy latents 4 | mask 1 | masked-video latents 4]`. For the interpolation model
-the boundary frames carry their clean latents in the last four channels and 0 in the mask. The fifth key, `masked_fill`,
+the boundary frames carry their clean latents in the last four channels and 0 in the mask. The last key, `masked_fill`,
 says what the masked video shows where nothing was observed: a name in `pipelines.conditioning.FILLS`.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gp_jax.errors import UserError
 from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
 from gp_jax.models.layers import (
     EmbeddingMLP,
@@ -35,6 +29,7 @@ from gp_jax.models.layers import (
     sinusoidal,
 )
 from gp_jax.models.transformer import SpatialTransformer
+from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNetConfig
 from gp_jax.parallel import constrain
 
 Array = jax.Array
@@ -45,82 +40,6 @@ REMAT: dict[str, Callable | None] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "all": jax.checkpoint_policies.nothing_saveable,
 }
-
-_ATTENTION_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False, "CrossAttnUpBlock2D": True, "UpBlock2D": False}
-
-
-@dataclasses.dataclass(frozen=True)
-class UNetConfig:
-    """The keys of diffusers' `UNet2DConditionModel` config that change the network, and ours.
-
-    The defaults are those of Stable Diffusion 2 inpainting.
-    """
-
-    in_channels: int = 9
-    out_channels: int = 4
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
-    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    layers_per_block: int = 2
-    # As in diffusers, whose name is a historical mistake: the number of heads, one for all levels or one per level.
-    attention_head_dim: int | tuple[int, ...] = (5, 10, 20, 20)
-    cross_attention_dim: int = 1024
-    use_linear_projection: bool = True
-    norm_num_groups: int = 32
-    norm_eps: float = 1e-5
-    flip_sin_to_cos: bool = True
-    freq_shift: int = 0
-    temporal: bool = True
-    window: tuple[int, int, int] | None = (8, 8, 8)
-    global_tokens: bool = True
-    est_multiplier: int = 4
-    motion_modules: bool = False
-    masked_fill: str = "grey"
-
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "UNetConfig":
-        """Reads a diffusers `config.json`; raises UserError on an option that this network does not have.
-
-        A plain diffusers config has none of our keys and gives the video network with their defaults.
-        """
-        fixed = {
-            "act_fn": ("silu",),
-            "center_input_sample": (False,),
-            "mid_block_type": ("UNetMidBlock2DCrossAttn",),
-            "only_cross_attention": (False,),
-            "dual_cross_attention": (False,),
-            "class_embed_type": (None,),
-            "addition_embed_type": (None,),
-            "encoder_hid_dim": (None,),
-            "num_attention_heads": (None,),
-            "resnet_time_scale_shift": ("default",),
-            "transformer_layers_per_block": (1, [1]),
-            "conv_in_kernel": (3,),
-            "conv_out_kernel": (3,),
-            "time_embedding_type": ("positional",),
-            "downsample_padding": (1,),
-            "mid_block_scale_factor": (1,),
-        }
-        for key, values in fixed.items():
-            if key in config and config[key] not in values:
-                raise UserError(f"UNet config: {key}={config[key]!r} is not supported, only {values[0]!r}")
-        for block in (*config.get("down_block_types", ()), *config.get("up_block_types", ())):
-            if block not in _ATTENTION_BLOCKS:
-                raise UserError(f"UNet config: block type {block!r} is not one of {', '.join(_ATTENTION_BLOCKS)}")
-        known = {f.name: config[f.name] for f in dataclasses.fields(cls) if f.name in config}
-        # diffusers leaves this out of the oldest configs, where its default is False.
-        known.setdefault("use_linear_projection", False)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
-
-    def to_json(self) -> dict[str, Any]:
-        """The `config.json` of this network."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-        return {"_class_name": "UNet2DConditionModel", **plain}
-
-    def heads(self, level: int) -> int:
-        """Attention heads at a level."""
-        heads = self.attention_head_dim
-        return heads if isinstance(heads, int) else heads[level]
 
 
 class UNet(nnx.Module):
@@ -152,7 +71,7 @@ class UNet(nnx.Module):
         self.down = nnx.List()
         for level, width in enumerate(widths):
             inputs = [skips[-1]] + [width] * (config.layers_per_block - 1)
-            attended = _ATTENTION_BLOCKS[config.down_block_types[level]]
+            attended = ATTENTION_BLOCKS[config.down_block_types[level]]
             self.down.append(DownBlock(make, inputs, width, level, attended, last=level == levels - 1))
             skips += [width] * (config.layers_per_block + (level < levels - 1))
 
@@ -163,7 +82,7 @@ class UNet(nnx.Module):
         for index, level in enumerate(reversed(range(levels))):
             width = widths[level]
             inputs = [x + skips.pop() for x in [below] + [width] * config.layers_per_block]
-            attended = _ATTENTION_BLOCKS[config.up_block_types[index]]
+            attended = ATTENTION_BLOCKS[config.up_block_types[index]]
             self.up.append(UpBlock(make, inputs, width, level, attended, last=level == 0))
             below = width
 
@@ -383,7 +302,7 @@ class SpatialTemporalTransformer(nnx.Module):
                 window=config.window,
                 shifted=shifted,
                 multiplier=config.est_multiplier,
-                motion_module=config.motion_modules,
+                motion=config.motion,
                 rngs=rngs,
                 dtype=dtype,
                 attention=attention,

@@ -147,7 +147,8 @@ def _null_text(origin: Path | None, width: int) -> np.ndarray:
     """The embedding of the empty prompt; zeros for checkpoints that read no text."""
     if origin is None or not (origin / "text").is_dir():
         return np.zeros((1, 1, width), np.float32)
-    return embed_text(load_module(TextTower, TextConfig, origin / "text"), load_tokenizer(origin / "tokenizer"), "")
+    tower = load_module(TextTower, TextConfig, origin / "text")
+    return embed_text(tower, load_tokenizer(origin / "tokenizer", tower.config), "")
 
 
 def _model_hashes(origin: Path | None) -> dict[str, str]:

@@ -68,7 +68,7 @@ def test_half_precision_that_overflowed(folder, saved, value):
 
 def test_truncated_files(folder):
     whole = (folder / "model.safetensors").read_bytes()
-    for length in (0, 7, 500, len(whole) - 1):
+    for length in (7, 500, len(whole) - 1):
         (folder / "model.safetensors").write_bytes(whole[:length])
         refused(folder, "model.safetensors", "not a whole safetensors file")
 

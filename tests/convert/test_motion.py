@@ -15,6 +15,7 @@ from gp_jax.convert.sources import open_source
 from gp_jax.convert.translate import translate
 from gp_jax.convert.writers import write_animatediff
 from gp_jax.errors import UserError
+from gp_jax.models.motion import interleaved
 from tests.convert import references
 from tests.convert.references import close, random, randomised, run
 from tests.convert.test_formats import assert_same
@@ -27,8 +28,8 @@ UNET = references.SD1 | {
 }
 
 
-def adapter(middle, layers=1):
-    options = {"motion_layers_per_block": layers, "use_motion_mid_block": middle, "motion_max_seq_length": 32}
+def adapter(middle, layers=1, **options):
+    options |= {"motion_layers_per_block": layers, "use_motion_mid_block": middle}
     return randomised(diffusers.MotionAdapter(UNET["block_out_channels"], **options))
 
 
@@ -43,7 +44,8 @@ def original(state):
             key = re.sub(rf"(transformer_blocks\.0)\.{new}\.", rf"\1.{old}.", key)
         renamed[f"module.{key}"] = value
         if key.endswith("to_q.weight"):
-            renamed[f"module.{key}".replace("to_q.weight", "pos_encoder.pe")] = torch.zeros(1, 32, value.shape[0])
+            encoding = np.array(interleaved(np.arange(24), value.shape[0]))
+            renamed[f"module.{key}".replace("to_q.weight", "pos_encoder.pe")] = torch.tensor(encoding)[None]
     return renamed
 
 
@@ -57,7 +59,7 @@ def image(tmp_path_factory):
 
 def test_equals_diffusers_over_several_frames(tmp_path, image):
     reference, folder = image
-    motion = adapter(middle=True)
+    motion = adapter(middle=True, motion_num_attention_heads=4, motion_norm_num_groups=16)
     motion.save_pretrained(tmp_path / "adapter")
     unet, report = load(folder, motion=tmp_path / "adapter")
     video = diffusers.UNetMotionModel.from_unet2d(reference, motion).eval()
@@ -89,6 +91,30 @@ def test_modules_of_levels_without_transformers_are_left_out_and_listed(tmp_path
     ignored = [name for name in report.ignored if not name.endswith(".pe")]
     assert {name[: len("up_blocks.0.")] for name in ignored} == {"down_blocks.", "up_blocks.0."}
     assert all(name.startswith(("down_blocks.1.", "up_blocks.0.")) for name in ignored)
+
+
+def test_the_format_tells_how_a_module_was_trained(tmp_path, image):
+    motion = adapter(middle=False, motion_max_seq_length=24)
+    motion.save_pretrained(tmp_path / "adapter")
+    torch.save(original(motion.state_dict()), tmp_path / "mm.ckpt")
+    unet = translate(open_source(image[1]).parts[0])
+    for path, frame_norm in ((tmp_path / "adapter", False), (tmp_path / "mm.ckpt", True)):
+        config = add_motion(unet, path)[0].config
+        assert (config.motion_frame_norm, config.motion_positions) == (frame_norm, 24)
+        assert type(config).from_json(config.to_json()) == config
+    (tmp_path / "adapter" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json"):
+        add_motion(unet, tmp_path / "adapter")
+
+
+def test_positions_of_another_kind_are_refused(tmp_path, image):
+    state = original(adapter(middle=False).state_dict())
+    name = next(key for key in state if key.endswith(".pe"))
+    unet = translate(open_source(image[1]).parts[0])
+    for encoding in (state[name] + 0.1, state[name][0], state[name][..., :5]):
+        torch.save({**state, name: encoding}, tmp_path / "mm.ckpt")
+        with pytest.raises(UserError, match=r"\.pe "):
+            add_motion(unet, tmp_path / "mm.ckpt")
 
 
 def test_faults(tmp_path, image):

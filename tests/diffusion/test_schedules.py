@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import diffusers
 import jax
 import numpy as np
 import pytest
 from diffusers import DDIMScheduler
 
-from gp_jax.diffusion.schedules import PREDICTIONS, SPACINGS, NoiseSchedule
+from gp_jax.diffusion.schedules import PREDICTIONS, SCHEDULERS, SPACINGS, NoiseSchedule
 from gp_jax.errors import UserError
 
 # As in the scheduler/ folders of Stable Diffusion 1.5 and 2, options of other samplers included.
@@ -109,6 +110,12 @@ def test_a_schedule_is_static_to_jit():
         {"thresholding": True},
         {"trained_betas": [0.1, 0.2]},
         {"use_karras_sigmas": True},
+        {"use_lu_lambdas": True},
+        {"algorithm_type": "sde-dpmsolver++"},
+        {"final_sigmas_type": "sigma_min"},
+        {"variance_type": "learned_range"},
+        {"steps_offset": "1"},
+        {"num_train_timesteps": 10**9},
         {"beta_end": 1.5},
         {"num_train_timesteps": 1},
         {"rescale_betas_zero_snr": True},  # predicting noise
@@ -118,6 +125,24 @@ def test_a_schedule_is_static_to_jit():
 def test_what_cannot_be_honoured_is_refused(changes):
     with pytest.raises(UserError, match=next(iter(changes)).split("_")[0]):
         schedule(**changes)
+
+
+@pytest.mark.parametrize("name", ["LCMScheduler", "FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "TCD", 3, []])
+def test_schedulers_of_another_kind_are_refused_by_name(name):
+    with pytest.raises(UserError, match="_class_name"):
+        schedule(_class_name=name)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_what_a_file_leaves_out_is_what_its_class_takes(name):
+    """As its diffusers class says it from the same file, timesteps and noise levels included."""
+    config = {"_class_name": name, "prediction_type": "v_prediction", "clip_sample": False}
+    ours, twin = NoiseSchedule.from_config(config), getattr(diffusers, name).from_config(config)
+    np.testing.assert_allclose(ours.alpha**2, twin.alphas_cumprod, atol=1e-6)
+    if name in ("DDIMScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler"):
+        twin.set_timesteps(7)
+        positions = ours.timesteps(7) if name == "DDIMScheduler" else ours.positions(7)
+        np.testing.assert_allclose(positions, twin.timesteps, atol=1e-3)
 
 
 @pytest.mark.parametrize("steps", [0, 1000, 1001])  # 1000 steps with an offset of 1 would begin at timestep 1000

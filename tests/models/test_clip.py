@@ -62,7 +62,7 @@ def test_config_survives_its_json(config):
 
 
 def test_unknown_activation_is_refused():
-    with pytest.raises(UserError, match="hidden_act='relu'"):
+    with pytest.raises(UserError, match="hidden_act is 'relu'"):
         VisionConfig.from_json({"hidden_act": "relu"})
 
 

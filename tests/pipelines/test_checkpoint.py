@@ -10,8 +10,9 @@ import pytest
 from gp_jax import weights
 from gp_jax.errors import UserError
 from gp_jax.models.clip import TextConfig, TextTower
-from gp_jax.pipelines.checkpoint import Settings, load_checkpoint
+from gp_jax.pipelines.checkpoint import Settings, load_checkpoint, load_tokenizer
 from tests import small_networks
+from tests.convert import references
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_prompts(folder):
     "spoil, message",
     [
         (lambda folder: (folder / "config.json").unlink(), "no checkpoint of gp_jax"),
-        (lambda folder: (folder / "config.json").write_text('{"native_area": 9}'), "segment_frames"),
+        (lambda folder: (folder / "config.json").write_text('{"native_area": 900}'), "segment_frames"),
         (lambda folder: shutil.rmtree(folder / "vae"), "vae"),
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "scheduler"),
         (lambda folder: shutil.copytree(folder / "vae", folder / "unet", dirs_exist_ok=True), "UNet"),
@@ -96,6 +97,68 @@ def test_image_networks_of_another_kind_are_refused(folder):
     weights.save_module(network, folder / "unet", config)
     with pytest.raises(UserError, match="inpainting"):
         load_checkpoint(folder)
+
+
+def change(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "file, changes, message",
+    [
+        ("config.json", {"native_area": "9216"}, "native_area is '9216'"),
+        ("config.json", {"native_area": 10**9}, "native_area is"),
+        ("config.json", {"segment_frames": 2}, "segment_frames is 2"),
+        ("config.json", {"sampler": "dpm"}, "sampler is 'dpm'"),
+        ("config.json", {"steps": 999, "guidance": float("nan")}, "guidance is nan"),
+        ("config.json", {"text_guidnace": 3}, "text_guidnace=3 is not known"),
+        ("config.json", {"format": "another"}, "format='another'"),
+        ("unet/config.json", {"masked_fill": "gray"}, "masked_fill is 'gray'.* grey, edge"),
+        ("unet/config.json", {"layers_per_block": 10**6}, "layers_per_block is"),
+        ("unet/config.json", {"cross_attention_dim": 24}, "attends to vectors of 24"),
+        ("interpolation_unet/config.json", {"cross_attention_dim": 24}, "attends to vectors of 24"),
+        ("vae/config.json", {"latent_channels": 8}, "makes latents of 4 channels, and vae/ has 8"),
+        ("clip/config.json", {"hidden_size": 32}, "clip/ makes 32"),
+        ("global_tokens/config.json", {"output_width": 32}, "global_tokens/ is made for 32"),
+        ("scheduler/scheduler_config.json", {"_class_name": "LCMScheduler"}, "LCMScheduler"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10}, "cannot be cut into 25"),
+    ],
+    ids=str,
+)
+def test_configs_that_cannot_be_meant_are_refused_before_weights_are_read(folder, file, changes, message):
+    for weights_file in folder.glob("*/model.safetensors"):
+        weights_file.unlink()
+    change(folder / "config.json", steps=25)
+    change(folder / file, **changes)
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(folder)
+
+
+TOKENIZERS = {
+    "cut off": ("vocab.json", '{"a": 0, "b"', "cannot read"),
+    "a list": ("vocab.json", "[1, 2]", "no JSON object"),
+    "strings": ("vocab.json", '{"a": "0", "<|endoftext|>": "1", "<|startoftext|>": "2"}', "damaged"),
+    "no letters": ("vocab.json", '{"a": 9, "<|startoftext|>": 1, "<|endoftext|>": 2}', "damaged"),
+    "merges of unknown words": ("merges.txt", "#version: 0.2\nq z\n", "damaged"),
+    "another kind": ("tokenizer_config.json", '{"tokenizer_class": "T5Tokenizer"}', "T5Tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_damaged_tokenizers_are_refused(tmp_path, name):
+    references.tokenizer(tmp_path)
+    config = TextConfig(60, 16, 16, 1, 2, 9)
+    load_tokenizer(tmp_path, config)
+    file, text, message = TOKENIZERS[name]
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_tokenizer(tmp_path, config)
+
+
+def test_a_tokenizer_of_more_words_than_the_tower_is_refused(tmp_path):
+    references.tokenizer(tmp_path)
+    with pytest.raises(UserError, match="56 words, and the text tower 50"):
+        load_tokenizer(tmp_path, TextConfig(50, 16, 16, 1, 2, 9))
 
 
 def test_settings_survive_json():
