@@ -11,6 +11,8 @@ A signal that asks for the end unwinds the command as Ctrl-C does, so that nothi
 """
 
 import argparse
+import os
+import select
 import signal
 import sys
 import threading
@@ -37,7 +39,15 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code of the process."""
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        return 141  # what a shell says of a program that SIGPIPE ended
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         unwind_at_signals()
         arguments = _parse(argv)
@@ -47,6 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        print(end="", flush=True)  # here, not at the end of Python, an error of the output can be handled
+
+
+def _unread() -> bool:
+    """Whether nobody reads what is printed any more, as in `gp-jax metrics ... | head -1`; then it goes nowhere."""
+    closed = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream, 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more at its end
+            closed = True
+    return closed
 
 
 def unwind_at_signals() -> None:
@@ -92,3 +116,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
             subparser.description = module.__doc__
             module.add_arguments(subparser)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from gp_jax import __version__
+from gp_jax.cli import main as main_module
 from gp_jax.cli import outpaint
 from gp_jax.cli.main import COMMANDS, main
 from gp_jax.errors import UserError
@@ -87,3 +88,32 @@ def test_a_signal_that_asks_for_the_end_leaves_nothing(tmp_path, number, code):
         assert process.stdout.readline() == b"writes\n" and len(os.listdir(tmp_path)) == 2
         process.send_signal(number)
     assert process.returncode == code and not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("module", ["gp_jax", "gp_jax.cli.main"])
+def test_the_package_and_the_module_run_as_the_command(module):
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"gp-jax {__version__}\n", "")
+    assert subprocess.run([sys.executable, "-m", module, "paint"], capture_output=True).returncode == 2
+
+
+@pytest.mark.parametrize("text", ["a line", "x" * 100_000])
+def test_a_pipe_that_nobody_reads_ends_the_command_quietly(text):
+    script = f"""import sys; from gp_jax.cli import convert, main
+convert.run = lambda arguments: print({text!r})
+sys.exit(main.main(["convert", "a", "b"]))"""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", script], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_a_bug(monkeypatch):
+    def run(arguments):
+        raise BrokenPipeError("of a worker")
+
+    monkeypatch.setattr(outpaint, "run", run)
+    monkeypatch.setattr(main_module, "_unread", lambda: False)
+    with pytest.raises(BrokenPipeError, match="of a worker"):
+        main(["outpaint", "a.mp4", "b.mp4", "--aspect", "16:9"])
