@@ -18,6 +18,7 @@ interruptions.
 """
 
 import argparse
+import re
 import sys
 import zlib
 from collections import Counter
@@ -31,7 +32,7 @@ import cv2
 import numpy as np
 from jobs import Done, host, of_host, pieces, run, spread, verify
 
-from gp_jax.cli.arguments import HelpFormatter, count, size
+from gp_jax.cli.arguments import HelpFormatter, count, share, size
 from gp_jax.data.clips import ENCODINGS, pack_clip
 from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
 from gp_jax.data.shots import STILL, changes, find_shots, thumbnails
@@ -71,7 +72,7 @@ class Tally:
     unreadable: dict[str, str] = field(default_factory=dict)  # film -> reason
 
 
-def build(arguments: argparse.Namespace) -> int | None:
+def build(arguments: argparse.Namespace) -> int:
     """All shards of this host, then the manifest if none is missing."""
     if arguments.verify:
         return verify(arguments.verify, "tools/build_records.py", arguments.processes)
@@ -95,13 +96,13 @@ def build(arguments: argparse.Namespace) -> int | None:
     work = partial(build_shard, recipe=recipe, facts=facts)
     spread(work, jobs, arguments.processes, "films cut into records", sum(len(films) for _, films in jobs))
     if finish(arguments.output, shards, {"format": "clips", "size": recipe.size}):
-        report(arguments.output)
-    else:
-        print("this host's shards are done; the host that finishes last writes the manifest")
+        return report(arguments.output)
+    print("this host's shards are done; the host that finishes last writes the manifest")
+    return 0
 
 
-def report(folder: Path) -> None:
-    """Prints what a finished folder holds, and what it does not."""
+def report(folder: Path) -> int:
+    """Prints what a finished folder holds, and what it does not; returns 1 where a split holds nothing."""
     manifest = read_manifest(folder, "tools/build_records.py")
     notes = [note for split in manifest["shards"].values() for note in split]
     left_out, unreadable = Counter(), {}
@@ -113,14 +114,29 @@ def report(folder: Path) -> None:
         print(f"left out: {number} x {reason}")
     for name, reason in unreadable.items():
         print(f"unreadable: {name}: {reason}", file=sys.stderr)
+    empty = [split for split, records in manifest["records"].items() if not records]
+    for split in empty:
+        print(f"{folder} has no record in the split {split}: see what was left out above", file=sys.stderr)
+    return int(bool(empty))
 
 
 def split_films(films: list[Film], validation: float) -> dict[str, list[Film]]:
-    """Films by split; of a source without splits the share `validation`, chosen by the films' names."""
+    """Films by split; of a source without splits the share `validation`, chosen by the films' names.
+
+    A split that is asked for gets a film at least, whatever the names.
+
+    Raises:
+      UserError: the source has splits of its own, or a single film.
+    """
+    free = sorted((zlib.crc32(film.name.encode()), i) for i, film in enumerate(films) if film.split is None)
+    if validation and len(free) < 2:
+        reason = "has splits of its own" if films and not free else "has a single film, which cannot be in two splits"
+        raise UserError(f"the source {reason}: leave --validation out")
+    drawn = sum(number < validation * 2**32 for number, _ in free)
+    held_out = {i for _, i in free[: min(max(drawn, 1), len(free) - 1) if validation else 0]}
     splits: dict[str, list[Film]] = {"train": [], "validation": []}
-    for film in films:
-        held_out = "validation" if zlib.crc32(film.name.encode()) < validation * 2**32 else "train"
-        splits[film.split or held_out].append(film)
+    for i, film in enumerate(films):
+        splits[film.split or ("validation" if i in held_out else "train")].append(film)
     return {split: members for split, members in splits.items() if members}
 
 
@@ -207,11 +223,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=size, help="frames of the records, WIDTHxHEIGHT")
     parser.add_argument("--least", type=count, default=17, help="frames that a shot must have")
     parser.add_argument("--most", type=count, default=257, help="frames of a record; longer shots are cut")
-    parser.add_argument("--motion", type=float, default=STILL, help="least mean change between frames, of 255")
+    parser.add_argument("--motion", type=_levels, default=STILL, help="least mean change between frames, of 255")
     parser.add_argument("--enlarge", action="store_true", help="use films that are smaller than the records")
     parser.add_argument("--encoding", choices=ENCODINGS, default="jpeg", help="of a frame")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG, 0 to 100")
-    parser.add_argument("--validation", type=float, default=0.0, help="share of films, for sources without splits")
+    parser.add_argument("--quality", type=int, choices=range(101), default=95, metavar="Q", help="of JPEG, 0 to 100")
+    parser.add_argument("--validation", type=share, default=0.0, help="share of films, for sources without splits")
     parser.add_argument("--films", type=count, help="per shard (default: 64, or so few that there are 32 shards)")
     parser.add_argument("--fact", type=_fact, action="append", default=[], help="to note, such as licence=CC-BY-4.0")
     parser.add_argument("--path", help="csv: where a row's video lies, as {page_dir}/{videoid}.mp4 (default: {path})")
@@ -222,12 +238,22 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not arguments.verify and (arguments.output is None or arguments.size is None):
         parser.error("name kind, source, output and --size, or --verify RECORDS")
+    if arguments.least > arguments.most:
+        parser.error(f"--least {arguments.least} is more than --most {arguments.most}: no record could be made")
     return arguments
 
 
 def _fact(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form licence=CC-BY-4.0")
     return key, value
+
+
+def _levels(text: str) -> float:
+    if not re.fullmatch(r"\d{1,3}(\.\d*)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of levels from 0 to 255")
+    return float(text)
 
 
 if __name__ == "__main__":

@@ -20,23 +20,23 @@ def aspect(text: str) -> float:
     """`16:9` or `2.39` as width / height."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?", text)
     width, height = (float(match[1]), float(match[2] or 1)) if match else (0, 0)
-    if not width or not height or not 0 < width / height < math.inf:
-        raise ArgumentTypeError(f"'{text}' is not of the form 16:9 or 2.39")
+    if not (0 < width < math.inf and 0 < height < math.inf and 0 < width / height < math.inf):
+        raise ArgumentTypeError(f"'{text:.40}' is not of the form 16:9 or 2.39")
     return width / height
 
 
 def size(text: str) -> tuple[int, int]:
     """`1920x1080` as (height, width) in pixels."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"0*([1-9]\d{0,17})x0*([1-9]\d{0,17})", text)
     if not match:
-        raise ArgumentTypeError(f"'{text}' is not of the form WIDTHxHEIGHT in pixels, such as 1920x1080")
+        raise ArgumentTypeError(f"'{text:.40}' is not of the form WIDTHxHEIGHT in pixels, such as 1920x1080")
     return int(match[2]), int(match[1])
 
 
 def pads(text: str) -> tuple[int, int, int, int]:
     """`64,64,0,0` as pixels added at the (left, right, top, bottom)."""
-    if not re.fullmatch(r"\d+(,\d+){3}", text):
-        raise ArgumentTypeError(f"'{text}' is not of the form LEFT,RIGHT,TOP,BOTTOM in pixels, such as 64,64,0,0")
+    if not re.fullmatch(r"\d{1,18}(,\d{1,18}){3}", text):
+        raise ArgumentTypeError(f"'{text:.40}' is not of the form LEFT,RIGHT,TOP,BOTTOM in pixels, such as 64,64,0,0")
     return tuple(int(part) for part in text.split(","))
 
 
@@ -60,13 +60,27 @@ def seed(text: str) -> int:
 
 def count(text: str) -> int:
     """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", text):
+        raise ArgumentTypeError(f"'{text:.40}' is not a whole number from 1 on")
     return int(text)
+
+
+def index(text: str) -> int:
+    """A whole number from 0 on."""
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ArgumentTypeError(f"'{text:.40}' is not a whole number from 0 on")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A part of a whole: from 0 on, below 1."""
+    if not re.fullmatch(r"0*(\.\d+)?", text) or not text:
+        raise ArgumentTypeError(f"'{text:.40}' is not a share such as 0.02")
+    return float(text)
 
 
 def rate(text: str) -> float:
     """Frames per second."""
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not 0 < float(text) < math.inf:
-        raise ArgumentTypeError(f"'{text}' is not a number of frames per second, such as 29.97")
+        raise ArgumentTypeError(f"'{text:.40}' is not a number of frames per second, such as 29.97")
     return float(text)

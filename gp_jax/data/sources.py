@@ -99,13 +99,20 @@ def table(file: Path, path: str = "{path}", caption: str = "{caption}") -> list[
       caption: the row's caption. WebVid: "{name}".
     """
     films = []
-    with file.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            try:
-                name, text = path.format(**row), caption.format(**row)
-            except KeyError as column:
-                raise UserError(f"{file} has no column {column}, only {', '.join(row)}") from None
-            films.append(Film(name, functools.partial(VideoReader, file.parent / name), caption=text))
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines, restkey="", restval=""):
+                try:
+                    name, text = path.format(**row), caption.format(**row)
+                except KeyError as column:
+                    raise UserError(f"{file} has no column {column}, only {', '.join(row)}") from None
+                films.append(Film(name, functools.partial(VideoReader, file.parent / name), caption=text))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, IndexError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{file} is no table in UTF-8, or {path!r} and {caption!r} no patterns of it: {error}"
+        ) from None
     return films
 
 
@@ -160,7 +167,15 @@ def arrays(file: Path) -> list[Film]:
     """An array of clips [N, T, H, W, 3] uint8 in NumPy's format, and beside it a JSON list of what is known of each."""
     if not file.with_suffix(".json").is_file():
         raise UserError(f"{file.with_suffix('.json')} is missing: it says what the clips of {file.name} are")
-    entries = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    try:
+        entries = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        count = len(np.load(file, mmap_mode="r"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} and its JSON list cannot be read: {error}") from None
+    if not isinstance(entries, list) or len(entries) != count or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(
+            f"{file.with_suffix('.json')} must be a list of {count} objects, one for each clip of {file.name}"
+        )
     return [
         Film(
             f"{file.stem}:{index}",

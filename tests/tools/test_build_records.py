@@ -12,6 +12,7 @@ from jobs import run
 
 from gp_jax.data.clips import RecordFolder
 from gp_jax.data.shards import read_manifest
+from gp_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +131,9 @@ def test_films_that_cannot_be_read_are_named_and_small_or_short_ones_counted(tmp
     films = tmp_path / "films"
     films.mkdir()
     (films / "broken.mp4").write_bytes(b"no video")
-    assert not build(monkeypatch, "videos", films, tmp_path / "out", *OPTIONS)
-    assert "unreadable: broken.mp4" in capsys.readouterr().err
+    assert build(monkeypatch, "videos", films, tmp_path / "out", *OPTIONS) == 1
+    told = capsys.readouterr().err
+    assert "unreadable: broken.mp4" in told and "no record in the split train" in told
     assert read_manifest(tmp_path / "out", "")["records"] == {"train": 0}
 
 
@@ -160,3 +162,27 @@ def test_the_share_held_out_depends_on_names_alone():
     assert 30 < len(splits["validation"]) < 90
     again = build_records.split_films(films[::-2], 0.2)
     assert all(film in splits[split] for split, members in again.items() for film in members)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 10])
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.999])
+def test_a_split_that_is_asked_for_has_a_film_however_few_there_are(count, share):
+    films = [build_records.Film(f"film {i}", None) for i in range(count)]
+    splits = build_records.split_films(films, share)
+    assert set(splits) == {"train", "validation"} and sum(map(len, splits.values())) == count
+    assert build_records.split_films(films, 0.0) == {"train": films}
+
+
+def test_a_split_that_cannot_be_is_refused(clips, tmp_path, monkeypatch, capsys):
+    with pytest.raises(UserError, match="single film"):
+        build_records.split_films([build_records.Film("a", None)], 0.02)
+    assert build(monkeypatch, "arrays", clips, tmp_path / "out", *OPTIONS, "--validation", "0.1") == 2
+    assert "splits of its own" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--validation=1", "--validation=nan", "--quality=101", "--motion=inf", "--size=0x5", "--least=300", "--fact=x"],
+)
+def test_options_that_cannot_be_meant_are_refused(option, monkeypatch, tmp_path):
+    assert build(monkeypatch, "videos", tmp_path, tmp_path / "out", "--size=8x8", option) == 2
