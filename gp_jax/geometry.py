@@ -35,12 +35,15 @@ ANCHORS = {
 }
 
 
+MAX_SIDE = 65_535  # pixels: no container of pictures or video that this package writes counts further
+
+
 @dataclass(frozen=True)
 class Canvas:
     """A target frame of `height` x `width` pixels whose rectangle at (`top`, `left`) is the source.
 
     Raises:
-      UserError: the rectangle is empty or does not lie within the frame.
+      UserError: the rectangle is empty or does not lie within the frame, or a side is longer than `MAX_SIDE`.
     """
 
     height: int
@@ -51,6 +54,10 @@ class Canvas:
     source_width: int
 
     def __post_init__(self):
+        if max(self.height, self.width) > MAX_SIDE:
+            raise UserError(
+                f"a canvas of {self.width}x{self.height} pixels is too large: {MAX_SIDE} a side are the most"
+            )
         fits_down = self.top >= 0 and self.top + self.source_height <= self.height
         fits_across = self.left >= 0 and self.left + self.source_width <= self.width
         if self.source_height < 1 or self.source_width < 1:
@@ -122,6 +129,11 @@ class Canvas:
         """Unknown pixels (above, below) and (left, right) of the source, in the form that `np.pad` takes."""
         below, beside = self.height - self.top - self.source_height, self.width - self.left - self.source_width
         return (self.top, below), (self.left, beside)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Memory that making one frame takes at the least: its colours as float32 and as bytes."""
+        return 3 * (4 + 1) * self.height * self.width
 
     @property
     def is_complete(self) -> bool:

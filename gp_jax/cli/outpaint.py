@@ -26,6 +26,7 @@ from gp_jax.cli import arguments as parse
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.geometry import ANCHORS, Canvas, frame_of, shrunk
+from gp_jax.memory import require
 from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
 
 VISIBLE = 0.01  # of a side; less than that nobody sees
@@ -145,6 +146,7 @@ def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoRe
         raise UserError(
             f"{arguments.input} fills {canvas.width}x{canvas.height} pixels already: there is nothing to outpaint"
         )
+    require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
     return reader, canvas
 
 

@@ -30,6 +30,7 @@ from gp_jax.diffusion.guidance import check_scales
 from gp_jax.diffusion.samplers import table_of
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
+from gp_jax.memory import require
 from gp_jax.parallel import use_mesh
 from gp_jax.pipelines import programs
 from gp_jax.pipelines.checkpoint import Checkpoint, load_checkpoint
@@ -153,6 +154,7 @@ class OutpaintPipeline:
         text = self.checkpoint.embed(prompt) if prompt else None
         if canvas.is_complete:
             return reader.frames_at(range(len(reader)))
+        require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         work = _Clip(self, reader, canvas, clip_plan, sampling, seed, text, progress)
         return work.frames(batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH))
 
