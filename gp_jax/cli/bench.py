@@ -52,25 +52,29 @@ def run(arguments: argparse.Namespace) -> None:
 
     import jax
 
-    from gp_jax.training.bench import bench, model_flops, prepare_bench
+    from gp_jax.training.bench import bench, check_bench, model_flops, prepare_bench
 
+    runs = [
+        prepare_bench(config, devices, segments=arguments.segments, mesh=arguments.mesh, attention=attention)
+        for devices in places or [jax.devices()]
+        for attention in arguments.attention or [config.attention]
+    ]
+    if not arguments.on:
+        check_bench(runs[0])
     console = Console(stderr=True)
     with console.status("counting FLOPs"):
         flops = model_flops(config)
     print(f"{arguments.config}, {config.dtype}, remat {config.remat}, {flops / 1e12:.3g} TFLOP per segment")
     print(_line(COLUMNS), flush=True)
-    for devices in places or [jax.devices()]:
-        for attention in arguments.attention or [config.attention]:
-            options = {"segments": arguments.segments, "mesh": arguments.mesh, "attention": attention}
-            made = prepare_bench(config, devices, **options)
-            with console.status(f"{_devices(made)}, {attention}"):
-                try:
-                    row = bench(made, flops, steps=0 if arguments.on else arguments.steps)
-                except (ValueError, RuntimeError, NotImplementedError) as error:  # a kernel that this device has not
-                    reason = str(error).strip().partition("\n")[0][:100]
-                    print(f"{_line([_devices(made), attention])}  does not work here: {reason}", flush=True)
-                    continue
-            print(_line([cell(row) for cell in COLUMNS.values()]), flush=True)
+    for made in runs:
+        with console.status(f"{_devices(made)}, {made.config.attention}"):
+            try:
+                row = bench(made, flops, steps=0 if arguments.on else arguments.steps)
+            except (ValueError, RuntimeError, NotImplementedError) as error:  # a kernel that this device has not
+                reason = str(error).strip().partition("\n")[0][:100]
+                print(f"{_line([_devices(made), made.config.attention])}  does not work here: {reason}", flush=True)
+                continue
+        print(_line([cell(row) for cell in COLUMNS.values()]), flush=True)
 
 
 def _gigabytes(count: int | None) -> str:

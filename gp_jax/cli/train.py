@@ -22,6 +22,7 @@ from typing import Any
 
 from gp_jax.cli import arguments as parse
 from gp_jax.cli.progress import progress
+from gp_jax.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     processes = parser.add_argument_group("several processes, which all get the same command but for the number")
     processes.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; auto on TPU pods and under SLURM")
     processes.add_argument("--num-processes", type=parse.count, metavar="N", help="how many there are")
-    processes.add_argument("--process-id", type=int, metavar="I", help="which one this is, from 0 on")
+    processes.add_argument("--process-id", type=parse.index, metavar="I", help="which one this is, from 0 on")
     parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
 
 
@@ -40,11 +41,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Trains; prints a line whenever the log gets one."""
     from gp_jax.parallel import processes
     from gp_jax.training.config import load_config
+    from gp_jax.training.rules import check_fields
 
     overrides = arguments.overrides
     if arguments.init_from:
         overrides = [*overrides, f"--config.init_from={arguments.init_from}"]
     config = load_config(arguments.config, overrides)
+    check_fields(config)
     with processes.joined(arguments.coordinator, arguments.num_processes, arguments.process_id):
         _train(config, arguments.workdir)
 
@@ -70,11 +73,14 @@ def _train(config: Any, workdir: Path) -> None:
 
 def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, float]]:
     """(checkpoint folder, step) -> the scores of the protocol, by case, region and metric."""
-    from gp_jax.evaluation.harness import evaluate
+    from gp_jax.evaluation.harness import evaluate, open_clips
     from gp_jax.evaluation.methods import METHODS
     from gp_jax.evaluation.results import Results
 
     options = config.evaluation
+    if not config.samples.interval:
+        raise UserError("config.evaluation.protocol is followed with each sample, and config.samples.interval is 0")
+    open_clips(options.protocol, options.dataset, options.data, options.clips or None)  # refuses what is not there
 
     def run(checkpoint: Path, step: int) -> dict[str, float]:
         output = workdir / "evaluation" / f"{step:07d}"

@@ -81,7 +81,10 @@ class RecordFolder:
         self.folder = folder
         self.manifest = read_manifest(folder, "tools/build_records.py")
         if split not in self.manifest["shards"]:
-            raise UserError(f"{folder} has no split {split!r}, only {', '.join(sorted(self.manifest['shards']))}")
+            raise UserError(
+                f"{folder} has no split {split!r}, only {', '.join(sorted(self.manifest['shards']))}: build it "
+                "with --validation, or set validation.interval to 0"
+            )
         self.size: tuple[int, int] = tuple(self.manifest["size"])
         self._records = open_shards(folder, self.manifest["shards"][split])
         self._split = split

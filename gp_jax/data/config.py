@@ -33,7 +33,8 @@ class DataConfig:
       text: whether to add precomputed text embeddings.
       models: name of a part ("features", "latents", "text") -> the sha256 of the network that training uses; files of
         another network are refused. A part that is not named is not checked.
-      size: (height, width) to which frames of video files are brought; records have a size of their own.
+      size: (height, width) to which frames of video files are brought; records have a size of their own. On the command
+        line also WIDTHxHEIGHT.
       workers: processes that read ahead; 0: threads of this process, which on small machines are faster.
       seed: of everything drawn.
       max_skipped: records that may turn out to be broken before the loader gives up.

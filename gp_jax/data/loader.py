@@ -195,15 +195,25 @@ def _open(folder: Path, split: str, config: DataConfig) -> _Folder:
         raise UserError(f"there is no folder {folder}")
     if (folder / MANIFEST_FILE).exists() or (folder / ARGUMENTS_FILE).exists():
         clips = RecordFolder(folder, split)
-    elif config.size is None or config.precomputed or config.text:
-        raise UserError(f"{folder} holds no records: build them, or set `size` to train on the pixels of video files")
+    elif config.precomputed or config.text:
+        raise UserError(
+            f"{folder} holds no records, and only records have precomputed latents or text: build records of it, or "
+            "set data.precomputed and data.text to False"
+        )
+    elif config.size is None:
+        raise UserError(
+            f"{folder} holds no records: build them, or train on its video files, brought to a size by "
+            "--config.data.size=WIDTHxHEIGHT"
+        )
     else:
         clips = VideoFolder(folder, split, tuple(config.size))
     if not len(clips):
         raise UserError(f"{folder} has no clip in the split {split!r}")
     if any(side % config.downsampling for side in clips.size):
         height, width = clips.size
-        raise UserError(f"frames of {folder} are {width}x{height}, no multiple of downsampling={config.downsampling}")
+        raise UserError(
+            f"frames of {folder} are {width}x{height}, no multiple of data.downsampling={config.downsampling}"
+        )
     return _Folder(clips, _open_precomputed(folder, split, config))
 
 

@@ -121,6 +121,8 @@ class Precomputed:
                 )
             if part in VARIED:
                 plans[part] = manifest["arguments"]["plan"]
+            if split not in manifest["shards"]:
+                raise UserError(f"{place} has nothing of the split {split!r}: precompute it again")
             self._records[part] = open_shards(place, manifest["shards"][split])
         if len({json.dumps(plan, sort_keys=True) for plan in plans.values()}) > 1:
             raise UserError(f"{folder}: latents and features were made for other canvases: make both in one call")

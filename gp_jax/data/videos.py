@@ -18,7 +18,8 @@ SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".
 
 
 class VideoFolder:
-    """The video files under a folder, as `RecordFolder` offers records. `folder/SPLIT/` is a split of its own.
+    """The video files under a folder, as `RecordFolder` offers records. `folder/validation/` and `folder/train/` are
+    splits; without the latter, all that is not for validation is for training.
 
     Attributes:
       folder: where they lie.
@@ -31,8 +32,13 @@ class VideoFolder:
     def __init__(self, folder: Path, split: str, size: tuple[int, int]):
         self.folder, self.size = folder, size
         if split != "train" and not (folder / split).is_dir():
-            raise UserError(f"{folder} has no folder {split}/ for the split {split!r}")
-        self._files = find_videos(folder / split if (folder / split).is_dir() else folder)
+            raise UserError(
+                f"{folder} has no folder {split}/ for the split {split!r}: move some videos there, or set "
+                "validation.interval to 0"
+            )
+        held_out = folder / "validation"
+        found = find_videos(folder / split if (folder / split).is_dir() else folder)
+        self._files = [file for file in found if split != "train" or held_out not in file.parents]
 
     def __len__(self) -> int:
         return len(self._files)

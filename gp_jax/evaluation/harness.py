@@ -84,14 +84,8 @@ def evaluate(
       UserError: a name is unknown, the data set cannot be read, the weights of a metric were not fetched, a method can
         not do this, or `output` holds another evaluation; nothing was written then. Or another program is at it.
     """
-    for kind, name, table in (("protocol", protocol, PROTOCOLS), ("data set", dataset, DATASETS)):
-        if name not in table:
-            raise UserError(f"there is no {kind} {name}: choose of {', '.join(table)}")
+    readers = open_clips(protocol, dataset, data, clips)
     results, cases = Results(output), PROTOCOLS[protocol].cases
-    for name in PROTOCOLS[protocol].metrics:
-        if METRICS[name].weights:
-            weights.load(METRICS[name].weights)
-    readers = _choose(DATASETS[dataset](Path(data)), clips)
     lengths = {name: min(len(reader), frames or len(reader)) for name, reader in readers.items()}
     if bad := [name for name in methods if not is_name(name) or name in (MEAN, REFERENCE)]:
         raise UserError(f"no method can have the name {bad[0]!r}: choose another")
@@ -146,6 +140,22 @@ def _work(
             step(f"{name}: measuring {case}")
             score(results, name, case, clip)
     progress(total, total, "done")
+
+
+def open_clips(protocol: str, dataset: str, data: str | Path, clips: Sequence[str] | None = None) -> dict[str, Frames]:
+    """All that an evaluation needs to be there, looked for before its work: metric weights, and clips by name.
+
+    Raises:
+      UserError: a name is unknown, the data set cannot be read, or the weights of a metric were not fetched.
+    """
+    for what, name, table in (("protocol", protocol, PROTOCOLS), ("data set", dataset, DATASETS)):
+        if name not in table:
+            raise UserError(f"there is no {what} {name}: choose of {', '.join(table)}")
+    readers = _choose(DATASETS[dataset](Path(data)), clips)
+    for name in PROTOCOLS[protocol].metrics:
+        if METRICS[name].weights:
+            weights.load(METRICS[name].weights)
+    return readers
 
 
 def _choose(readers: Readers, names: Sequence[str] | None) -> dict[str, Frames]:

@@ -17,8 +17,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gp_jax.parallel import make_mesh
-from gp_jax.training.budget import Budget, batch_shapes, count, lower
-from gp_jax.training.networks import initial
+from gp_jax.training.budget import Budget, batch_shapes, check_memory, count, lower
+from gp_jax.training.networks import check_sources, initial
+from gp_jax.training.rules import check_fields
 from gp_jax.training.setup import Run, prepare
 from gp_jax.training.speed import PEAK_FLOPS
 from gp_jax.training.state import make_state
@@ -66,11 +67,18 @@ def prepare_bench(
       attention: a name in `attention.BACKENDS`, by default the configuration's.
     """
     cut = math.gcd(len(devices), _FSDP)
+    check_fields(config)
     made = make_mesh(mesh or f"data={len(devices) // cut},fsdp={cut}", devices)
     rows = segments * made.shape["data"] * made.shape["fsdp"]
     chosen = config.copy_and_resolve_references()
     chosen.update({"attention": attention or config.attention, "microbatches": 1, "batch_size": rows})
     return prepare(chosen, made)
+
+
+def check_bench(run: Run) -> None:
+    """Raises UserError where the step of `prepare_bench` cannot be run here: a checkpoint is missing, or memory."""
+    check_sources(run.networks)
+    check_memory(run, batch_shapes(run))
 
 
 def bench(run: Run, model_flops: float, *, steps: int) -> Row:
@@ -87,11 +95,11 @@ def bench(run: Run, model_flops: float, *, steps: int) -> Row:
     model_flops *= run.config.batch_size / run.mesh.size
     if not steps:
         return Row(run, count(run), model_flops)
-    program = lower(run, batch_shapes(run)).compile()
     params = initial(run.networks, run.networks.live, run.mesh)
     state = make_state(params, run.networks.multipliers, run.optimizer, run.mesh)
     frozen = initial(run.networks, run.networks.frozen, run.mesh)
     shapes = batch_shapes(run)
+    program = lower(run, shapes).compile()
     batch = on_mesh(_random(shapes), shapes, run.mesh)
     for step in range(_WARM_UP + steps):
         if step == _WARM_UP:

@@ -19,12 +19,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gp_jax.geometry import Canvas
+from gp_jax.memory import device_bytes, require
 from gp_jax.parallel import parameter_shardings
 from gp_jax.training.config import STAGES
 from gp_jax.training.setup import Run
 from gp_jax.training.speed import flops_of
 from gp_jax.training.state import placed
-from gp_jax.training.step import lower_step
+from gp_jax.training.step import batch_shardings, lower_step
 
 # Of XLA for CPUs; they change the machine code only.
 _HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -87,31 +89,48 @@ def count(run: Run) -> Budget:
     return Budget.of(run, lower(run, batch_shapes(run)).compile(_HASTY if on_cpu else None))
 
 
+def check_memory(run: Run, batch: dict[str, jax.ShapeDtypeStruct], batches: int = 1) -> None:
+    """Raises UserError where state, gradients, other parameters and so many batches alone are more than there is."""
+    gradients = {name: run.state["params"][name] for name in run.networks.multipliers}
+    needed = bytes_on_device([run.state, gradients, _frozen(run)])
+    needed += batches * bytes_on_device(placed(batch, batch_shardings(batch, run.mesh)))
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":  # they share the machine's
+        needed *= len(jax.local_devices())
+    what = f"a step of {run.config.batch_size} segments" + f", with {batches} batches for validation" * (batches > 1)
+    require(needed, what, device_bytes(device))
+
+
 def lower(run: Run, batch: dict[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
     """The step for batches of a shape, ready to be compiled."""
+    return lower_step(run.step, run.state, _frozen(run), batch, run.mesh)
+
+
+def _frozen(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     shapes = run.networks.shapes_of(run.networks.frozen)
-    frozen = placed(shapes, parameter_shardings(shapes, run.mesh))
-    return lower_step(run.step, run.state, frozen, batch, run.mesh)
+    return placed(shapes, parameter_shardings(shapes, run.mesh))
 
 
 def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
-    """The batch that the configuration asks for, without its data: square frames of the native area, with text."""
+    """The batch that the configuration asks for, without its data: with text, and frames as square as whole
+    latents allow, of about the native area."""
     config, data = run.config, run.config.data
     rows, length, seen = config.batch_size, data.segment_frames, data.feature_frames
-    side = math.isqrt(config.settings.native_area)
-    cells = side // data.downsampling
+    native = Canvas(1, 1, 0, 0, 1, 1).native(run.settings.native_area, data.downsampling)
+    size = native.height, native.width
+    cells = tuple(side // data.downsampling for side in size)
     patches = (data.view_size // data.view_patch) ** 2 if data.view_patch else _PATCHES
     unet, extractor = (run.networks.configs.get(name) for name in (STAGES[config.stage].denoiser, "global_tokens"))
     shapes = {
         "frames": (length,),
         "known": (length,),
-        "pixel_mask": (side, side),
-        "latent_mask": (cells, cells),
+        "pixel_mask": size,
+        "latent_mask": cells,
     }
     if data.precomputed:
-        shapes |= dict.fromkeys(("latents", "masked_latents"), (length, cells, cells, unet.out_channels))
+        shapes |= dict.fromkeys(("latents", "masked_latents"), (length, *cells, unet.out_channels))
     else:
-        shapes["pixels"] = (length, side, side, 3)
+        shapes["pixels"] = (length, *size, 3)
     if extractor:
         shapes |= {"positions": (seen, patches, 2), "times": (seen,), "valid": (seen,)}
         if data.precomputed:

@@ -8,14 +8,18 @@ changes a few fields:
     config = load_config("configs/tiny.py:keyframes", ["--config.optimizer.rate=3e-4"])
 
 The tree knows its keys and their types: a key that is not there, or a value of another type, is refused. A tuple or a
-number is written as in Python.
+number is written as in Python, and a (height, width) also as WIDTHxHEIGHT. What values may be is told by rules.py.
 """
 
 import ast
 import dataclasses
 import importlib.util
+import inspect
+import os
+import re
+import traceback
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -81,7 +85,7 @@ def default_config(stage: str) -> ConfigDict:
     config.settings = {"native_area": 256 * 256, "segment_frames": 16, "feature_frames": 16}
 
     config.data = dataclasses.asdict(DataConfig(records=("",), segment_frames=16))
-    config.data.records = ()
+    config.data.records = ()  # folders of records, or of video files; for the latter `size` is needed, such as 256x256
 
     config.objective = _OBJECTIVES[STAGES[stage].objective]
     config.optimizer = {
@@ -133,25 +137,46 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
       overrides: such as `["--config.data.workers=4"]`.
 
     Raises:
-      UserError: there is no such file, it has no `get_config` or refuses ARG, or an override has no place in it.
+      UserError: there is no such file, it fails, has no `get_config`, refuses ARG or returns something else; or an
+        override has no place in it.
     """
     path, _, argument = file.partition(":")
-    if not Path(path).is_file():
-        raise UserError(f"there is no configuration {path}: give a file such as configs/tiny.py:keyframes")
-    spec = importlib.util.spec_from_file_location("config_file", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{path} is no configuration: it has no function get_config")
-    try:
-        config = module.get_config(*[argument] * bool(argument))
-    except TypeError:
-        raise UserError(f"{path} takes {'no' if argument else 'an'} argument after a colon") from None
-    except KeyError as error:
-        raise UserError(f"{path} has no variant {error}") from None
+    config = _run(path, argument)
     config.lock()
     for override in overrides:
         _replace(config, override)
+    return config
+
+
+def _run(path: str, argument: str) -> ConfigDict:
+    """What the file's `get_config` returns; whatever goes wrong within the file is told with its line."""
+    if not os.path.isfile(path):
+        raise UserError(f"there is no configuration {path}: give a file such as configs/tiny.py:keyframes")
+    loader = SourceFileLoader("config_file", path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    try:
+        loader.exec_module(module)
+        if not callable(getattr(module, "get_config", None)):
+            raise UserError(f"{path} is no configuration: it has no function get_config")
+        try:
+            inspect.signature(module.get_config).bind(*[argument] * bool(argument))
+        except TypeError:
+            raise UserError(f"{path} takes {'no' if argument else 'an'} argument after a colon") from None
+        config = module.get_config(*[argument] * bool(argument))
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, KeyError) and argument and error.args == (argument,):
+            raise UserError(f"{path} has no variant {error}") from None
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) and error.filename == path else lines and lines[-1]
+        where = f"{path}, line {line}" if line else path
+        reason = error.msg if isinstance(error, SyntaxError) else str(error).strip().partition("\n")[0][:300]
+        raise UserError(f"{where}: {type(error).__name__}: {reason}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{path}: get_config returns a {type(config).__name__}, and must return what default_config made"
+        )
     return config
 
 
@@ -179,7 +204,9 @@ def _replace(config: ConfigDict, override: str) -> None:
 
 
 def _value(text: str) -> Any:
+    if match := re.fullmatch(r"(\d{1,9})x(\d{1,9})", text):
+        return int(match[2]), int(match[1])
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {"true": True, "false": False}.get(text, text)

@@ -95,16 +95,28 @@ class Log:
 
 
 def read_log(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of a run; a last line that was cut off by a crash is left out."""
+    """The lines of a run; a last line that was cut off by a crash is left out.
+
+    Raises:
+      UserError: the file cannot be read, or another line is none of a log.
+    """
     path = workdir / FILE
     if not path.exists():
         return []
+    try:
+        texts = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
-            break
+            line = None
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            lines.append(line)
+        elif any(texts[number:]):
+            raise UserError(f"{path}, line {number} is damaged: take that line out, or move the file away")
     return lines
 
 

@@ -27,6 +27,7 @@ from gp_jax.files import locked
 from gp_jax.parallel.processes import on_first
 from gp_jax.pipelines.conditioning import to_float
 from gp_jax.training.checkpoints import Checkpoints, signature_of
+from gp_jax.training.checks import check_inputs
 from gp_jax.training.config import STAGES
 from gp_jax.training.export import write_checkpoint
 from gp_jax.training.linear_latents import fit_linear_latents
@@ -149,6 +150,7 @@ def _begin(
 ) -> _Start:
     """Reads and compiles; what has to be closed goes to `opened`. A finished run gets no programs."""
     run = prepare(config, mesh)
+    check_inputs(run, workdir)
     if jax.process_index() == 0:
         opened.enter_context(locked(workdir))
     loader = opened.enter_context(contextlib.closing(open_data(run)))

@@ -95,7 +95,8 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     """The networks that a configuration asks for; `origin` is the checkpoint folder that training starts from.
 
     Raises:
-      UserError: a network has neither a checkpoint nor a config, or a pattern of `optimizer.groups` decides nothing.
+      UserError: a network has neither a checkpoint nor a config, networks do not fit each other or the data, or a
+        pattern of `optimizer.groups` decides nothing.
     """
     stage = STAGES[config.stage]
     sources, configs = {}, {}
@@ -107,10 +108,11 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         if sources[component]:
             fields = read_json(folder / weights.CONFIG_FILE)
         if fields:
-            configs[component] = config_cls.from_json({**fields, **config.changes[component]})
+            configs[component] = config_cls.from_json({**fields, **config.changes.get(component, {})})
     needed = _needed(config, configs)
     if lost := [component for component in needed if component not in configs]:
         raise UserError(f"{lost[0]} is neither in a checkpoint (init_from) nor in the configuration's `networks`")
+    _check_fit(config, configs, needed)
 
     modules = {component: _abstract(component, network, config) for component, network in configs.items()}
     multipliers = _multipliers(_flatten(modules), config.optimizer.groups, needed)
@@ -124,6 +126,13 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     )
 
 
+def check_sources(networks: Networks) -> None:
+    """Raises UserError where a network that is not trained is in no checkpoint."""
+    for component in networks.frozen:
+        if networks.sources[component] is None:
+            raise UserError(f"{component} is not trained, so it has to come from a checkpoint: give one by init_from")
+
+
 def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict[str, jax.Array]:
     """The parameters that some of the networks start with.
 
@@ -134,10 +143,9 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
       UserError: names every parameter that is missing, unexpected or of another shape; or a network that is not trained
         is in no checkpoint.
     """
+    check_sources(networks)
     params = {}
     for component in components:
-        if networks.sources[component] is None and component in networks.frozen:
-            raise UserError(f"{component} is not trained, so it has to come from a checkpoint: give one by init_from")
         cls, _ = COMPONENTS[component]
         config, dtype = networks.configs[component], networks.held(component)
         expected = within(component, networks.shapes)
@@ -181,6 +189,34 @@ def _needed(config: ConfigDict, configs: Mapping[str, Any]) -> list[str]:
     if unet and not unet.global_tokens:
         left_out |= {"clip", "global_tokens"}
     return [component for component in stage.networks if component not in left_out]
+
+
+def _check_fit(config: ConfigDict, configs: Mapping[str, Any], needed: Collection[str]) -> None:
+    """Raises UserError where what meets is not of one size: pixels and latents, latents and UNet, tower and tokens."""
+    data, denoiser = config.data, STAGES[config.stage].denoiser
+    unet, vae, clip = (configs.get(component) for component in (denoiser, "vae", "clip"))
+    extractor = configs.get("global_tokens") if "global_tokens" in needed else None
+    if extractor and not data.feature_frames:
+        raise UserError("config.data.feature_frames is 0: global tokens are made of the frames that the tower sees")
+    meet = []  # (what, its size, what it meets, the size of that)
+    if vae:
+        meet.append(("config.data.downsampling", data.downsampling, "vae's pixels per latent", vae.downsampling))
+    if unet:
+        meet.append((f"{denoiser}.in_channels", unet.in_channels, "2 x out_channels + 1", 2 * unet.out_channels + 1))
+    if unet and vae:
+        meet.append((f"{denoiser}.out_channels", unet.out_channels, "vae.latent_channels", vae.latent_channels))
+    if extractor:
+        theirs = f"{denoiser}.cross_attention_dim", unet.cross_attention_dim
+        meet.append(("global_tokens.output_width", extractor.output_width, *theirs))
+    if extractor and clip:
+        meet.append(("global_tokens.feature_width", extractor.feature_width, "clip.hidden_size", clip.hidden_size))
+    if extractor and clip and not data.precomputed:
+        grid = clip.image_size // clip.patch_size
+        ours = "config.data.view_size / view_patch", data.view_size // max(data.view_patch, 1)
+        meet.append((*ours, "clip.image_size / patch_size", grid))
+    for what, size, other, wanted in meet:
+        if size != wanted:
+            raise UserError(f"{what} is {size} and {other} is {wanted}: they must be equal")
 
 
 def _abstract(component: str, network: Any, config: ConfigDict) -> nnx.Module:

@@ -6,11 +6,30 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.pipelines import ArrayReader, OutpaintPipeline
+from gp_jax.training.setup import Run
 from gp_jax.video import VideoReader, VideoWriter
 
 FOLDER = "samples"
+
+
+def check_sample(run: Run) -> None:
+    """Raises UserError where `write_sample` would: known before training as well as hours later."""
+    config, origin = run.config.samples, run.origin
+    if "vae" not in run.networks.configs and not (origin and (origin / "vae").is_dir()):
+        raise UserError(
+            "config.samples.interval: a sample needs the autoencoder, which no checkpoint gives (init_from)"
+        )
+    info = VideoReader(config.clip).info
+    canvas = Canvas.from_aspect(info.height, info.width, config.aspect)
+    if canvas.is_complete:
+        raise UserError(
+            f"config.samples.aspect is {config.aspect:g}, which the frames of {config.clip} have already: there is "
+            "nothing to outpaint"
+        )
+    canvas.native(run.settings.native_area, run.config.data.downsampling)
 
 
 def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict) -> None:

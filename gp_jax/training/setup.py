@@ -8,7 +8,6 @@ Without a checkpoint to start from this needs neither weights nor data: full-siz
 """
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,19 @@ from ml_collections import ConfigDict
 from gp_jax.convert.formats import COMPONENTS
 from gp_jax.data import DataConfig, Loader, make_loader
 from gp_jax.data.precomputed import model_hash
-from gp_jax.diffusion.losses import WEIGHTS
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.metrics.perceptual import load_lpips
-from gp_jax.models.attention import BACKENDS
 from gp_jax.models.clip import TextConfig, TextTower
-from gp_jax.models.unet import REMAT
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.processes import process_rows
 from gp_jax.pipelines.checkpoint import Settings, embed_text, find_checkpoint, load_tokenizer
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, describe
 from gp_jax.training.objectives import OBJECTIVES
-from gp_jax.training.optimizer import SCHEDULES, make_optimizer
+from gp_jax.training.optimizer import make_optimizer
+from gp_jax.training.rules import check_fields, check_together
 from gp_jax.training.state import State, abstract_state
 from gp_jax.training.step import Step, make_step
 from gp_jax.weights import CONFIG_FILE, load_module
@@ -89,8 +86,11 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
     Raises:
       UserError: in one sentence, a value that cannot be meant, or a checkpoint that is not there.
     """
+    check_fields(config)
     mesh = make_mesh(config.mesh or None) if mesh is None else mesh
-    _check(config, mesh)
+    check_together(config, mesh)
+    if config.objective.get("perceptual"):
+        load_lpips("alex")  # refuses where its weights were not fetched
     origin = find_checkpoint(config.init_from) if config.init_from else None
     networks = describe(config, origin)
     schedule = NoiseSchedule.from_config(
@@ -156,37 +156,6 @@ def _model_hashes(origin: Path | None) -> dict[str, str]:
     made_by = {"latents": "vae", "features": "clip", "text": "text"}
     there = {part: component for part, component in made_by.items() if origin and (origin / component).is_dir()}
     return {part: model_hash(load_module(*COMPONENTS[name], origin / name)) for part, name in there.items()}
-
-
-def _check(config: ConfigDict, mesh: Mesh) -> None:
-    names = {
-        "stage": (config.stage, STAGES),
-        "dtype": (config.dtype, ("float32", "bfloat16")),
-        "attention": (config.attention, BACKENDS),
-        "remat": (config.remat, REMAT),
-        "optimizer.schedule": (config.optimizer.schedule, SCHEDULES),
-        "objective.weights": (config.objective.get("weights", "uniform"), WEIGHTS),
-    }
-    for field, (value, table) in names.items():
-        if value not in table:
-            raise UserError(f"config.{field} is {value!r}: it must be one of {', '.join(table)}")
-    for field in ("steps", "batch_size", "microbatches", "log_interval"):
-        if config[field] < 1:
-            raise UserError(f"config.{field} is {config[field]}: it must be 1 or more")
-    parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
-    if config.batch_size % parts:
-        raise UserError(
-            f"config.batch_size is {config.batch_size}: it must divide into microbatches x data x fsdp = {parts}"
-        )
-    if looks := [term for term in ("perceptual", "flicker") if config.objective.get(term)]:
-        if config.data.precomputed:
-            raise UserError(f"config.objective.{looks[0]} compares pixels: set data.precomputed to False")
-        if "flicker" in looks and config.data.segment_frames < 2:
-            raise UserError("config.objective.flicker compares neighbouring frames, and segment_frames is 1")
-        if "perceptual" in looks:
-            load_lpips("alex")  # refuses where its weights were not fetched
-    if config.samples.interval and STAGES[config.stage].objective != "diffusion":
-        raise UserError(f"config.samples.interval must be 0 in the stage {config.stage}: it makes no clips")
 
 
 def _read(folder: Path | None, file: str) -> dict[str, Any]:

@@ -34,6 +34,9 @@ def file(tmp_path):
         ["--config", "FILE", "--workdir", "w", "--coordinator", "auto", "--num-processes", "2", "--process-id", "1"],
         ["--config", "FILE", "--workdir", "w", "--coordinator", "127.0.0.1:1"],
         ["--config", "FILE", "--workdir", "w", "--config.data.records=('nowhere',)"],
+        ["--config", "FILE", "--workdir", "w", "--config.samples.interval=1", "--config.evaluation.protocol=m3ddm256"],
+        ["--config", "FILE", "--workdir", "w", "--config.samples.interval=1", "--config.evaluation.protocol=m3ddm-256"],
+        ["--config", "FILE", "--workdir", "w", "--config.evaluation.protocol=m3ddm-256"],
     ],
     ids=lambda arguments: " ".join(arguments[4:] or arguments),
 )
@@ -65,8 +68,11 @@ def test_a_protocol_is_evaluated_with_each_sample(file, tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "evaluate", lambda output, **options: calls.append((output, options)))
     monkeypatch.setattr(results, "Results", lambda output: SimpleNamespace(scores=lambda: [score]))
     monkeypatch.setattr(loop, "train", lambda *_, evaluate, **__: calls.append(evaluate("tiny", 30)) or True)
+    monkeypatch.setattr(harness, "open_clips", lambda *names: calls.append(names))
     overrides = ["--config.evaluation.protocol=m3ddm-256", "--config.evaluation.data=DAVIS"]
+    overrides.append("--config.samples.interval=10")
     assert main(["train", "--config", file, "--workdir", str(tmp_path), *overrides]) == 0
-    (output, options), found = calls
+    looked_for, (output, options), found = calls
+    assert looked_for == ("m3ddm-256", "davis", "DAVIS", None)
     assert output == tmp_path / "evaluation" / "0000030" and options["protocol"] == "m3ddm-256"
     assert options["methods"]["globalpaint"].settings["checkpoint"] and found == {"0.25/unknown/psnr": 12.5}

@@ -123,8 +123,8 @@ def test_folders_that_cannot_be_used_are_told(config, records, tmp_path):
 
     fails("there is no folder", records=(str(tmp_path / "nowhere"),))
     fails("has no split 'validation'", split="validation")
-    fails("set `size`", records=(str(tmp_path),))
-    fails("no multiple of downsampling", downsampling=16)
+    fails("data.size=WIDTHxHEIGHT", records=(str(tmp_path),))
+    fails("no multiple of data.downsampling", downsampling=16)
     folder = shutil.copytree(records("other"), tmp_path / "unfinished")
     (folder / "train-00001-of-00002.array_record").unlink()
     fails("train-00001-of-00002.array_record is missing", records=(str(folder),))

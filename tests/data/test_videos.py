@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gp_jax.data import DataConfig, make_loader
-from gp_jax.data.videos import cover
+from gp_jax.data.videos import VideoFolder, cover
 from gp_jax.errors import UserError
 from gp_jax.video import VideoWriter
 
@@ -45,6 +45,8 @@ def test_a_folder_named_like_a_split_is_that_split(config, tmp_path):
         make_loader(config, batch_size=4, split="validation")
     write_video(tmp_path / "validation/held_out.mp4", 9, 3)
     make_loader(config, batch_size=4, split="validation")
+    train = VideoFolder(tmp_path, "train", (16, 24))
+    assert sorted(train.name(i)[-5:] for i in range(len(train))) == ["0.mp4", "1.mp4", "2.mp4"]
     with pytest.raises(UserError, match="holds no records"):
         make_loader(dataclasses.replace(config, precomputed=True), batch_size=4)
 

@@ -31,7 +31,7 @@ def test_overrides_take_the_type_of_the_field(file):
         "data.records": ("('a', 'b')", ("a", "b")),
         "data.directions": ("horizontal", ("horizontal",)),
         "data.flip": ("false", False),
-        "data.size": ("(16, 24)", (16, 24)),
+        "data.size": ("24x16", (16, 24)),
         "optimizer.groups": ("(('vae', 0.0),)", (("vae", 0.0),)),
     }
     config = load_config(f"{file}:a", [f"--config.{key}={text}" for key, (text, _) in overrides.items()])
@@ -69,6 +69,41 @@ def test_other_overrides_are_refused(file, override, message):
 def test_files_that_give_no_configuration(file, name, message):
     with pytest.raises(UserError, match=message):
         load_config(str(file.with_name(name)))
+
+
+BROKEN = {
+    "def get_config(:": "line 1: SyntaxError",
+    "import nothing_of_this_name": "line 1: ModuleNotFoundError",
+    "def get_config():\n    return 1 / 0": "line 2: ZeroDivisionError",
+    "def get_config():\n    raise SystemExit(3)": "line 2: SystemExit: 3",
+    "def get_config():\n    return {}": "returns a dict",
+    "get_config = 3": "no function get_config",
+    "from gp_jax.training.config import default_config\ndef get_config():\n    c = default_config('image')\n"
+    "    c.steps = 'x'\n    return c": "line 4: TypeError",
+    "\0": "null bytes",
+    "x = '\udcff'": "can't decode|utf-8",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=ascii)
+def test_a_file_that_fails_is_told_with_its_line(tmp_path, text):
+    (tmp_path / "c.py").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=BROKEN[text]) as error:
+        load_config(str(tmp_path / "c.py"))
+    assert str(error.value).startswith(str(tmp_path / "c.py"))
+
+
+ODD = ("", "[", "{[]: 1}", "(" * 1000, "9" * 5000, "1e999", "nan", "é\u202e", "1x", "x" * 100_000, "(1,", "None", "--")
+KEYS = ("steps", "ema", "data.size", "data.strides", "mesh", "data.flip", "networks.unet", "", ".", "a.b")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_odd_overrides_are_taken_or_refused(file, key):
+    for text in ODD:
+        try:
+            load_config(f"{file}:a", [f"--config.{key}={text}"])
+        except UserError:
+            continue
 
 
 def test_a_stage_trains_what_is_not_frozen():
