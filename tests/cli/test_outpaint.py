@@ -234,7 +234,7 @@ def test_being_ended_by_a_signal_leaves_nothing(tmp_path, source, monkeypatch):
 
     def stream(self, reader, canvas, **wishes):
         yield np.zeros((canvas.height, canvas.width, 3), np.uint8)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         yield np.zeros((canvas.height, canvas.width, 3), np.uint8)
 
     monkeypatch.setattr(FlatPipeline, "stream", stream)
