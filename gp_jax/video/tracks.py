@@ -25,7 +25,16 @@ BIT_RATE = 80_000  # a second, of each channel that is encoded anew
 LAYOUTS = {3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # what encoders know, by their channels
 
 # What a container writes into its metadata for itself, in lower case.
-TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "handler_name", "vendor_id", "duration"}
+TECHNICAL = {
+    "software",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "encoder",
+    "handler_name",
+    "vendor_id",
+    "duration",
+}
 
 
 class Tracks:
