@@ -8,7 +8,7 @@ found by looking: `lost` compares what two files hold.
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from gp_jax.video.sources import OPTIONS
 
 SAMPLE_RATE = 48_000  # every codec here takes it, and Opus little else
 BIT_RATE = 80_000  # a second, of each channel that is encoded anew
+SAMPLES = 20  # packets of a track that tell whether a container takes it
 LAYOUTS = {3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # what encoders know, by their channels
 
 # What a container writes into its metadata for itself, in lower case.
@@ -52,7 +53,7 @@ class Tracks:
         self._input = _open(source.path)
         self._output, self._container, self._sound = output, container, sound
         self._info = source.info
-        self._convert: dict[int, Callable[[av.Packet | None], Iterator[av.Packet]]] = {}
+        self._convert: dict[int, _Copied | _Encoded] = {}
         picture = self._input.streams.best("video")
         output.metadata.update(_names(self._input))
         if sound:  # a container of films, not of animations
@@ -73,20 +74,20 @@ class Tracks:
 
     def mux_samples(self):
         """Writes the first packets of every track, for a trial of what the container takes."""
-        missing = set(self._convert)
-        while self._next is not None and missing:
-            missing.discard(self._mux_next())
+        missing = {convert.stream.index: SAMPLES for convert in self._convert.values()}
+        while self._next is not None and any(missing.values()):
+            index = self._next.stream_index
+            self._mux_next(skip=not missing[index])
+            missing[index] -= bool(missing[index])
 
     def close(self):
         self._input.close()
 
-    def _mux_next(self) -> int:
-        packet = self._next
-        index = packet.stream_index
-        with contextlib.suppress(av.error.ArgumentError, av.InvalidDataError):  # a damaged packet
-            self._output.mux(packet)
+    def _mux_next(self, skip: bool = False):
+        if not skip:
+            with contextlib.suppress(av.error.ArgumentError, av.InvalidDataError):  # a damaged packet
+                self._output.mux(self._next)
         self._next = next(self._packets, None)
-        return index
 
     def _add(self, stream: av.stream.Stream) -> av.stream.Stream | None:
         """The stream of the new file for one of the old, or None if it has no place there."""
@@ -113,7 +114,7 @@ class Tracks:
             with _open(self._path) as source, av.open(io.BytesIO(), "w", format=self._container) as output:
                 track = source.streams[stream.index]
                 copied = _Copied(self._info, output.add_stream_from_template(track))
-                for packet in itertools.islice(source.demux(track), 20):
+                for packet in itertools.islice(source.demux(track), SAMPLES):
                     output.mux(list(copied(packet)))
                 output.start_encoding()
         except (av.FFmpegError, ValueError):
@@ -173,7 +174,7 @@ class _Copied:
     """Packets as they are, at their new times."""
 
     def __init__(self, info: VideoInfo, stream: av.stream.Stream):
-        self._stream, self._clock = stream, _Clock(info.start, info.leaps)
+        self.stream, self._clock = stream, _Clock(info.start, info.leaps)
 
     def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
         if packet.dts is None:
@@ -183,7 +184,7 @@ class _Copied:
         shift = self._clock.shift(packet.dts, packet.duration or 0, packet.time_base)
         packet.dts += shift
         packet.pts = packet.dts if packet.pts is None else packet.pts + shift
-        packet.stream = self._stream
+        packet.stream = self.stream
         yield packet
 
 
@@ -191,7 +192,7 @@ class _Encoded:
     """Sound decoded and encoded anew; a damaged packet is a moment of silence."""
 
     def __init__(self, info: VideoInfo, stream: av.AudioStream):
-        self._stream, self._clock, self._end = stream, _Clock(info.start, info.leaps), None
+        self.stream, self._clock, self._end = stream, _Clock(info.start, info.leaps), None
         self._kind, self._resampler = None, None
 
     def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
@@ -206,15 +207,15 @@ class _Encoded:
                     frame.pts = max(frame.pts, self._end)
                 self._end = frame.pts + length
                 for resampled in self._resample(frame):
-                    yield from self._stream.encode(resampled)
+                    yield from self.stream.encode(resampled)
         if not packet.size:  # the end
-            yield from self._stream.encode()
+            yield from self.stream.encode()
 
     def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
         kind = frame.format.name, frame.layout.name, frame.rate
         if kind != self._kind:  # the first, or sound that changes on the way
             self._kind = kind
-            self._resampler = av.AudioResampler(self._stream.format, self._stream.layout, self._stream.rate)
+            self._resampler = av.AudioResampler(self.stream.format, self.stream.layout, self.stream.rate)
         return self._resampler.resample(frame)
 
 

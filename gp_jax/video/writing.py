@@ -95,9 +95,7 @@ class VideoWriter:
         with contextlib.suppress(OSError, av.FFmpegError):  # closing a file without room fails once more
             if self._target is not None:
                 self._target.close()
-        abandoned = _Abandoned()
-        with contextlib.suppress(_Abandoned):
-            self._stack.__exit__(_Abandoned, abandoned, None)
+        _discard(self._stack)
 
     def _open(self, path: Path, height: int, width: int):
         if self.path.suffix:
@@ -137,10 +135,6 @@ class VideoWriter:
         return [*notes, f"not carried over: {', '.join(names)}"] if names else notes
 
 
-class _Abandoned(Exception):
-    """Tells the temporary name that nothing is to come of it."""
-
-
 def check_target(path: str | Path, overwrite: bool = False) -> Path:
     """The path of a clip that can be written; ask before the expensive work, not after.
 
@@ -162,13 +156,9 @@ def check_target(path: str | Path, overwrite: bool = False) -> Path:
             raise UserError(f"the file {path} is there already: choose another name{way}")
         if not path.parent.is_dir():
             raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
-    # Enters and leaves at once: what stands in the way is found, and nothing is written.
-    trial = ExitStack()
-    with _failure_told(path):
-        temporary = trial.enter_context((replacing if path.suffix else replacing_folder)(path, overwrite=overwrite))
-        temporary.touch()
-    with contextlib.suppress(_Abandoned):
-        trial.__exit__(_Abandoned, _Abandoned(), None)
+    with _failure_told(path), ExitStack() as trial:  # what else stands in the way is found by beginning
+        trial.enter_context((replacing if path.suffix else replacing_folder)(path, overwrite=overwrite)).touch()
+        _discard(trial)
     return path
 
 
@@ -188,6 +178,15 @@ class _FrameFolder:
 
     def close(self):
         pass
+
+
+class _Abandoned(Exception):
+    """Tells a temporary name that nothing is to come of it."""
+
+
+def _discard(stack: ExitStack):
+    """Leaves `replacing` so that nothing is replaced."""
+    stack.__exit__(_Abandoned, _Abandoned(), None)
 
 
 @contextlib.contextmanager

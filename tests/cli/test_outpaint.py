@@ -1,6 +1,5 @@
 """`gp-jax outpaint` from file to file, around a pipeline that paints unknown pixels in one colour."""
 
-import os
 import signal
 import sys
 from argparse import ArgumentTypeError
