@@ -156,11 +156,11 @@ def adapter(folder):
 
 
 FOLDERS = {
-    "ours": (ours, load_checkpoint, 180),
-    "ours, converted": (ours, describe, 60),
-    "theirs": (theirs, describe, 180),
-    "open_clip": (others, describe, 60),
-    "motion": (adapter, lambda folder: describe(folder / "unet", motion=folder / "motion"), 60),
+    "ours": (ours, load_checkpoint, 120),
+    "ours, converted": (ours, describe, 40),
+    "theirs": (theirs, describe, 90),
+    "open_clip": (others, describe, 40),
+    "motion": (adapter, lambda folder: describe(folder / "unet", motion=folder / "motion"), 40),
 }
 
 
