@@ -72,16 +72,17 @@ def timeline(
     # the order of showing: the file's own statement goes first.
     start = ticks[0] * tick
     hold = end - start - times[-1] if end is not None and not leaps else Fraction(0)
-    hold = hold if hold > 0 else marks[-1].duration * tick
+    if hold <= 0:
+        hold = max(marks[-1].duration * tick, 1 / rates[0])  # decoders may take the length of a field for it
     for rate in rates:
         # More than a tick is no rounding; nor is a good part of a frame, however coarse the clock.
         slack = min(tick, 1 / (4 * rate))
         even = _even(len(times), rate)
         if all(abs(time - steady) <= slack for time, steady in zip(times, even)):
-            is_steady = not hold or abs(hold - 1 / rate) <= min(max(tick, STATED_TICK), 1 / (4 * rate))
+            is_steady = abs(hold - 1 / rate) <= min(max(tick, STATED_TICK), 1 / (4 * rate))
             duration = len(times) / rate if is_steady else even[-1] + hold
             return Timeline(even, duration, rate if is_steady else len(times) / duration, start, leaps)
-    duration = times[-1] + (hold or 1 / rates[0])
+    duration = times[-1] + hold
     return Timeline(times, duration, len(times) / duration, start, leaps)
 
 

@@ -65,14 +65,14 @@ class VideoFile:
                 marks,
                 stream.time_base,
                 rates,
-                end=None if scan.damaged else _stated_end(stream, kind),
+                end=None if scan.damaged else _stated_end(stream, kind, marks[-1]),
                 in_order=kind != "avi",
                 leaps_forward=kind in ("mpegts", "mpeg"),
             )
             pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
             has_audio = bool(container.streams.audio)
+            self._parity = _parity(stream.codec_context, scan.interlaced)
 
-        self._parity = _parity(stream.codec_context, scan.interlaced)
         self._is_transparent = scan.is_transparent
         self._pts = [mark.pts for mark in marks]
         has_clock = None not in self._pts and all(a < b for a, b in itertools.pairwise(self._pts))
@@ -210,8 +210,10 @@ def _deinterlaced(frames: Iterable[av.VideoFrame], parity: str) -> Iterator[av.V
                 yield graph.pull()
 
 
-def _stated_end(stream: av.VideoStream, kind: str) -> Fraction | None:
-    """Seconds on the file's clock at which its video ends, for containers that say it of each track."""
+def _stated_end(stream: av.VideoStream, kind: str, last: Mark) -> Fraction | None:
+    """Seconds on the file's clock at which its video ends, for containers that say it of each track or frame."""
+    if kind in ("gif", "apng") and last.pts is not None:
+        return (last.pts + last.duration) * stream.time_base
     if kind.startswith("mov") and stream.duration:
         return ((stream.start_time or 0) + stream.duration) * stream.time_base
     clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)\0*", stream.metadata.get("DURATION", ""))

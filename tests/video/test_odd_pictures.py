@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from gp_jax.errors import UserError
 from gp_jax.video import VideoReader
@@ -243,3 +244,23 @@ def test_transparent_parts_are_shown_over_black(tmp_path, name):
     assert abs(frames[:, :, 20:].astype(int) - video[:, :, 20:, :3]).mean() < 6
     opaque = np.concatenate([picture(6), np.full_like(alpha, 255)], axis=3)
     assert not any("black" in n for n in VideoReader(film(tmp_path / name, codec, pixels, video=opaque)).info.notes)
+
+
+def test_the_hidden_colour_of_an_animated_gif_is_not_shown(tmp_path):
+    alpha = np.where(np.arange(32) < 16, 0, 255).astype(np.uint8) * np.ones((24, 1), np.uint8)
+    frames = [Image.fromarray(np.dstack([colour, alpha])) for colour in picture(4)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=100, disposal=2)
+    before = VideoReader(tmp_path / "a.gif")
+    assert "its transparent parts are shown over black" in before.info.notes
+    shown = np.stack(list(before))
+    assert shown[:, :, :16].max() == 0 and shown[:, :, 16:].min() > 0
+
+
+def test_what_hdr_says_of_the_screen_is_named_as_lost(tmp_path):
+    screen = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    options = {"x265-params": f"log-level=none:master-display={screen}:max-cll=1000,400"}
+    source = film(tmp_path / "a.mp4", "libx265", "yuv420p10le", setup=tags(9, 9, 16), options=options)
+    before, _, notes = outpainted(source, tmp_path / "out.mp4")
+    assert notes == ["not carried over: the mastering display, the content light level"]
+    assert [note for note in before.info.notes if "HDR (PQ)" in note]
+    assert "its 10 bits a channel become 8" in before.info.notes
