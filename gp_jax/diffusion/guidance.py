@@ -17,6 +17,7 @@ So scales (1, 1) cost one branch, equal scales two, others three. Example, withi
         return guide(network, latents, timestep, text, null_text, tokens, **scales, frames=frames)
 """
 
+import itertools
 import math
 import numbers
 from collections.abc import Callable
@@ -37,6 +38,7 @@ def guide(
     *,
     text_scale: float = 1.0,
     token_scale: float = 1.0,
+    branches: tuple[bool, ...] | None = None,
     rescale: float = 0.0,
     **batched: jax.Array | None,
 ) -> jax.Array:
@@ -51,7 +53,8 @@ def guide(
       null_text: [L, D] or [B, L, D], the embedding of the empty prompt.
       tokens: [B, K, D] global tokens, or None for a model without: then `token_scale` is without effect. Dropped
         tokens are zeros.
-      text_scale, token_scale: Python numbers; they decide which branches are compiled.
+      text_scale, token_scale: numbers, Python's own unless `branches` are given.
+      branches: of `branches_of`, which of the three are computed; by default those that the scales give weight.
       rescale: from 0 (none) to 1, how far to bring each sample's standard deviation back to the most conditional
         branch's (Lin et al., arXiv:2305.08891, section 3.4; they advise 0.7 for zero terminal SNR).
       **batched: further inputs of the model, [B, ...] or None, by keyword; repeated for the branches.
@@ -59,17 +62,13 @@ def guide(
     Returns:
       [B, ...], in float32 if there is more than one branch.
     """
-    text_scale = 0.0 if text is None else text_scale
-    token_scale = 1.0 if tokens is None else token_scale
+    all_weights = _weights(text_scale, token_scale, text is not None, tokens is not None)
+    branches = branches or branches_of(text_scale, token_scale, text is not None, tokens is not None)
     batch = sample.shape[0]
     null_text = jnp.broadcast_to(null_text, (batch, *null_text.shape[-2:]))
     no_tokens = None if tokens is None else jnp.zeros_like(tokens)
-    branches = [
-        (1.0 - token_scale, null_text, no_tokens),
-        (token_scale - text_scale, null_text, tokens),
-        (text_scale, text, tokens),
-    ]
-    weights, texts, branch_tokens = zip(*(branch for branch in branches if branch[0] != 0.0))
+    columns = all_weights, (null_text, null_text, text), (no_tokens, tokens, tokens)
+    weights, texts, branch_tokens = (tuple(itertools.compress(column, branches)) for column in columns)
     if len(weights) == 1:
         return model(sample, jnp.broadcast_to(timesteps, (batch,)), texts[0], branch_tokens[0], **batched)
 
@@ -93,6 +92,17 @@ def check_scales(**scales: float) -> None:
     for name, scale in scales.items():
         if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
             raise UserError(f"{name} is a finite number, such as 1.5, not {scale!r}")
+
+
+def branches_of(text_scale: float, token_scale: float, text: bool, tokens: bool) -> tuple[bool, ...]:
+    """Which of e(0, 0), e(0, g) and e(t, g) have a weight, where there are `text` and `tokens` or not."""
+    return tuple(weight != 0.0 for weight in _weights(text_scale, token_scale, text, tokens))
+
+
+def _weights(text_scale: float, token_scale: float, text: bool, tokens: bool) -> tuple[float, float, float]:
+    text_scale = text_scale if text else 0.0
+    token_scale = token_scale if tokens else 1.0
+    return 1.0 - token_scale, token_scale - text_scale, text_scale
 
 
 def _side_by_side(branches: tuple[jax.Array, ...]) -> jax.Array:

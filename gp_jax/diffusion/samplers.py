@@ -45,9 +45,53 @@ def sample(
     *,
     sampler: str = "ddim",
     steps: int,
+) -> jax.Array:
+    """Runs a whole sampling trajectory whose table is part of the program; see `follow` and `trajectory`.
+
+    Args:
+      denoise, noise: see `follow`.
+      schedule, sampler, steps: see `trajectory`.
+
+    Returns:
+      [B, ...] float32, the clean latents.
+
+    Raises:
+      UserError: the sampler is unknown, or the schedule has too few timesteps for the steps.
+    """
+    return follow(denoise, noise, trajectory(schedule, sampler, steps))
+
+
+class Trajectory(NamedTuple):
+    """Numbers, which may be arguments of a compiled program: it depends on how many steps there are, not on which."""
+
+    start: np.ndarray  # the factor of the initial noise, float32
+    steps: Steps  # float32
+
+
+def trajectory(schedule: NoiseSchedule, sampler: str, steps: int) -> Trajectory:
+    """The way from noise to a clean latent.
+
+    Args:
+      schedule: the noise schedule that the network was trained with.
+      sampler: a name in `SAMPLERS`.
+      steps: the number of calls of the network.
+
+    Raises:
+      UserError: the sampler is unknown, or the schedule has too few timesteps for the steps.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"There is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+    start, table = SAMPLERS[sampler](schedule, steps)
+    return Trajectory(np.float32(start), Steps(*(np.asarray(column, np.float32) for column in table)))
+
+
+def follow(
+    denoise: Callable[[jax.Array, jax.Array], jax.Array],
+    noise: jax.Array,
+    path: Trajectory,
     correct: Callable[[jax.Array], jax.Array] = lambda clean: clean,
 ) -> jax.Array:
-    """Runs a whole sampling trajectory.
+    """Goes all the way.
 
     Call it inside a jitted function: outside, every call traces the loop anew. Latents stay float32 throughout,
     whatever type the network computes in, and keep the sharding of `noise`.
@@ -56,18 +100,12 @@ def sample(
       denoise: (latents [B, ...] float32, timestep float32 scalar) -> the network's prediction [B, ...], of the
         schedule's prediction type, guidance included.
       noise: [B, ...], standard Gaussian.
-      schedule: the noise schedule that the network was trained with.
-      sampler: a name in `SAMPLERS`.
-      steps: the number of calls of `denoise`.
+      path: from `trajectory`.
       correct: what is to be made of each step's clean estimate [B, ...].
 
     Returns:
       [B, ...] float32, the clean latents.
-
-    Raises:
-      UserError: the sampler is unknown, or the schedule has too few timesteps for the steps.
     """
-    start, table = table_of(sampler, schedule, steps)
 
     def advance(carry: tuple[jax.Array, jax.Array], row: Steps) -> tuple[tuple[jax.Array, jax.Array], None]:
         latents, previous = carry
@@ -75,17 +113,9 @@ def sample(
         latents = row.keep * latents + row.clean_weight * clean + row.previous_weight * previous
         return (latents, clean), None
 
-    latents = start * noise.astype(jnp.float32)
-    rows = Steps(*(jnp.asarray(column, jnp.float32) for column in table))
-    (latents, _), _ = jax.lax.scan(advance, (latents, jnp.zeros_like(latents)), rows)
+    latents = path.start * noise.astype(jnp.float32)
+    (latents, _), _ = jax.lax.scan(advance, (latents, jnp.zeros_like(latents)), path.steps)
     return latents
-
-
-def table_of(sampler: str, schedule: NoiseSchedule, steps: int) -> tuple[float, Steps]:
-    """The factor of the initial noise, and the rows; arguments and errors as for `sample`."""
-    if sampler not in SAMPLERS:
-        raise UserError(f"There is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
-    return SAMPLERS[sampler](schedule, steps)
 
 
 def ddim(schedule: NoiseSchedule, steps: int) -> tuple[float, Steps]:

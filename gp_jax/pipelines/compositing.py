@@ -15,86 +15,79 @@ over it.
 No source pixel is copied outwards: where the model is right, the residual is 0 and its frame stays as it is.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gp_jax.geometry import Canvas
-from gp_jax.pipelines.conditioning import to_native
+from gp_jax.pipelines.conditioning import Placement, nearest, to_native
 
 Array = jax.Array
 
 
-def composite(made: Array, source: Array, canvas: Canvas, native: Canvas) -> Array:
+def composite(made: Array, source: Array, place: Placement, size: tuple[int, int]) -> Array:
     """Frames of the canvas' size.
 
     Args:
-      made: [N, h, w, 3] float, the decoded frames at the size of `native`.
+      made: [N, h, w, 3] float, the decoded frames at the model's size.
       source: [N, Hs, Ws, 3] uint8.
+      place: of the source.
+      size: height and width of the canvas.
 
     Returns:
       [N, H, W, 3] uint8; the observed rectangle is `source`, bit for bit.
     """
-    blended = blend(made, to_native(source, canvas, native), native)
-    large = jax.image.resize(blended, (made.shape[0], canvas.height, canvas.width, 3), "cubic")
+    # The source's shorter side at the model's size, without the rounding that depends on its place.
+    shorter = min(side * model / full for side, model, full in zip(source.shape[1:3], made.shape[1:3], size))
+    blended = blend(made, to_native(source, place), place.pixel_mask, shorter)
+    large = jax.image.resize(blended, (made.shape[0], *size, 3), "cubic")
     frames = jnp.round((jnp.clip(large, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
-    rows, columns = canvas.observed
-    return frames.at[:, rows, columns].set(source)
+    return jax.lax.dynamic_update_slice(frames, source, (0, *place.corner, 0))
 
 
-def blend(made: Array, seen: Array, canvas: Canvas) -> Array:
+def blend(made: Array, seen: Array, pixel_mask: Array, shorter: float) -> Array:
     """`seen` on the observed rectangle and a feathered transition to `made` outside it.
 
     Args:
-      made, seen: [N, H, W, 3] float, both of the size of `canvas`; `seen` is read where it is observed.
+      made, seen: [N, H, W, 3] float; `seen` is read where it is observed.
+      pixel_mask: [H, W], 1 where a pixel is unknown.
+      shorter: the shorter side of the observed rectangle.
 
     Returns:
       [N, H, W, 3] float.
     """
-    rows, columns = canvas.observed
-    residual = (seen - made)[:, rows, columns]
-    width = max(2.0, min(canvas.source_height, canvas.source_width) / 4)
-    octaves = [2.0**k for k in range(max(1, int(np.log2(width))))]
-    distance = _distance(canvas)
+    observed = pixel_mask == 0
+    rows, columns = observed.any(axis=1), observed.any(axis=0)
+    down, across = nearest(rows), nearest(columns)
+    distance = jnp.hypot(*jnp.broadcast_arrays(_away(down)[:, None], _away(across)[None]))[..., None]
+    width = max(2.0, shorter / 4)
+    octaves = [2.0**k for k in range(max(1, int(math.log2(width))))]
 
+    # Each pixel outside gets the value of the nearest border pixel.
+    residual = (seen - made)[:, down][:, :, across]
     result = made
     for deviation in octaves:
-        smooth = _blur(residual, deviation)
-        result = result + _extend(residual - smooth, canvas) * _fade(distance, 2 * deviation)
+        # A Gaussian over rows and columns, cut off and normalised anew at the borders, and carried on outwards.
+        kernels = _gaussian(down, rows, deviation), _gaussian(across, columns, deviation)
+        smooth = jnp.einsum("yh,nhwc,xw->nyxc", kernels[0], residual, kernels[1])
+        result = result + (residual - smooth) * _fade(distance, 2 * deviation)
         residual = smooth
-    result = result + _extend(residual, canvas) * _fade(distance, width)
-    return result.at[:, rows, columns].set(seen[:, rows, columns])
+    result = result + residual * _fade(distance, width)
+    return jnp.where(observed[..., None], seen, result)
 
 
-def _extend(inner: Array, canvas: Canvas) -> Array:
-    """Each pixel outside gets the value of the nearest border pixel."""
-    return jnp.pad(inner, ((0, 0), *canvas.pads, (0, 0)), mode="edge")
+def _gaussian(at: Array, counts: Array, deviation: float) -> Array:
+    """[N, N]: row i weighs the places that count by their distance from place `at[i]`."""
+    offsets = at[:, None] - jnp.arange(len(counts))
+    weights = jnp.exp(-0.5 * (offsets / deviation) ** 2) * counts
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _blur(x: Array, deviation: float) -> Array:
-    """A Gaussian over rows and columns of [N, H, W, 3], cut off and normalised anew at the borders."""
-    rows, columns = (_gaussian(size, deviation) for size in x.shape[1:3])
-    return jnp.einsum("yh,nhwc,xw->nyxc", rows, x, columns)
+def _away(nearest: Array) -> Array:
+    """[N] float: how far each place is from the one that is nearest to it."""
+    return jnp.abs(jnp.arange(len(nearest)) - nearest).astype(jnp.float32)
 
 
-def _gaussian(size: int, deviation: float) -> np.ndarray:
-    offsets = np.arange(size)[:, None] - np.arange(size)[None]
-    weights = np.exp(-0.5 * (offsets / deviation) ** 2)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _distance(canvas: Canvas) -> np.ndarray:
-    """[H, W, 1]: pixels to the observed rectangle; 0 within it."""
-
-    def outside(size: int, start: int, length: int) -> np.ndarray:
-        at = np.arange(size)
-        return np.maximum(np.maximum(start - at, at - (start + length - 1)), 0)
-
-    down = outside(canvas.height, canvas.top, canvas.source_height)
-    across = outside(canvas.width, canvas.left, canvas.source_width)
-    return np.hypot(down[:, None], across[None])[..., None].astype(np.float32)
-
-
-def _fade(distance: np.ndarray, width: float) -> np.ndarray:
+def _fade(distance: Array, width: float) -> Array:
     """1 at the border, 0 from `width` pixels on, a half cosine between."""
-    return 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / width, 1.0))
+    return 0.5 + 0.5 * jnp.cos(jnp.pi * jnp.minimum(distance / width, 1.0))

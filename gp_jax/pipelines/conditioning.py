@@ -3,18 +3,22 @@
 All of it derives from the observed pixels alone. Each function takes whole frames, of which the unknown part may hold
 anything, even the answer, and gives the same whatever stands there:
 
-    pixels = to_native(source, canvas, native)                              the source, as the model's size shows it
+    place = Placement.of(canvas, native, downsampling)                      where it lies, as arrays
+    pixels = to_native(source, place)                                       the source, as the model's size shows it
     mask, masked = inpainting_condition(vae, pixels, ...)                   two of the three inputs of the UNet
-    views = observed_views(pixels, native, size)                            what the vision tower sees
+    views = observed_views(pixels, place.pixel_mask, size)                  what the vision tower sees
     tokens = clip_tokens(vision, extractor, views, positions, times, valid)
 
 Pixels are float in [-1, 1], uint8 where they come from a video.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gp_jax.geometry import Canvas
+from gp_jax.geometry import Canvas, latent_mask, pixel_mask
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower, preprocess
 from gp_jax.models.global_tokens import GlobalTokens
@@ -28,23 +32,44 @@ def to_float(frames: Array) -> Array:
     return frames.astype(jnp.float32) / 127.5 - 1.0
 
 
-def to_native(source: Array, canvas: Canvas, native: Canvas) -> Array:
+class Placement(NamedTuple):
+    """Where the source lies in the canvas and in the model's frame [H, W]: numbers, not shapes.
+
+    A compiled program that takes them is the same for each place of a source of this size in a canvas of this size.
+    """
+
+    corner: Array  # [2] int32, the source's first row and column in the canvas
+    scale: Array  # [2] float32, the model's frame by the canvas, down and across
+    pixel_mask: Array  # [H, W]
+    latent_mask: Array  # [h, w]
+
+    @classmethod
+    def of(cls, canvas: Canvas, native: Canvas, downsampling: int) -> "Placement":
+        """In numpy; `native` is `canvas.native(...)`, and its sides are multiples of `downsampling`."""
+        return cls(
+            np.array([canvas.top, canvas.left], np.int32),
+            np.array([native.height / canvas.height, native.width / canvas.width], np.float32),
+            pixel_mask(native),
+            latent_mask(native, downsampling),
+        )
+
+
+def to_native(source: Array, place: Placement) -> Array:
     """The source's frames at their place in the model's frame, antialiased.
 
     Args:
       source: [N, Hs, Ws, 3] uint8.
-      canvas: the target frame in which the source lies.
-      native: `canvas.native(...)`.
+      place: of the source.
 
     Returns:
-      [N, H, W, 3] float32 of the size of `native`; 0 wherever a pixel is not wholly observed.
+      [N, H, W, 3] float32; 0 wherever a pixel is not wholly observed.
     """
-    scale = jnp.array([native.height / canvas.height, native.width / canvas.width])
-    offset = scale * jnp.array([canvas.top, canvas.left])
-    shape = (source.shape[0], native.height, native.width, 3)
-    frames = jax.image.scale_and_translate(to_float(source), shape, (1, 2), scale, offset, "linear", antialias=True)
-    rows, columns = native.observed
-    return jnp.zeros(shape).at[:, rows, columns].set(frames[:, rows, columns])
+    shape = (source.shape[0], *place.pixel_mask.shape, 3)
+    offset = place.scale * place.corner
+    frames = jax.image.scale_and_translate(
+        to_float(source), shape, (1, 2), place.scale, offset, "linear", antialias=True
+    )
+    return jnp.where(place.pixel_mask[..., None] == 0, frames, 0.0)
 
 
 def encode(vae: AutoencoderKL, pixels: Array) -> Array:
@@ -99,17 +124,18 @@ def _grey(pixels: Array, pixel_mask: Array) -> Array:
 
 def _edge(pixels: Array, pixel_mask: Array) -> Array:
     """Each unknown pixel gets the value of the nearest pixel of the observed rectangle."""
-
-    def nearest(seen: Array) -> Array:
-        """[B, N] bool with one run of True -> [B, N], indices moved into it."""
-        size = seen.shape[1]
-        first, last = seen.argmax(axis=1), size - 1 - seen[:, ::-1].argmax(axis=1)
-        return jnp.clip(jnp.arange(size), first[:, None], last[:, None])
-
     seen = jnp.broadcast_to(pixel_mask == 0, (len(pixels), *pixel_mask.shape[1:]))
     rows, columns = nearest(seen.any(axis=2)), nearest(seen.any(axis=1))
     pixels = jnp.take_along_axis(pixels, rows[:, None, :, None, None], axis=2)
     return jnp.take_along_axis(pixels, columns[:, None, None, :, None], axis=3)
+
+
+def nearest(seen: Array) -> Array:
+    """[..., N] bool with one run of True -> [..., N], indices moved into it."""
+    size = seen.shape[-1]
+    first = seen.argmax(axis=-1, keepdims=True)
+    last = size - 1 - seen[..., ::-1].argmax(axis=-1, keepdims=True)
+    return jnp.clip(jnp.arange(size), first, last)
 
 
 # What stands in the unknown region of the masked video, by name: (pixels [B, T, H, W, 3], pixel_mask [B, H, W]) ->
@@ -131,18 +157,33 @@ def complete(masked: Array, latent_mask: Array, known: Array, completed: Array) 
     return jnp.where(known, 0.0, latent_mask[:, None, :, :, None]), jnp.where(known, completed, masked)
 
 
-def observed_views(pixels: Array, canvas: Canvas, size: int) -> Array:
+def observed_views(pixels: Array, pixel_mask: Array, size: int) -> Array:
     """The observed rectangle alone, since a vision transformer mixes all that it sees.
 
     Args:
-      pixels: [N, H, W, 3], of the size of `canvas`.
+      pixels: [N, H, W, 3].
+      pixel_mask: [H, W], 1 where a pixel is unknown.
       size: of the vision tower's input.
 
     Returns:
       [N, size, size, 3], normalised for the tower.
     """
-    rows, columns = canvas.observed
-    return preprocess(pixels[:, rows, columns], size)
+    seen = pixel_mask == 0
+    down, across = (_resampling(seen.any(axis=axis), size) for axis in (1, 0))
+    pixels = jnp.where(seen[..., None], pixels, 0.0)
+    views = jnp.einsum("yh,nhwc,xw->nyxc", down, pixels, across, precision=jax.lax.Precision.HIGHEST)
+    return preprocess(views, size)
+
+
+def _resampling(seen: Array, size: int) -> Array:
+    """[size, N], what brings the one run of True in `seen` [N] to `size`: `jax.image.resize`, bicubic and antialiased,
+    of a part whose place is a number."""
+    stride = seen.sum() / size
+    at = seen.argmax() + (jnp.arange(size) + 0.5) * stride - 0.5
+    x = jnp.abs(at[:, None] - jnp.arange(len(seen))) / jnp.maximum(stride, 1.0)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2  # Keys' cubic, a = -0.5
+    weights = jnp.where(x < 1, near, jnp.where(x < 2, far, 0.0)) * seen
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def clip_tokens(

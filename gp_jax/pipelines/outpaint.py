@@ -26,14 +26,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from gp_jax.diffusion.guidance import check_scales
-from gp_jax.diffusion.samplers import table_of
 from gp_jax.errors import UserError
-from gp_jax.geometry import Canvas
+from gp_jax.geometry import Canvas, patch_positions
 from gp_jax.memory import require
 from gp_jax.parallel import use_mesh
 from gp_jax.pipelines import programs
 from gp_jax.pipelines.checkpoint import Checkpoint, load_checkpoint
+from gp_jax.pipelines.conditioning import Placement
 from gp_jax.pipelines.execute import execute
 from gp_jax.pipelines.plan import PLANS, Plan, Segment, spread
 from gp_jax.seeds import check_seed, random_key
@@ -125,7 +124,7 @@ class OutpaintPipeline:
           reader: the clip.
           canvas: the target frame.
           seed: from 0 to 2^64 - 1; the same seed gives the same clip, however it is batched.
-          steps, sampler, guidance, text_guidance: see `programs.Sampling`; None for the checkpoint's own.
+          steps, sampler, guidance, text_guidance: see `programs.Sampling.of`; None for the checkpoint's own.
           prompt: what the new region shows, for checkpoints with a text tower.
           plan: a name in `plan.PLANS`.
           progress: called with (segments done, segments in all, name of the level).
@@ -142,16 +141,17 @@ class OutpaintPipeline:
             raise UserError(f"there is no plan {plan!r}: choose one of {', '.join(PLANS)}")
         settings = self.checkpoint.settings
         clip_plan = PLANS[plan](len(reader), settings.segment_frames)
-        sampling = programs.Sampling(
-            sampler=settings.sampler if sampler is None else sampler,
-            steps=settings.steps if steps is None else steps,
-            guidance=settings.guidance if guidance is None else guidance,
-            text_guidance=settings.text_guidance if text_guidance is None else text_guidance,
-        )
         check_seed(seed)
-        check_scales(guidance=sampling.guidance, text_guidance=sampling.text_guidance)
-        table_of(sampling.sampler, self.checkpoint.schedule, sampling.steps)  # refuses what there is not
         text = self.checkpoint.embed(prompt) if prompt else None
+        sampling = programs.Sampling.of(
+            self.checkpoint.schedule,
+            settings.sampler if sampler is None else sampler,
+            settings.steps if steps is None else steps,
+            settings.guidance if guidance is None else guidance,
+            settings.text_guidance if text_guidance is None else text_guidance,
+            text=text is not None,
+            tokens=self.checkpoint.extractor is not None and self.checkpoint.vision is not None,
+        )
         if canvas.is_complete:
             return reader.frames_at(range(len(reader)))
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
@@ -181,7 +181,9 @@ class _Clip:
         checkpoint = pipeline.checkpoint
         self.checkpoint, self.mesh, self.slices = checkpoint, pipeline.mesh, pipeline.slices
         self.reader, self.canvas, self.plan, self.sampling = reader, canvas, plan, sampling
-        self.native = canvas.native(checkpoint.settings.native_area, checkpoint.vae.config.downsampling)
+        cell = checkpoint.vae.config.downsampling
+        self.native = canvas.native(checkpoint.settings.native_area, cell)
+        self.place = Placement.of(canvas, self.native, cell)
         self.key = random_key(seed)
         self.text, self.null_text = text, checkpoint.embed("")
         self.progress = progress or (lambda done, total, label: None)
@@ -202,7 +204,7 @@ class _Clip:
             pixels = _fill([pixels for _, pixels in chunk], size)
             with use_mesh(self.mesh):
                 finished, finite = programs.finish(
-                    self.checkpoint.vae, latents, pixels, canvas=self.canvas, native=self.native
+                    self.checkpoint.vae, latents, pixels, self.place, size=(self.canvas.height, self.canvas.width)
                 )
             if not finite:
                 raise _not_finite("autoencoder", [index for (index, _), _ in chunk])
@@ -216,14 +218,16 @@ class _Clip:
         indices = spread(len(self.reader), count)
         times = np.array(indices, np.float32) / max(len(self.reader) - 1, 1)
         pixels = list(self._native_frames(indices))
+        positions = patch_positions(self.native, vision.config.image_size // vision.config.patch_size)
         with use_mesh(self.mesh):
             return programs.read_clip(
                 vision,
                 extractor,
                 _fill(pixels, count),
+                self.place.pixel_mask,
+                positions,
                 _fill(times, count),
                 np.arange(count) < len(indices),
-                native=self.native,
             )
 
     def _make(
@@ -254,9 +258,9 @@ class _Clip:
                 self.text,
                 self.null_text,
                 self.tokens,
-                native=native,
-                schedule=self.checkpoint.schedule,
-                sampling=self.sampling,
+                self.place,
+                self.sampling,
+                shared_noise=self.checkpoint.schedule.shared_noise,
             )
         made = np.asarray(made)
         if not np.isfinite(made).all():
@@ -273,7 +277,7 @@ class _Clip:
         """Float [H, W, 3] at the model's size, for rising indices."""
         source = self._source_frames(indices)
         while chunk := list(islice(source, CHUNK_FRAMES)):
-            frames = programs.shrink(_fill(chunk, CHUNK_FRAMES), canvas=self.canvas, native=self.native)
+            frames = programs.shrink(_fill(chunk, CHUNK_FRAMES), self.place)
             yield from np.asarray(frames)[: len(chunk)]
 
     def _source_frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:

@@ -4,8 +4,9 @@
     make_segments  observed frames of some segments -> latents of all their frames  once per batch of segments
     finish         latents of some frames, and the source -> frames to be written   once per chunk of frames
 
-Each is compiled once per network and shape; `make_segments` encodes, draws noise and runs the whole sampling loop. All
-three are pure, and noise depends on seed and frame index alone, so that neither batching nor a mesh changes a clip.
+Each is compiled once per network and shape: the place of the source, the seed, the sampler and the weights of guidance
+are numbers (`Placement`, `Sampling`). `make_segments` encodes, draws noise and runs the whole sampling loop. All three
+are pure, and noise depends on seed and frame index alone, so that neither batching nor a mesh changes a clip.
 """
 
 import dataclasses
@@ -13,59 +14,89 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gp_jax.diffusion.guidance import guide
+from gp_jax.diffusion.guidance import branches_of, check_scales, guide
 from gp_jax.diffusion.noise import frame_noise
-from gp_jax.diffusion.samplers import sample
+from gp_jax.diffusion.samplers import Trajectory, follow, trajectory
 from gp_jax.diffusion.schedules import NoiseSchedule
-from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower
 from gp_jax.models.global_tokens import GlobalTokens
 from gp_jax.models.unet import UNet
 from gp_jax.parallel import constrain
 from gp_jax.pipelines.compositing import composite
-from gp_jax.pipelines.conditioning import clip_tokens, inpainting_condition, observed_views, to_native
+from gp_jax.pipelines.conditioning import Placement, clip_tokens, inpainting_condition, observed_views, to_native
 
 Array = jax.Array
 
-shrink = jax.jit(to_native, static_argnames=("canvas", "native"))
+shrink = jax.jit(to_native)
 
 
+@functools.partial(jax.tree_util.register_dataclass, meta_fields=["branches"], data_fields=["path", "scales"])
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How to sample; a new one is a new program.
+    """How to sample; a new program only where the number of steps or the branches are others.
 
     Attributes:
-      sampler: a name in `diffusion.samplers.SAMPLERS`.
-      steps: of the sampler.
-      guidance, text_guidance: weights of the global tokens and of the prompt.
+      path: the sampler's.
+      scales: [2] float32, weights of the global tokens and of the prompt.
+      branches: those that guidance computes.
     """
 
-    sampler: str
-    steps: int
-    guidance: float
-    text_guidance: float
+    path: Trajectory
+    scales: Array
+    branches: tuple[bool, ...]
+
+    @classmethod
+    def of(
+        cls,
+        schedule: NoiseSchedule,
+        sampler: str,
+        steps: int,
+        guidance: float,
+        text_guidance: float,
+        *,
+        text: bool,
+        tokens: bool,
+    ) -> "Sampling":
+        """In numpy; raises UserError where the sampler is unknown, the schedule has too few timesteps or a weight is no
+        finite number.
+
+        Args:
+          schedule, sampler, steps: see `diffusion.samplers.trajectory`.
+          guidance, text_guidance: weights of the global tokens and of the prompt.
+          text, tokens: whether there are any.
+        """
+        check_scales(guidance=guidance, text_guidance=text_guidance)
+        branches = branches_of(text_guidance, guidance, text, tokens)
+        return cls(trajectory(schedule, sampler, steps), np.float32([guidance, text_guidance]), branches)
 
 
-@functools.partial(jax.jit, static_argnames="native")
+@jax.jit
 def read_clip(
-    vision: VisionTower, extractor: GlobalTokens, pixels: Array, times: Array, valid: Array, *, native: Canvas
+    vision: VisionTower,
+    extractor: GlobalTokens,
+    pixels: Array,
+    pixel_mask: Array,
+    positions: Array,
+    times: Array,
+    valid: Array,
 ) -> Array:
     """[1, K, D] global tokens of a clip.
 
     Args:
       pixels: [F, H, W, 3] float, frames spread over the clip.
+      pixel_mask: [H, W].
+      positions: [P, 2], the `patch_positions` of the observed rectangle.
       times: [F], in [0, 1].
       valid: [F] bool.
     """
-    config = vision.config
-    views = observed_views(constrain(pixels, "batch", None, None, None), native, config.image_size)
-    positions = patch_positions(native, config.image_size // config.patch_size)
+    views = observed_views(constrain(pixels, "batch", None, None, None), pixel_mask, vision.config.image_size)
     return clip_tokens(vision, extractor, views[None], positions, times[None], valid[None])
 
 
-@functools.partial(jax.jit, static_argnames=("native", "schedule", "sampling"))
+@functools.partial(jax.jit, static_argnames="shared_noise")
 def make_segments(
     unet: UNet,
     vae: AutoencoderKL,
@@ -77,17 +108,17 @@ def make_segments(
     text: Array | None,
     null_text: Array,
     tokens: Array | None,
-    *,
-    native: Canvas,
-    schedule: NoiseSchedule,
+    place: Placement,
     sampling: Sampling,
+    *,
+    shared_noise: float,
 ) -> Array:
     """Encodes, draws noise, samples.
 
     Args:
       key: of the clip.
       times: [B, T] int, of the frames.
-      pixels: [B, T, H, W, 3] float of the size of `native`, read where observed and not wholly held.
+      pixels: [B, T, H, W, 3] float, at the model's size, read where observed and not wholly held.
       completed: [B, T, h, w, C], the frames that are complete already.
       held: [B, T] float, the share of these in the result: 1 for boundary frames, which are conditions, 0 for frames
         that are not complete. Every step's estimate is drawn to it, so that where two versions of a frame meet the
@@ -95,13 +126,16 @@ def make_segments(
       text: [1, L, D], or None for no prompt.
       null_text: [1, L, D].
       tokens: [1, K, D], or None for a model without.
+      place: of the source.
+      sampling: how to sample.
+      shared_noise: that of the schedule.
 
     Returns:
       [B, T, h, w, C] float32, scaled latents.
     """
-    masks = jnp.asarray(pixel_mask(native))[None], jnp.asarray(latent_mask(native, vae.config.downsampling))[None]
+    masks = place.pixel_mask[None], place.latent_mask[None]
     mask, masked = inpainting_condition(vae, pixels, *masks, held == 1, completed, unet.config.masked_fill)
-    noise = frame_noise(key, times, masked.shape[2:], schedule.shared_noise)
+    noise = frame_noise(key, times, masked.shape[2:], shared_noise)
     noise = constrain(noise, "batch", "frame", None, None, None)
 
     def network(latents, timesteps, text, tokens, frames, mask, masked):
@@ -118,8 +152,9 @@ def make_segments(
             for_each(text),
             null_text,
             for_each(tokens),
-            text_scale=sampling.text_guidance,
-            token_scale=sampling.guidance,
+            text_scale=sampling.scales[1],
+            token_scale=sampling.scales[0],
+            branches=sampling.branches,
             frames=times,
             mask=mask,
             masked=masked,
@@ -129,22 +164,26 @@ def make_segments(
         share = held[:, :, None, None, None]
         return share * completed + (1 - share) * clean
 
-    made = sample(denoise, noise, schedule, sampler=sampling.sampler, steps=sampling.steps, correct=hold)
+    made = follow(denoise, noise, sampling.path, correct=hold)
     # Latents that know nothing beyond their cell are exact where the cell was observed.
     return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
 
 
-@functools.partial(jax.jit, static_argnames=("canvas", "native"))
-def finish(vae: AutoencoderKL, latents: Array, source: Array, *, canvas: Canvas, native: Canvas) -> tuple[Array, Array]:
+@functools.partial(jax.jit, static_argnames="size")
+def finish(
+    vae: AutoencoderKL, latents: Array, source: Array, place: Placement, *, size: tuple[int, int]
+) -> tuple[Array, Array]:
     """Decodes and composites.
 
     Args:
       latents: [N, h, w, C], scaled.
       source: [N, Hs, Ws, 3] uint8.
+      place: of the source.
+      size: height and width of the canvas.
 
     Returns:
-      [N, H, W, 3] uint8 of the size of `canvas`, and whether all that was decoded is finite: bytes don't show it.
+      [N, H, W, 3] uint8, and whether all that was decoded is finite: bytes don't show it.
     """
     latents, source = (constrain(x, "batch", None, None, None) for x in (latents, source))
     decoded = vae.decode(latents / vae.config.scaling_factor)
-    return composite(decoded, source, canvas, native), jnp.isfinite(decoded).all()
+    return composite(decoded, source, place, size), jnp.isfinite(decoded).all()

@@ -4,12 +4,17 @@ import jax
 import numpy as np
 import pytest
 
-from gp_jax.geometry import Canvas
+from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.pipelines import compositing
+from gp_jax.pipelines.conditioning import Placement
 
-blend = jax.jit(compositing.blend, static_argnums=2)
 CANVAS = Canvas(24, 40, 0, 12, 24, 16)
 OUTSIDE = slice(28, 40)  # columns to the right of the source
+
+
+@jax.jit
+def blend(made, seen):
+    return compositing.blend(made, seen, pixel_mask(CANVAS), 16)
 
 
 @pytest.mark.parametrize(
@@ -21,19 +26,20 @@ def test_the_source_is_untouched(canvas):
     native = canvas.native(24 * 32)
     source = rng.integers(0, 256, (2, canvas.source_height, canvas.source_width, 3), dtype=np.uint8)
     made = rng.uniform(-3, 3, (2, native.height, native.width, 3)).astype(np.float32)
-    frames = jax.jit(compositing.composite, static_argnums=(2, 3))(made, source, canvas, native)
+    place = Placement.of(canvas, native, 8)
+    frames = jax.jit(compositing.composite, static_argnums=3)(made, source, place, (canvas.height, canvas.width))
     assert frames.shape == (2, canvas.height, canvas.width, 3) and frames.dtype == np.uint8
     np.testing.assert_array_equal(frames[:, *canvas.observed], source)
 
 
 def test_what_is_right_stays():
     made = np.random.default_rng(1).uniform(-1, 1, (1, 24, 40, 3)).astype(np.float32)
-    np.testing.assert_allclose(blend(made, made, CANVAS), made, atol=1e-6)
+    np.testing.assert_allclose(blend(made, made), made, atol=1e-6)
 
 
 def test_a_shift_in_colour_fades_without_a_step():
     made = np.zeros((1, 24, 40, 3), np.float32)
-    profile = np.asarray(blend(made, made + 0.5, CANVAS))[0, 12, :, 0]
+    profile = np.asarray(blend(made, made + 0.5))[0, 12, :, 0]
     assert profile[27] == 0.5 and profile[30] > 0.01 and abs(profile[32:]).max() < 1e-6
     assert np.abs(np.diff(profile)).max() < 0.25, "half the shift at most from one pixel to the next"
     assert (np.diff(profile[27:]) <= 1e-6).all()
@@ -43,6 +49,6 @@ def test_detail_of_the_border_draws_no_streaks():
     """What alternates from pixel to pixel along the border is gone after two pixels, what varies slowly is not."""
     made = np.zeros((1, 24, 40, 3), np.float32)
     fine = np.broadcast_to((-1.0) ** np.arange(24)[:, None, None], made.shape)
-    assert np.abs(blend(made, fine, CANVAS)[0, 3:-3, 30:]).max() < 0.05
+    assert np.abs(blend(made, fine)[0, 3:-3, 30:]).max() < 0.05
     coarse = np.broadcast_to(np.cos(np.arange(24) * np.pi / 12)[:, None, None], made.shape)
-    assert np.abs(blend(made, coarse, CANVAS)[0, :, 30]).max() > 0.1
+    assert np.abs(blend(made, coarse)[0, :, 30]).max() > 0.1

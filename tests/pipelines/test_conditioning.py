@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask
+from gp_jax.models.clip import preprocess
 from gp_jax.pipelines.conditioning import (
     FILLS,
+    Placement,
     clip_tokens,
     encode,
     inpainting_condition,
@@ -24,7 +26,7 @@ MASKS = pixel_mask(NATIVE)[None], latent_mask(NATIVE, 8)[None]
 @jax.jit
 def conditions(networks, pixels, known, completed):
     """All that the UNet is told of a clip; every frame is also a frame for the global tokens."""
-    views = observed_views(pixels, NATIVE, small_networks.VISION.image_size)
+    views = observed_views(pixels, MASKS[0][0], small_networks.VISION.image_size)
     times = jnp.linspace(0, 1, len(pixels))[None]
     tokens = clip_tokens(
         networks["clip"],
@@ -76,7 +78,7 @@ def test_the_source_keeps_its_place(size):
     native = canvas.resize(*size)
     row, column = np.mgrid[4:44, 30:81]
     source = np.stack([row, column, 0 * row], axis=-1).astype(np.uint8)[None]
-    frames = (np.asarray(shrink(source, canvas, native)) + 1) * 127.5
+    frames = (np.asarray(shrink(source, Placement.of(canvas, native, 1))) + 1) * 127.5
     rows, columns = native.observed
     expected_row = (np.arange(native.height) + 0.5) * 57 / native.height - 0.5
     expected_column = (np.arange(native.width) + 0.5) * 101 / native.width - 0.5
@@ -94,7 +96,16 @@ def test_the_source_keeps_its_place(size):
 def test_the_same_size_changes_no_pixel():
     source = np.random.default_rng(2).integers(0, 256, (2, 19, 15, 3), dtype=np.uint8)
     rows, columns = NATIVE.observed
-    np.testing.assert_allclose(shrink(source, NATIVE, NATIVE)[:, rows, columns], to_float(source), atol=1e-5)
+    np.testing.assert_allclose(
+        shrink(source, Placement.of(NATIVE, NATIVE, 8))[:, rows, columns], to_float(source), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", [3, 8, 30])
+def test_views_are_the_rectangle_alone_resized(size):
+    pixels = np.random.default_rng(3).uniform(-1, 1, (2, 24, 32, 3)).astype(np.float32)
+    expected = preprocess(pixels[:, *NATIVE.observed], size)
+    np.testing.assert_allclose(observed_views(pixels, MASKS[0][0], size), expected, atol=1e-5)
 
 
 def test_edge_fill_repeats_the_border_and_shows_nothing_else():

@@ -10,14 +10,16 @@ from flax import nnx
 
 from gp_jax.geometry import Canvas, latent_mask
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from gp_jax.pipelines.conditioning import encode
+from gp_jax.pipelines.conditioning import Placement, encode
 from gp_jax.pipelines.programs import Sampling, make_segments
 from tests import small_networks
 
 # That of test_end_to_end.py, so that its program is compiled once for both.
-NATIVE = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left").native(small_networks.SETTINGS.native_area)
+CANVAS = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left")
+NATIVE = CANVAS.native(small_networks.SETTINGS.native_area)
 LATENTS = NATIVE.height // 8, NATIVE.width // 8
-SAMPLING = Sampling("ddim", steps=2, guidance=1.0, text_guidance=1.0)
+PLACE = Placement.of(CANVAS, NATIVE, 8)
+SAMPLING = Sampling.of(small_networks.SCHEDULE, "ddim", 2, 1.0, 1.0, text=False, tokens=True)
 RNG = np.random.default_rng(0)
 PIXELS = RNG.uniform(-1, 1, (1, 4, NATIVE.height, NATIVE.width, 3)).astype(np.float32)
 COMPLETED = RNG.normal(size=(1, 4, *LATENTS, 4)).astype(np.float32)
@@ -50,9 +52,9 @@ def segment(unet, vae, pixels=PIXELS, completed=COMPLETED, held=NOBODY, tokens=T
             None,
             NULL_TEXT,
             tokens,
-            native=NATIVE,
-            schedule=small_networks.SCHEDULE,
-            sampling=SAMPLING,
+            PLACE,
+            SAMPLING,
+            shared_noise=small_networks.SCHEDULE.shared_noise,
         )
     )
 
