@@ -1,7 +1,9 @@
 """Clips in, wider clips out, by the public interface, with small random networks."""
 
 import itertools
+import logging
 
+import jax
 import numpy as np
 import pytest
 
@@ -51,6 +53,15 @@ def test_same_seed_same_clip_other_seed_other_sides(pipe, result):
     np.testing.assert_array_equal(pipe(clip(17), CANVAS, seed=0), result)
     other = pipe(clip(17), CANVAS, seed=1)
     assert (np.abs(sides(other) - sides(result)).max(axis=(1, 2, 3)) > 1).all()
+
+
+def test_programs_depend_on_shapes_alone(pipe, caplog):
+    """Another place of the source, seed, sampler and weight of guidance compile nothing."""
+    pipe(clip(5), CANVAS, guidance=1.5)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for anchor in ("center", "right"):
+            pipe(clip(5), Canvas.from_aspect(21, 27, 2.0, anchor), seed=3, guidance=2.5, sampler="euler")
+        assert not [record.message for record in caplog.records if "compil" in record.message.lower()]
 
 
 def test_any_frame_matters_to_the_others(pipe, result):

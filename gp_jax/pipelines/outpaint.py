@@ -26,6 +26,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from gp_jax.compilation_cache import keep_programs
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas, patch_positions
 from gp_jax.memory import require
@@ -86,7 +87,11 @@ class OutpaintPipeline:
     def from_pretrained(
         cls, name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None
     ) -> "OutpaintPipeline":
-        """Loads a checkpoint folder, or one of this package by its name; see `checkpoint.load_checkpoint`."""
+        """Loads a checkpoint folder, or one of this package by its name; see `checkpoint.load_checkpoint`.
+
+        Programs that are compiled from here on are kept for the next process; see compilation_cache.py.
+        """
+        keep_programs()
         return cls(load_checkpoint(name_or_folder, mesh, dtype), mesh)
 
     def __call__(self, frames: np.ndarray, canvas: Canvas, seed: int = 0, **options: Any) -> np.ndarray:
