@@ -78,6 +78,7 @@ class VideoFile:
 
     Attributes:
       left_out: how many frames come too fast for the container's clock and are left out; their time is kept.
+      shown: how many frames were written and not left out.
 
     Raises:
       UserError: a frame stays for longer than the format can say.
@@ -92,31 +93,29 @@ class VideoFile:
         tracks_from: VideoReader | None = None,
     ):
         style = FORMATS[path.suffix.lower()]
+        info = timing if isinstance(timing, VideoInfo) else None
         self._tick = style.tick or exact_tick(timing)
         self._spans = thinned(stamps(timing, self._tick), style.least_ticks)
-        self.left_out = 0
-        if isinstance(timing, VideoInfo):
+        self.left_out = self.shown = 0
+        options = dict(style.container_options)
+        if info:
             spans = list(self._spans)
             if max(end - start for start, end in filter(None, spans)) > style.most_ticks:
-                raise UserError(
-                    f"a frame of this clip stays for longer than {path.suffix} can say: choose another format"
-                )
+                raise UserError(f"a frame of this clip stays longer than {path.suffix} can say: choose another format")
             self._spans, self.left_out = iter(spans), spans.count(None)
-        options = dict(style.container_options)
-        if style.container == "gif" and isinstance(timing, VideoInfo) and timing.plays:
-            options["loop"] = str(timing.plays - 1 or -1)  # GIF counts repetitions, and has no word for none
+            if style.container == "gif" and info.plays:
+                options["loop"] = str(info.plays - 1 or -1)  # GIF counts repetitions, and has no word for none
         self._container = av.open(f"file:{path}", "w", format=style.container, container_options=options)
         self._stream = self._container.add_stream(style.codec, rate_of(timing), options=style.options)
         self._stream.width, self._stream.height = width, height
         context = self._stream.codec_context
         context.time_base = self._tick
-        colours = None
-        if isinstance(timing, VideoInfo):
-            colours = timing.colours
-            context.sample_aspect_ratio = timing.pixel_aspect
-            if not timing.is_steady:
+        if info:
+            context.sample_aspect_ratio = info.pixel_aspect
+            if not info.is_steady:
                 # MP4 stores durations in the order of decoding: only without reordering do they fall on their frames.
                 context.max_b_frames = 0
+        colours = info.colours if info else NO_TAGS
         self._convert = _to_palette(self._stream) if style.codec == "gif" else _to_yuv(self._stream, colours)
         self._durations: dict[int, int] = {}
         self._count = 0
@@ -140,6 +139,7 @@ class VideoFile:
         self._count += 1
         if span is None:
             return
+        self.shown += 1
         self._durations[span[0]] = span[1] - span[0]
         picture = self._convert(frame)
         picture.pts, picture.time_base = span[0], self._tick
@@ -169,8 +169,7 @@ class VideoFile:
             self._container.mux(packet)
 
 
-def _to_yuv(stream: av.VideoStream, colours: Colours | None) -> Callable[[np.ndarray], av.VideoFrame]:
-    colours = colours or NO_TAGS
+def _to_yuv(stream: av.VideoStream, colours: Colours) -> Callable[[np.ndarray], av.VideoFrame]:
     codec = stream.codec_context.name
     matrix = colours.matrix or matrix_of(stream.width, stream.height)
     matrix = REPLACED.get((codec, matrix), matrix)

@@ -115,7 +115,8 @@ class VideoWriter:
                 try:
                     file = VideoFile(path, height, width, self._timing, self._audio_from)
                     with contextlib.closing(file):
-                        file.write(np.zeros((height, width, 3), np.uint8))
+                        while not file.shown:
+                            file.write(np.zeros((height, width, 3), np.uint8))
                         file.finish(is_trial=True)
                 except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
                     raise UserError(

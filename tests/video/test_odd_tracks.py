@@ -127,6 +127,13 @@ def test_a_gif_takes_as_long_as_its_source(tmp_path, rate):
     assert ("left out" in " ".join(notes)) == (rate > 50)
 
 
+def test_a_first_frame_that_comes_too_fast_hinders_no_gif(tmp_path):
+    source = film(tmp_path / "in.mkv", ticks=[0, 4, 104, 204, 304, 404], last=100)
+    _, after, notes = outpainted(source, tmp_path / "out.gif")
+    assert len(after) == 5 and after.info.duration == Fraction(1, 2)
+    assert ".gif is too slow for 1 of its 6 frames, which are left out; its length stays" in notes
+
+
 def test_a_clock_that_restarts_goes_on_and_the_sound_with_it(tmp_path):
     parts = [
         film(
