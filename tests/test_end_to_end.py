@@ -106,6 +106,28 @@ def test_a_complete_canvas_returns_the_clip(pipe):
     np.testing.assert_array_equal(pipe(clip(2), Canvas.from_size(21, 27, 21, 27)), clip(2))
 
 
+def test_frames_in_memory_stream_too(pipe, result):
+    for frames in (clip(17), list(clip(17))):
+        np.testing.assert_array_equal(next(pipe.stream(frames, CANVAS, seed=0)), result[0])
+
+
+@pytest.mark.parametrize("call", ["__call__", "stream"])
+@pytest.mark.parametrize(
+    "frames, canvas, message",
+    [
+        (clip(2), 16 / 9, r"the canvas is 1.77.*Canvas.from_aspect"),
+        (clip(2), (21, 42), "the canvas is"),
+        (clip(2), None, "the canvas is None"),
+        ("clip.mp4", CANVAS, "VideoReader"),
+        (None, CANVAS, "uint8"),
+        (3, CANVAS, "uint8"),
+    ],
+)
+def test_what_is_no_clip_or_no_canvas_is_said(pipe, call, frames, canvas, message):
+    with pytest.raises(UserError, match=message):
+        getattr(pipe, call)(frames, canvas)
+
+
 @pytest.mark.parametrize(
     "frames, options, message",
     [

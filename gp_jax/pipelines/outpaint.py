@@ -106,11 +106,11 @@ class OutpaintPipeline:
         Returns:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`.
         """
-        return np.stack(list(self.stream(ArrayReader(frames), canvas, seed=seed, **options)))
+        return np.stack(list(self.stream(frames, canvas, seed=seed, **options)))
 
     def stream(
         self,
-        reader: Reader,
+        reader: Reader | np.ndarray,
         canvas: Canvas,
         *,
         seed: int = 0,
@@ -126,7 +126,7 @@ class OutpaintPipeline:
         """Outpaints a clip frame by frame.
 
         Args:
-          reader: the clip.
+          reader: the clip; or uint8 [T, Hs, Ws, 3].
           canvas: the target frame.
           seed: from 0 to 2^64 - 1; the same seed gives the same clip, however it is batched.
           steps, sampler, guidance, text_guidance: see `programs.Sampling.of`; None for the checkpoint's own.
@@ -139,9 +139,19 @@ class OutpaintPipeline:
           An iterator over uint8 [H, W, 3], in the order of time.
 
         Raises:
-          UserError: a name is unknown, a number is out of range, the checkpoint reads no prompt or, on the way, frames
-            are not of the size that the canvas was made for, or a network made NaN or infinity of them.
+          UserError: an argument is of another type, a name is unknown, a number is out of range, the checkpoint reads
+            no prompt or, on the way, frames are not of the size that the canvas was made for, or a network made NaN or
+            infinity of them.
         """
+        if not isinstance(canvas, Canvas):
+            raise UserError(
+                f"the canvas is {canvas!r}, not a gp_jax.geometry.Canvas: make one by "
+                "Canvas.from_aspect(height, width, 16 / 9), from_size or from_pads"
+            )
+        if isinstance(reader, str | Path):
+            raise UserError(f"the clip is the name {str(reader)!r}, not frames: read it by gp_jax.video.VideoReader")
+        if not hasattr(reader, "frames_at"):
+            reader = ArrayReader(reader)
         if plan not in PLANS:
             raise UserError(f"there is no plan {plan!r}: choose one of {', '.join(PLANS)}")
         settings = self.checkpoint.settings
