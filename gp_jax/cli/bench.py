@@ -5,7 +5,7 @@ device could do (MFU). With --on it is only compiled, for devices that may be an
 slices by shape, for which libtpu has to be installed (pip install 'gp_jax[tpu]') but no TPU be there. Neither needs the
 data of the configuration, nor a checkpoint where all its networks are trained.
 
-Numbers are those of one device. "model" are the FLOPs of the networks forwards and backwards, from which MFU is taken;
+Numbers are those of one device. "TFLOP" are those of the networks forwards and backwards, from which MFU is taken;
 "compiled" those of the program, in which what remat computes again counts and fused attention kernels may not. CPUs
 compute bfloat16 as float32, which doubles their memory and traffic.
 
@@ -97,19 +97,20 @@ COLUMNS: dict[str, Callable[["Row"], str]] = {
     "mesh": lambda row: _mesh(row.run),
     "segments": lambda row: str(row.run.config.batch_size),
     "state GB": lambda row: _gigabytes(row.budget.state),
-    "temporary GB": lambda row: _gigabytes(row.budget.temporaries),
+    "temp GB": lambda row: _gigabytes(row.budget.temporaries),
     "all GB": lambda row: _gigabytes(row.budget.memory),
     "gather GB": lambda row: _gigabytes(row.budget.traffic("all-gather")),
     "sum GB": lambda row: _gigabytes(row.budget.traffic(*_SUMS)),
     "other GB": lambda row: _gigabytes(row.budget.traffic() - row.budget.traffic("all-gather", *_SUMS)),
-    "model TFLOP": lambda row: f"{row.model_flops / 1e12:.3g}",
+    "TFLOP": lambda row: f"{row.model_flops / 1e12:.3g}",
     "compiled": lambda row: f"{row.budget.flops / 1e12:.3g}",
     "seconds": lambda row: f"{row.seconds:.3g}" if row.seconds else "",
     "TFLOP/s": lambda row: f"{row.model_flops / row.seconds / 1e12:.3g}" if row.seconds else "",
     "MFU": lambda row: f"{row.mfu:.1%}" if row.mfu else "",
     "peak GB": lambda row: _gigabytes(row.peak_bytes),
 }
-_WIDTHS = (18, 11, 22, 10, *[14] * 12)
+# As narrow as a heading and two spaces, but where cells are wider.
+_WIDTHS = [{"devices": 18, "mesh": 17}.get(name, len(name) + 2) for name in COLUMNS]
 
 
 def _line(cells: Iterable[str]) -> str:

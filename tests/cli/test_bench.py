@@ -45,7 +45,7 @@ def test_devices_that_are_absent_are_counted(bench):
     (row,) = bench("--on", "1", "--segments", "2")
     assert (row["devices"], row["mesh"], row["segments"]) == ("1 x cpu", "-", "2") and "seconds" not in row
     assert float(row["state GB"]) > 0 and float(row["sum GB"]) == 0  # a lone device has nobody to share with
-    assert 0.5 < float(row["compiled"]) / float(row["model TFLOP"]) < 1.5
+    assert 0.5 < float(row["compiled"]) / float(row["TFLOP"]) < 1.5
 
 
 @pytest.mark.parametrize("names, words", [("9", "9 CPU devices"), ("v5p:2y2", "neither"), ("x", "neither")])
