@@ -3,16 +3,17 @@
 Killed and started again with the same arguments it goes on where it was; started with other methods it adds them to
 the same folder. `--method` takes names of the list below, and `folder:DIR` for what another system made: DIR/CASE/CLIP,
 videos or folders of images of the protocol's size, with all frames. An output that is missing, short or of another size
-is named, and its method gets no score. LPIPS and FVD need `gp-jax fetch` once.
+is named, and its method gets no score. LPIPS and FVD need `gp-jax fetch` once; `--metric` can leave them out.
 
 OUTPUT gets report.html, summary.md and summary.csv, the numbers of every clip and frame in results.jsonl, of all clips
 in scores.jsonl, the times in timing.jsonl, and all frames as PNGs in generated/.
 
 examples:
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results
-  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --method globalpaint --checkpoint my_model/
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output mine --method globalpaint --checkpoint my_model/
   gp-jax evaluate --protocol wide-720p --dataset folder --data clips/ --method edge,telea,flow --output wide
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --method folder:outputs/motia --output results
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output pixels --metric psnr,ssim  needs no weights
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --shard 0/4        one of four processes
 """
 
@@ -40,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument(
         "--method", action="append", metavar="A,B", help=f"by default all: {', '.join(METHODS)}; also folder:DIR"
+    )
+    parser.add_argument(
+        "--metric", type=_names, metavar="A,B", help="what to measure; by default what the protocol says"
     )
     parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="work on the K-th of every N clips")
 
@@ -100,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             methods=_methods(names, options),
             clips=arguments.clips and arguments.clips.split(","),
             frames=arguments.frames,
+            metrics=arguments.metric or (),
             shard=arguments.shard,
             mesh=mesh,
             progress=report,
@@ -135,6 +140,10 @@ def _methods(names: list[str], options: dict) -> "dict[str, Method]":
         else:
             raise UserError(f"there is no method {name}: choose of {', '.join(METHODS)} and folder:DIR")
     return methods
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _shard(text: str) -> tuple[int, int]:

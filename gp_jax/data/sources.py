@@ -117,7 +117,9 @@ def table(file: Path, path: str = "{path}", caption: str = "{caption}") -> list[
 
 
 def davis(folder: Path, resolution: str = "480p") -> list[Film]:
-    """DAVIS 2017: `folder` has JPEGImages/RESOLUTION/NAME/*.jpg and the lists of ImageSets/2017 in it."""
+    """DAVIS 2017: `folder`, or `folder`/davis, has JPEGImages/RESOLUTION/NAME/*.jpg and the lists of ImageSets/2017."""
+    if (folder / "davis" / "ImageSets").is_dir():  # as build_test_clips.py leaves it beside its archives
+        folder = folder / "davis"
     films = []
     for split, file in (("train", "train.txt"), ("validation", "val.txt")):
         names = folder / "ImageSets" / "2017" / file

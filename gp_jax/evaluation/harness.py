@@ -14,6 +14,7 @@ size; what each method makes of each case; what is measured of it. So an evaluat
 was when it is started again, methods can be added to it later, and processes share it by taking every n-th clip each.
 """
 
+import difflib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +64,7 @@ def evaluate(
     methods: Mapping[str, Method],
     clips: Sequence[str] | None = None,
     frames: int | None = None,
+    metrics: Sequence[str] = (),
     shard: tuple[int, int] = (0, 1),
     mesh: Mesh | None = None,
     progress: Progress = lambda done, total, label: None,
@@ -76,6 +78,7 @@ def evaluate(
       methods: by the name that they have in the results.
       clips: names of those to take; all by default.
       frames: take only so many from the beginning of each clip.
+      metrics: names of `METRICS`; the protocol's by default.
       shard: (k, n) works on the k-th of every n clips. Who finishes last writes the lines and scores of all.
       mesh: spreads measuring over devices.
       progress: called with (pieces of work done, pieces in all, what is next).
@@ -84,13 +87,13 @@ def evaluate(
       UserError: a name is unknown, the data set cannot be read, the weights of a metric were not fetched, a method can
         not do this, or `output` holds another evaluation; nothing was written then. Or another program is at it.
     """
-    readers = open_clips(protocol, dataset, data, clips)
+    readers = open_clips(protocol, dataset, data, clips, metrics)
     results, cases = Results(output), PROTOCOLS[protocol].cases
     lengths = {name: min(len(reader), frames or len(reader)) for name, reader in readers.items()}
     if bad := [name for name in methods if not is_name(name) or name in (MEAN, REFERENCE)]:
         raise UserError(f"no method can have the name {bad[0]!r}: choose another")
     settings = {name: dict(method.settings) for name, method in methods.items()}
-    manifest = Manifest(protocol, dataset, str(Path(data).resolve()), lengths, settings, _versions())
+    manifest = Manifest(protocol, dataset, str(Path(data).resolve()), lengths, settings, _versions(), list(metrics))
     check_manifest(results, manifest)
     for method, canvas in product(methods.values(), cases.values()):
         method.check(max(lengths.values()), canvas)
@@ -142,8 +145,12 @@ def _work(
     progress(total, total, "done")
 
 
-def open_clips(protocol: str, dataset: str, data: str | Path, clips: Sequence[str] | None = None) -> dict[str, Frames]:
+def open_clips(
+    protocol: str, dataset: str, data: str | Path, clips: Sequence[str] | None = None, metrics: Sequence[str] = ()
+) -> dict[str, Frames]:
     """All that an evaluation needs to be there, looked for before its work: metric weights, and clips by name.
+
+    Arguments are those of `evaluate`.
 
     Raises:
       UserError: a name is unknown, the data set cannot be read, or the weights of a metric were not fetched.
@@ -152,7 +159,9 @@ def open_clips(protocol: str, dataset: str, data: str | Path, clips: Sequence[st
         if name not in table:
             raise UserError(f"there is no {what} {name}: choose of {', '.join(table)}")
     readers = _choose(DATASETS[dataset](Path(data)), clips)
-    for name in PROTOCOLS[protocol].metrics:
+    for name in metrics or PROTOCOLS[protocol].metrics:
+        if name not in METRICS:
+            raise UserError(f"there is no metric {name}: choose of {', '.join(METRICS)}")
         if METRICS[name].weights:
             weights.load(METRICS[name].weights)
     return readers
@@ -160,8 +169,10 @@ def open_clips(protocol: str, dataset: str, data: str | Path, clips: Sequence[st
 
 def _choose(readers: Readers, names: Sequence[str] | None) -> dict[str, Frames]:
     """Opens the clips that were asked for."""
-    if unknown := set(names or ()) - set(readers):
-        raise UserError(f"the data set has no clip {sorted(unknown)[0]}: it has {', '.join(readers)}")
+    for name in names or ():
+        if name not in readers:
+            like = difflib.get_close_matches(name, readers) or list(readers)[:3]
+            raise UserError(f"the data set has no clip {name}: it has {len(readers)}, {', '.join(like)} among them")
     for name in readers:
         if not is_name(name) or "." in name:
             raise UserError(f"clip {name!r} must be named anew, without dots and slashes: its results become a folder")

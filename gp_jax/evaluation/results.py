@@ -23,7 +23,7 @@ import contextlib
 import dataclasses
 import glob
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ class Manifest:
       clips: number of frames by name, in the order of the data set.
       methods: by name, the settings that determine what a method makes; "folder" among them where another system did.
       versions: of the packages that numbers depend on.
+      metrics: that are measured; empty for the protocol's.
     """
 
     protocol: str
@@ -54,6 +55,7 @@ class Manifest:
     clips: Mapping[str, int]
     methods: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
+    metrics: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,10 @@ class Results:
 
     @property
     def protocol(self) -> Protocol:
-        return PROTOCOLS[self.manifest.protocol]
+        """With the metrics that were asked for."""
+        manifest = self.manifest
+        protocol = PROTOCOLS[manifest.protocol]
+        return dataclasses.replace(protocol, metrics=tuple(manifest.metrics) or protocol.metrics)
 
     def reference(self, clip: str) -> Path:
         """Where the true frames of a clip lie."""
@@ -174,7 +179,7 @@ def check_manifest(results: Results, manifest: Manifest) -> None:
             raise UserError(f"{folder} is there already and holds no evaluation: choose another folder")
         return
     there, now = dataclasses.asdict(results.manifest), json.loads(json.dumps(dataclasses.asdict(manifest)))
-    for what in ("protocol", "dataset", "data", "clips"):
+    for what in ("protocol", "dataset", "data", "clips", "metrics"):
         if there[what] != now[what]:
             told = _difference(there[what], now[what], what)
             raise UserError(f"{folder} holds an evaluation with {told}: repeat that, or choose another folder")

@@ -24,7 +24,9 @@ def number(index: int, case: str, clip: str) -> float:
 def write(folder: Path, methods: Sequence[str] = METHODS) -> Results:
     """The files of an evaluation; the frames are 16x16, all of one grey for each method."""
     results = Results(folder)
-    manifest = Manifest("m3ddm-256", "folder", "/clips", CLIPS, {name: {} for name in methods}, {"jax": "0"})
+    manifest = Manifest(
+        "m3ddm-256", "folder", "/clips", CLIPS, {name: {"from": "/outputs/motia"} for name in methods}, {"jax": "0"}
+    )
     add_to_manifest(results, manifest)
     for clip, frames in CLIPS.items():
         _save(results.reference(clip), frames, 200)

@@ -28,7 +28,14 @@ def test_davis(tmp_path):
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("cat\n")
     (lists / "val.txt").write_text("swan\nbear\n")
-    assert list(lengths("davis", tmp_path).items()) == [("swan", 2), ("bear", 3)]
+    expected = [("swan", 2), ("bear", 3)]
+    assert list(lengths("davis", tmp_path).items()) == expected
+    # As the tool leaves it that fetches the test clips: among its archives.
+    (tmp_path / "data").mkdir()
+    for name in ("JPEGImages", "ImageSets"):
+        (tmp_path / "data" / "davis").mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / "data" / "davis" / name)
+    assert list(lengths("davis", tmp_path / "data").items()) == expected
 
 
 def test_youtube_vos(tmp_path):

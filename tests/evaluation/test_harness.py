@@ -17,7 +17,9 @@ import pytest
 from gp_jax.errors import UserError
 from gp_jax.evaluation.harness import evaluate
 from gp_jax.evaluation.methods import METHODS, Method, from_folder
+from gp_jax.evaluation.report import write_report
 from gp_jax.evaluation.results import MEAN, Results
+from gp_jax.metrics import weights
 from gp_jax.metrics.score import measure, pair_up
 from gp_jax.parallel import make_mesh
 from tests.evaluation import small_protocol
@@ -289,7 +291,8 @@ def test_a_mended_output_is_measured_anew(others, data, tmp_path):
     [
         ({"frames": 9}, r"other clips \(heron: 18 there, 9 now\): repeat that, or choose another folder"),
         ({"clips": ["pond"]}, r"other clips \(heron: 18 there, nothing now\)"),
-        ({"clips": ["swan"]}, "no clip swan"),
+        ({"metrics": ["psnr"]}, "another metrics|other metrics"),
+        ({"clips": ["pend"]}, "no clip pend: it has 3, pond among them"),
         (
             {"methods": {"edge": Method(METHODS["mirror"]().outpaint, {"seed": 1})}},
             r"edge with other settings \(seed: nothing there, 1 now\)",
@@ -313,6 +316,7 @@ def refuse(frames, canvas):
     [
         ({"protocol": "large"}, "no protocol large: choose of"),
         ({"dataset": "movies"}, "no data set movies: choose of"),
+        ({"metrics": ["psnr", "vmaf"]}, "no metric vmaf: choose of psnr, "),
         ({"methods": {"..": METHODS["edge"]()}}, "the name '..'"),
         ({"methods": {"a/b": METHODS["edge"]()}}, "the name 'a/b'"),
         ({"methods": {"picky": Method(METHODS["edge"]().outpaint, check=refuse)}}, "picky about 18 frames of 24x36"),
@@ -346,6 +350,18 @@ def test_a_method_must_keep_observed_pixels(data, tmp_path):
     method = Method(lambda source, canvas: METHODS["edge"]().outpaint(source, canvas) // 2)
     with pytest.raises(ValueError, match="half changed observed pixels"):
         run(tmp_path / "out", data, methods={"half": method})
+
+
+def test_chosen_metrics_alone_are_measured_and_need_no_others_weights(data, tmp_path, monkeypatch):
+    def missing(name):
+        raise UserError(f"the weights of {name} are not there")
+
+    monkeypatch.setattr(weights, "load", missing)
+    with pytest.raises(UserError, match="the weights of i3d"):
+        run(tmp_path / "out", data)
+    assert run(tmp_path / "out", data, metrics=["ssim", "psnr"]) == (True, [])
+    assert {score.metric for score in Results(tmp_path / "out").scores()} == {"ssim", "psnr"}
+    assert [path.suffix for path in write_report(Results(tmp_path / "out"))] == [".md", ".csv", ".html"]
 
 
 def test_short_clips_have_no_fvd_and_say_so(data, tmp_path):

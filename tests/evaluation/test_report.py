@@ -64,6 +64,12 @@ def test_the_page_is_well_formed_and_refers_to_nothing_outside(text):
     assert {link.replace("%26", "&") for link in links} <= anchors
 
 
+def test_the_page_says_nothing_of_the_machine_that_made_it(text):
+    """small_results puts the data to /clips, and a method to /outputs/motia."""
+    assert "2 clips of clips (folder)" in text and "motia" in text
+    assert not re.search(r"/clips|/outputs", text)
+
+
 def test_every_clip_is_there_worst_first(text, results):
     cards = [attributes["id"] for tag, attributes in Tags(text).tags if tag == "article"]
     assert cards == ["0.25/a&b", "0.66/a&b", "0.25/bear", "0.66/bear"]  # by globalpaint's number

@@ -11,6 +11,7 @@ import itertools
 import json
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 from rich.console import Console
@@ -35,7 +36,7 @@ def render(results: Results) -> str:
     parts = {
         "title": escape(f"Outpainting, protocol {manifest.protocol}"),
         "subtitle": escape(
-            f"{len(manifest.clips)} clips of {manifest.data} ({manifest.dataset}), "
+            f"{len(manifest.clips)} clips of {_name(manifest.data)} ({manifest.dataset}), "
             f"{protocol.width}x{protocol.height}; cases {', '.join(protocol.cases)}; "
             f"methods {', '.join(manifest.methods)}"
         ),
@@ -76,14 +77,22 @@ def _order(numbers: Numbers, clips: int, shown: int) -> str:
 
 
 def _settings(results: Results) -> str:
-    """The manifest, which says all that the numbers depend on, less the list of clips."""
+    """The manifest, which says all that the numbers depend on, less the list of clips and where things lay."""
     manifest = results.manifest
     shown = {
         "protocol": manifest.protocol,
-        "data": manifest.data,
+        "data": _name(manifest.data),
         "dataset": manifest.dataset,
         "metrics": results.protocol.metrics,
-        "methods": manifest.methods,
+        "methods": {
+            method: {name: _name(value) if isinstance(value, str) else value for name, value in settings.items()}
+            for method, settings in manifest.methods.items()
+        },
         "versions": manifest.versions,
     }
     return json.dumps(shown, indent=2, default=dict)
+
+
+def _name(text: str) -> str:
+    """Of a path from the root its last part: a report is passed on, and says nothing of the machine that made it."""
+    return Path(text).name if Path(text).is_absolute() else text
