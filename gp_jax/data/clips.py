@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gp_jax.data.shards import open_shards, pack, read_manifest, unpack
+from gp_jax.data.shards import SHOWN, open_shards, pack, read_manifest, unpack
 from gp_jax.errors import UserError
 
 # Name -> (suffix, options of a quality of 0 to 100). Colour is kept at full resolution: halved, it bleeds over the
@@ -79,7 +79,7 @@ class RecordFolder:
 
     def __init__(self, folder: Path, split: str):
         self.folder = folder
-        self.manifest = read_manifest(folder, "tools/build_records.py")
+        self.manifest = read_manifest(folder, f"build_records.py ({SHOWN})")
         if split not in self.manifest["shards"]:
             raise UserError(
                 f"{folder} has no split {split!r}, only {', '.join(sorted(self.manifest['shards']))}: build it "

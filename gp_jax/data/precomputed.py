@@ -27,7 +27,7 @@ from flax import nnx
 from gp_jax import weights
 from gp_jax.data.config import DataConfig
 from gp_jax.data.examples import Example, sample_frames, segment, spread, view_places
-from gp_jax.data.shards import MANIFEST_FILE, open_shards, read_manifest, sha256, unpack
+from gp_jax.data.shards import MANIFEST_FILE, SHOWN, open_shards, read_manifest, sha256, unpack
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas, sample_canvas
 from gp_jax.seeds import check_seed
@@ -111,7 +111,7 @@ class Precomputed:
         plans = {}
         for part in parts:
             place = folder / FOLDER / part
-            manifest = read_manifest(place, f"tools/precompute.py {folder} {part}")
+            manifest = read_manifest(place, f"precompute.py {folder} {part} ({SHOWN})")
             if manifest["arguments"]["records"] != records_hash(folder):
                 raise UserError(f"{place} was not made from the records of {folder} as they are now: make it again")
             if models.get(part, manifest["model"]) != manifest["model"]:

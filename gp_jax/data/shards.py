@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from gp_jax.errors import UserError
 from gp_jax.files import locked, read_json, replacing, write_json
 
+SHOWN = "see Training in the README"  # of the tools that make such folders, which an installed package does not hold
 ARGUMENTS_FILE, MANIFEST_FILE = "arguments.json", "manifest.json"
 # One record per chunk: reading a record reads nothing else. Pictures and float16 do not compress any further.
 WRITER_OPTIONS = "group_size:1,uncompressed"

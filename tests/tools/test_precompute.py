@@ -178,7 +178,7 @@ def test_another_encoder_a_missing_file_and_other_records_are_told(config, recor
     fails("features of 3 frames, not of feature_frames=5", feature_frames=5)
 
     folder = write_records(tmp_path / "copy")
-    fails(r"precomputed/latents has no manifest.json: make it with tools/precompute.py", records=(str(folder),))
+    fails(r"latents has no manifest.json: make it with precompute.py .* \(see Training in", records=(str(folder),))
     assert not call(folder, "latents", "features", "text", "--checkpoint", checkpoint, *OPTIONS)
     missing = folder / FOLDER / "features" / "train-00001-of-00003.array_record"
     content = missing.read_bytes()
