@@ -162,7 +162,7 @@ def tabulate(
         return arm, count, *numbers, cost.parameters / 1e6, cost.flops / 1e9, cost.memory / 2**20, seconds[arm]
 
     cases = " and ".join(results.protocol.cases)
-    measured = f"Measured here, {len(results.manifest.clips)} clips of {results.manifest.data}, mean of {cases}"
+    measured = f"Measured here, {len(results.manifest.clips)} clips of {results.manifest.data_name}, mean of {cases}"
     sections = [
         Section(f"{measured}, {title}", tuple(row(arm, region) for arm in folders)) for region, title in REGIONS.items()
     ]

@@ -57,6 +57,11 @@ class Manifest:
     versions: Mapping[str, str]
     metrics: Sequence[str] = ()
 
+    @property
+    def data_name(self) -> str:
+        """The data folder's own name: tables and reports are passed on, and say nothing of where it lay."""
+        return Path(self.data).name
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:

@@ -111,7 +111,7 @@ def _section(scores: list[Score], kinds: list[Kind], case: str, region: str, tit
 
 def _what(manifest: Manifest) -> str:
     clips = len(manifest.clips)
-    return f"{clips} clip{'s' * (clips != 1)} of {manifest.data}"
+    return f"{clips} clip{'s' * (clips != 1)} of {manifest.data_name}"
 
 
 def notes(scores: list[Score]) -> tuple[str, ...]:

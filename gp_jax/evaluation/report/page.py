@@ -36,7 +36,7 @@ def render(results: Results) -> str:
     parts = {
         "title": escape(f"Outpainting, protocol {manifest.protocol}"),
         "subtitle": escape(
-            f"{len(manifest.clips)} clips of {_name(manifest.data)} ({manifest.dataset}), "
+            f"{len(manifest.clips)} clips of {manifest.data_name} ({manifest.dataset}), "
             f"{protocol.width}x{protocol.height}; cases {', '.join(protocol.cases)}; "
             f"methods {', '.join(manifest.methods)}"
         ),
@@ -81,7 +81,7 @@ def _settings(results: Results) -> str:
     manifest = results.manifest
     shown = {
         "protocol": manifest.protocol,
-        "data": _name(manifest.data),
+        "data": manifest.data_name,
         "dataset": manifest.dataset,
         "metrics": results.protocol.metrics,
         "methods": {
@@ -94,5 +94,5 @@ def _settings(results: Results) -> str:
 
 
 def _name(text: str) -> str:
-    """Of a path from the root its last part: a report is passed on, and says nothing of the machine that made it."""
+    """Of a path from the root its last part, as of `Manifest.data_name`."""
     return Path(text).name if Path(text).is_absolute() else text
