@@ -2,7 +2,8 @@
 
     gp-jax convert stable-diffusion-inpainting/ sd15/
     gp-jax convert clip-vit-large-patch14/ sd15/ --only clip
-    python tools/precompute.py records all --checkpoint sd15/
+    python tools/build_records.py videos films/ records --size 256x256
+    python tools/precompute.py records all --checkpoint sd15/ --frames 16
     gp-jax train --config configs/sd15.py:keyframes --workdir W/1 --init-from sd15/
     gp-jax train --config configs/sd15.py:interpolation --workdir W/2 --init-from W/1/checkpoint
 

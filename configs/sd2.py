@@ -3,7 +3,7 @@
     gp-jax convert stable-diffusion-2-inpainting/ sd2/
     gp-jax convert CLIP-ViT-H-14-laion2B-s32B-b79K/ sd2/ --only clip
     python tools/build_records.py csv OpenVid/list.csv records --size 256x256
-    python tools/precompute.py records all --checkpoint sd2/
+    python tools/precompute.py records all --checkpoint sd2/ --frames 16
     gp-jax train --config configs/sd2.py:keyframes --workdir W/1 --init-from sd2/
     gp-jax train --config configs/sd2.py:interpolation --workdir W/2 --init-from W/1/checkpoint
     gp-jax outpaint clip.mp4 wide.mp4 --aspect 16:9 --checkpoint W/2/checkpoint

@@ -10,8 +10,8 @@ examples:
   gp-jax convert v1-5-pruned.safetensors my_model/ --motion mm_sd_v15_v2.ckpt --tokenizer clip-vit-large-patch14/
   gp-jax convert CLIP-ViT-H-14-laion2B-s32B-b79K/ my_model/ --only clip
   gp-jax convert my_model/ their_model/ --to diffusers
-  gp-jax convert run/ my_model/ --dtype bfloat16
-  gp-jax convert run/state/12000/ my_model/ --raw-weights
+  gp-jax convert run/ newest/ --dtype bfloat16
+  gp-jax convert run/state/12000/ raw/ --raw-weights
   gp-jax convert --describe my_model/
 """
 

@@ -11,11 +11,11 @@ whose frame of --aspect would be larger than --max-side with that; it is never s
 
 examples:
   gp-jax outpaint clip.mp4 wide.mp4 --aspect 16:9
-  gp-jax outpaint sample:carphone wide.mp4 --aspect 16:9 --seed 3
+  gp-jax outpaint sample:carphone carphone.mp4 --aspect 16:9 --seed 3
   gp-jax outpaint clip.mov tall.webm --aspect 9:16 --anchor bottom
-  gp-jax outpaint phone.mp4 wide.mp4 --size 1920x1080 --fit
+  gp-jax outpaint phone.mp4 desk.mp4 --size 1920x1080 --fit
   gp-jax outpaint frames/ wider_frames --pad 100,100,50,50 --frame-rate 30
-  gp-jax outpaint clip.mp4 wide.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
+  gp-jax outpaint clip.mp4 dawn.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
 """
 
 import argparse
