@@ -141,7 +141,9 @@ def lost(source: VideoReader, target: Path | None) -> list[str]:
     there = _inventory(source.path) if source.is_container else {}
     found = {} if target is None else _inventory(target)
     names = [name for name, value in there.items() if found.get(name) != value]
-    return [*names, *source.info.unkept]
+    # What is gone as a whole needs no list of its parts.
+    whole = [name for name in names if not name.endswith(tuple(f" of {other}" for other in names))]
+    return [*whole, *source.info.unkept]
 
 
 class _Clock:
