@@ -17,7 +17,7 @@ import numpy as np
 
 from gp_jax.geometry import Canvas, pixel_mask
 
-METRICS = ("psnr", "ssim", "lpips", "fvd-videogpt", "warping-error", "flicker", "seam")
+METRICS = ("psnr", "ssim", "lpips", "fvd-videogpt", "warping-error", "flicker", "pulse", "seam")
 
 
 @dataclass(frozen=True)

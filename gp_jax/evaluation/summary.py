@@ -21,6 +21,7 @@ COLUMNS = {
     "fvd": Column("FVD", 1, "lower"),
     "warping-error": Column("warping error", 5, "lower"),
     "flicker": Column("flicker", 4, "lower"),
+    "pulse": Column("pulse", 4, "lower"),
     "seam": Column("seam", 4, "zero"),
 }
 REGIONS = {"whole": "whole frame", "unknown": "unknown region"}

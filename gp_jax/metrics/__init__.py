@@ -18,7 +18,7 @@ from gp_jax.metrics.metric import Metric, gather
 from gp_jax.metrics.perceptual import lpips, lpips_map, lpips_vgg
 from gp_jax.metrics.pixels import psnr, psnr_clip, ssim
 from gp_jax.metrics.seam import seam
-from gp_jax.metrics.temporal import flicker, warping_error
+from gp_jax.metrics.temporal import flicker, pulse, warping_error
 
 METRICS: dict[str, Metric] = {
     "psnr": psnr,
@@ -31,6 +31,7 @@ METRICS: dict[str, Metric] = {
     "fvd-videogpt": fvd_videogpt,
     "warping-error": warping_error,
     "flicker": flicker,
+    "pulse": pulse,
     "seam": seam,
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "lpips",
     "lpips_map",
     "psnr",
+    "pulse",
     "seam",
     "ssim",
     "warping_error",

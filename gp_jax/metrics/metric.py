@@ -53,7 +53,8 @@ class Metric:
     merge: Callable[[State, State], State]
     compute: Callable[[State], float]
     frames: Callable[..., "FrameValues"] | None = None
-    reach: int | None = None  # how many neighbouring frames one value is made from; None for whole clips
+    # How many neighbouring frames one value, or part of one, is made from; None for whole clips.
+    reach: int | None = None
     # Where `frames` has one value for a whole clip: the values of its frames, as a `frames` itself, and from these [T]
     # the clip's [1], where the mask is the same for all frames. So a clip need not be held.
     parts: tuple[Callable[..., "FrameValues"], Callable[[np.ndarray], np.ndarray]] | None = None

@@ -31,7 +31,7 @@ def folders(tmp_path):
     return tmp_path / "true", tmp_path / "made"
 
 
-@pytest.mark.parametrize("name", ["psnr", "psnr-clip", "flicker"])
+@pytest.mark.parametrize("name", ["psnr", "psnr-clip", "flicker", "pulse"])
 @pytest.mark.parametrize("frames", [2, 15, 16, 17, 19, 33])
 def test_a_clip_in_chunks_has_the_values_of_the_whole(name, frames):
     a, b = np.random.default_rng(frames).integers(0, 256, (2, frames, 13, 14, 3), np.uint8)
