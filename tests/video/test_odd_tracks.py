@@ -50,7 +50,7 @@ TRACKS = {
         "in.mp4",
         {"sounds": TWO, "extras": everything},
         "out.gif",
-        ["audio track 2", "chapters", "the title"],
+        [*NAMES, "chapters", *BOTH, "subtitle track 1"],
     ),
     "mp4 to a folder": ("in.mp4", {"sounds": TWO}, "out", ["the frame times", *BOTH]),
     "24 bits in mov": ("in.mov", {"sounds": [("pcm_s24le", "stereo", "ger")]}, "out.mov", []),
