@@ -78,8 +78,9 @@ def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path):
         assert all(score.frames == frames for score in scores)
         return most
 
-    peak(20)  # compiles
-    assert peak(120) - peak(20) < 2**21, "a frame of both clips has 152 KB"
+    peak(50)  # compiles
+    # 200 frames of both clips are 30 MB; two windows of 2.6 MB each may be alive at once or not.
+    assert peak(250) - peak(50) < 2**23
 
 
 def test_a_region_without_a_pixel_has_a_note_in_every_metric(folders, monkeypatch):
