@@ -114,7 +114,7 @@ BAD = {
     "no aspect": (["a.mp4", "out.mp4", "--aspect", "16:0"], "16:9"),
     "no steps": (["a.mp4", "out.mp4", "--aspect", "16:9", "--steps", "0"], "whole number"),
     **{
-        f"{option} {value[:9]}": (["a.mp4", "out.mp4", "--aspect", "16:9", option, value], sentence)
+        f"{option} {value[:9]}": (["a.mp4", "out.mp4", "--aspect", "16:9", f"{option}={value}"], sentence)
         for option, values, sentence in (
             ("--guidance", ("nan", "inf", "-inf", "1e999", "much"), "not a finite number"),
             ("--text-guidance", ("nan", "-inf"), "not a finite number"),
@@ -141,7 +141,7 @@ BAD = {
     "onto itself": (["a.mp4", "a.mp4", "--aspect", "16:9", "--overwrite"], "the source itself"),
     "already there, and the way": (["a.mp4", "empty.mp4", "--aspect", "16:9"], "--overwrite"),
     "larger than the codec takes": (["a.mp4", "out.mp4", "--size", "20000x144"], "do not go into .mp4"),
-    "larger than a GIF takes": (["a.mp4", "out.gif", "--size", "70000x48"], "do not go into .gif"),
+    "larger than anything takes": (["a.mp4", "out.gif", "--size", "70000x48"], "too large"),
     "smaller, and the way": (["a.mp4", "out.mp4", "--size", "60x48"], "--fit"),
     "a strip nobody sees": (["wide.mp4", "out.mp4", "--aspect", "1.99"], "ask for --size 600x302"),
     "fit without a size": (["a.mp4", "out.mp4", "--aspect", "2", "--fit"], "--fit goes with --size"),
