@@ -179,7 +179,7 @@ def _middle_to_middle(level: Sequence[Segment], last: int, length: int) -> tuple
         anew = [time for time in rising[1:-1] if 0 <= time <= last]
         ways = ((t - start) / (seam - start) if t <= seam else (stop - t) / (stop - seam) for t in anew)
         # Faster than the way at first: what is taken the place of is the worse the nearer it was to the coarser frame.
-        shares = (way * (3 - way) / 2 for way in ways)
+        shares = (way * (5 - way) / 4 for way in ways)
         kept = tuple(time - start for time in anew)
         segments.append(Segment(times, frames, (start, stop), kept, tuple(shares)))
     return tuple(segments)
