@@ -42,7 +42,11 @@ def commands(document: str) -> list[list[str]]:
     # Blocks of code, and code within a line that is more than the name of a command.
     code = r"^```(\w*)\n(.*?)^```|`(gp-jax [^`]+ [^`]+|python tools/[^`]+)`"
     for language, block, inline in re.findall(code, text, re.S | re.M):
-        found += [["python", "-c", block]] if language == "python" else map(shlex.split, _lines(block or inline))
+        found += (
+            [["python", "-c", block]]
+            if language == "python"
+            else map(shlex.split, _lines(block or " ".join(inline.split())))
+        )
     return found
 
 
