@@ -46,10 +46,8 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
         raise UserError(f"{path} holds no motion modules of AnimateDiff")
     adapter = not any(".temporal_transformer." in name for name in stored)
     fields = _adapter_fields(path if path.is_dir() else path.parent) if adapter else PUBLISHED
-    positions = _check_positions(path, found)
-    config = dataclasses.replace(
-        network.config, motion_modules=True, **{**fields, "motion_positions": positions or fields["motion_positions"]}
-    )
+    fields = {"motion_positions": UNetConfig.motion_positions, **fields, **_check_positions(path, found)}
+    config = dataclasses.replace(network.config, motion_modules=True, **fields)
     with naming(path):
         config = UNetConfig.from_json(config.to_json())
     shapes = weights.shapes(UNet, config)
@@ -57,13 +55,14 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     names = {name for name in covered(RULES, shapes) if middle or not name.startswith("middle.")}
     expected = to_theirs(RULES, {name: shapes[name] for name in names})
     blocks = {_block(name) for name in expected}
+    placed = {name: tensor for name, tensor in found.items() if _block(name) in blocks}
     # Position encodings are buffers; our network computes its own.
-    ours = {name: tensor for name, tensor in found.items() if _block(name) in blocks and not name.endswith(".pe")}
+    ours = {name: tensor for name, tensor in placed.items() if not name.endswith(".pe")}
     weights.check_match(expected, ours, str(path))
     tensors = network.tensors | checked(to_ours(RULES, ours, sorted(names)), path)
     initialised = {name: shape for name, shape in shapes.items() if name not in tensors}
     motion = dataclasses.replace(network, config=config, tensors=tensors, initialised=initialised)
-    return motion, tuple(sorted(found.keys() - ours.keys()))
+    return motion, tuple(sorted(found.keys() - placed.keys()))
 
 
 def _adapter_fields(folder: Path) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def _adapter_fields(folder: Path) -> dict[str, Any]:
     }
 
 
-def _check_positions(path: Path, tensors: Mapping[str, LazyTensor]) -> int | None:
+def _check_positions(path: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, int]:
     """How many frames the position encodings in a file reach, if there are any; raises UserError on other encodings."""
     lengths = set()
     for name, tensor in tensors.items():
@@ -89,7 +88,7 @@ def _check_positions(path: Path, tensors: Mapping[str, LazyTensor]) -> int | Non
         if not np.allclose(values[0], interleaved(np.arange(length), width), atol=1e-2):
             raise UserError(f"{path}: {name} are positions of its own making, which are not supported, only sinusoids")
         lengths.add(length)
-    return min(lengths, default=None)
+    return {"motion_positions": min(lengths)} if lengths else {}
 
 
 def _block(name: str) -> str:

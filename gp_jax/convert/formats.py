@@ -33,6 +33,8 @@ class Format:
     """What of a config of ours the format is meant to keep; the rest is left out, and reported."""
     aliases: tuple[tuple[str, str], ...] = ()
     """Other spellings, for `rules.rename`."""
+    buffers: Callable[[Any, Mapping[str, Any]], dict[str, Any]] = lambda config, tensors: {}
+    """Tensors of the format that our network computes, for a config of ours and the format's other tensors."""
 
 
 def _same(rules: Rules) -> Callable[[Any], Rules]:
@@ -40,7 +42,8 @@ def _same(rules: Rules) -> Callable[[Any], Rules]:
 
 
 # Of the modules that make a video network of an image network, which no other format has.
-_VIDEO = ("temporal", "window", "global_tokens", "est_multiplier", "motion_modules", *motion.PUBLISHED)
+_MOTION = ("motion_modules", "motion_positions", *motion.PUBLISHED)
+_VIDEO = ("temporal", "window", "global_tokens", "est_multiplier", *_MOTION)
 _UNET_GRANTED = {"masked_fill": "grey"}
 _VAE_GRANTED = {"patch_size": 1, "linear_latents": False}
 
@@ -99,7 +102,7 @@ FORMATS: dict[str, dict[str, Format]] = {
     "ldm_open_clip": {
         "text": Format(_same(clip.OPEN_CLIP_TEXT), infer=clip.ldm_open_clip_text_json, describable=clip.with_end_token)
     },
-    "animatediff": {"unet": Format(_same(motion.RULES), config=_motion_modules)},
+    "animatediff": {"unet": Format(_same(motion.RULES), config=_motion_modules, buffers=motion.position_encodings)},
     "open_clip": {
         "clip": Format(_same(clip.OPEN_CLIP_VISION)),
         "text": Format(_same(clip.OPEN_CLIP_TEXT), describable=clip.with_end_token, aliases=((r"^text\.", ""),)),

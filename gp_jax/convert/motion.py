@@ -1,9 +1,15 @@
 """AnimateDiff's motion modules, `mm_sd_v14` to `mm_sd_v15_v2`, as its files and diffusers' adapters spell them."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from gp_jax.convert.rules import LINEAR, NORM, Rule, Rules, nest
 from gp_jax.json_config import Foreign, within
+from gp_jax.models.motion import interleaved
+from gp_jax.models.unet_config import UNetConfig
 
 MOTION_ADAPTER = Foreign(
     classes=("MotionAdapter",),
@@ -43,7 +49,7 @@ _MODULE = (
     Rule("proj_out", "project_out", LINEAR),
 )
 # What all of AnimateDiff's own files have, by fields of our UNet's config; they come without one.
-PUBLISHED = {"motion_heads": 8, "motion_groups": 32, "motion_positions": 32, "motion_frame_norm": True}
+PUBLISHED = {"motion_heads": 8, "motion_groups": 32, "motion_frame_norm": True}
 RULES: Rules = tuple(
     rule
     for theirs, ours in (
@@ -63,3 +69,17 @@ ALIASES = (
     (r"(transformer_blocks\.0)\.norm2\.", r"\1.norms.1."),
     (r"(transformer_blocks\.0)\.norm3\.", r"\1.ff_norm."),
 )
+
+
+def position_encodings(config: UNetConfig, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The `pos_encoder.pe` [1, positions, channels] of each attention, by the names of AnimateDiff's `tensors`.
+
+    They are buffers there, so that its files hold them; their length is all that tells how many frames are known.
+    """
+    return {
+        name.replace("to_q.weight", "pos_encoder.pe"): np.asarray(
+            interleaved(np.arange(config.motion_positions), tensor.shape[1])
+        )[None]
+        for name, tensor in tensors.items()
+        if name.endswith(".to_q.weight")
+    }

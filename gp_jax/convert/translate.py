@@ -158,7 +158,7 @@ def to_foreign(
     rules = spelling.rules(there)
     names = covered(rules, weights.shapes(cls, there))
     made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in names})
-    return foreign_json, made, names
+    return foreign_json, made | spelling.buffers(config, made), names
 
 
 def refuse_lost(format: str, component: str, config: Any, there: Mapping[str, Any]) -> None:

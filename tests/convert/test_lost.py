@@ -175,7 +175,7 @@ def test_open_clip_has_one_text_tower(tmp_path, change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"motion_heads": 4}, {"motion_groups": 16}, {"motion_frame_norm": False}, {"motion_positions": 24}],
+    [{"motion_heads": 4}, {"motion_groups": 16}, {"motion_frame_norm": False}],
     ids=str,
 )
 def test_files_of_animatediff_are_of_one_kind(tmp_path, change):
