@@ -129,7 +129,8 @@ def check_class(config: Mapping[str, Any], classes: Collection[str], what: str) 
     """Raises UserError where a config says that it belongs to another class than one of `classes`."""
     name = config.get("_class_name")
     if name is not None and name not in tuple(classes):
-        raise UserError(f"{what}: _class_name={short(name)} is not supported, only {', '.join(classes)}")
+        only = ", ".join(classes) or "a config without it"
+        raise UserError(f"{what}: _class_name={short(name)} is not supported, only {only}")
 
 
 def one_for_all(value: Any, count: int) -> Any:

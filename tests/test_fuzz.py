@@ -30,19 +30,8 @@ SECONDS, BYTES = 20, 4 * 2**30
 NESTED = functools.reduce(lambda inner, _: [inner], range(400), 1)
 VALUES = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 12, 10**6, 10**9, -(10**9), 10**30, 10**400, 0.5, -0.5, 1e-30, 1e300),
-    *(
-        math.nan,
-        math.inf,
-        -math.inf,
-        "",
-        "9216",
-        "gray",
-        "\ud800\0",
-        "x" * 5000,
-        "../../x",
-        "/dev/zero",
-        "LCMScheduler",
-    ),
+    *(math.nan, math.inf, -math.inf),
+    *("", "9216", "gray", "\ud800\0", "x" * 5000, "../../x", "/dev/zero", "LCMScheduler"),
     *([], [1], [0, 0], [1, 2], [8, 8], [True], [1] * 5000, [[1, 2], 3], ["a", "b"], {}, {"a": 1}, {"": None}, NESTED),
 )
 
@@ -156,11 +145,11 @@ def adapter(folder):
 
 
 FOLDERS = {
-    "ours": (ours, load_checkpoint, 120),
-    "ours, converted": (ours, describe, 40),
-    "theirs": (theirs, describe, 90),
+    "ours": (ours, load_checkpoint, 60),
+    "ours, converted": (ours, describe, 20),
+    "theirs": (theirs, describe, 45),
     "open_clip": (others, describe, 40),
-    "motion": (adapter, lambda folder: describe(folder / "unet", motion=folder / "motion"), 40),
+    "motion": (adapter, lambda folder: describe(folder / "unet", motion=folder / "motion"), 20),
 }
 
 
@@ -176,7 +165,7 @@ def run(name, tmp_path, monkeypatch, seed, times=1):
     monkeypatch.setattr(weights, "load_into", compare)
     load(folder)
     loaded, refused = fuzz(folder, load, rounds * times, seed)
-    assert loaded and refused > rounds / 3
+    assert loaded and refused > (loaded + refused) / 3
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -1,5 +1,6 @@
 """Small reference networks of diffusers, transformers and open_clip with random weights, and their outputs."""
 
+import dataclasses
 import json
 
 import diffusers
@@ -143,7 +144,8 @@ def save_open_clip(model, folder, quick_gelu=False):
     """As open_clip's `push_to_hf_hub` lays a model out."""
     folder.mkdir()
     save_file({name: numpy(x).copy() for name, x in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    config = {"model_cfg": {**OPEN_CLIP, "quick_gelu": quick_gelu}, "preprocess_cfg": {}}
+    preprocess = dataclasses.asdict(open_clip.transform.PreprocessCfg(size=OPEN_CLIP["vision_cfg"]["image_size"]))
+    config = {"model_cfg": {**OPEN_CLIP, "quick_gelu": quick_gelu}, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
 
 
