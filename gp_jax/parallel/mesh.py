@@ -30,16 +30,17 @@ def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[ja
       devices: the devices to use; all of them by default.
 
     Raises:
-      UserError: an unknown axis, a size that is no number, or sizes that do not multiply to the number of devices.
+      UserError: an axis that is unknown or named twice, a size that is no positive whole number (but for one -1), or
+        sizes that do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes = parse_mesh(shape) if isinstance(shape, str) else dict(shape or {"data": -1})
     if unknown := set(sizes) - set(AXES):
         raise UserError(f"mesh axis {sorted(unknown)[0]!r} is unknown; the axes are {', '.join(AXES)}")
-    fixed = math.prod(size for size in sizes.values() if size != -1)
     open_axes = [axis for axis, size in sizes.items() if size == -1]
-    if len(open_axes) > 1 or fixed < 1:
-        raise UserError(f"mesh {sizes} must have positive sizes and at most one -1")
+    if len(open_axes) > 1 or not all(isinstance(size, int) and (size > 0 or size == -1) for size in sizes.values()):
+        raise UserError(f"mesh {sizes} must have positive whole sizes and at most one -1")
+    fixed = math.prod(size for size in sizes.values() if size != -1)
     if open_axes:
         sizes[open_axes[0]] = max(1, len(devices) // fixed)
     if math.prod(sizes.values()) != len(devices):
@@ -51,8 +52,12 @@ def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[ja
 
 
 def parse_mesh(text: str) -> dict[str, int]:
-    """`"data=2,context=4"` as `{"data": 2, "context": 4}`; raises UserError where it is not of that form."""
+    """`"data=2,context=4"` as `{"data": 2, "context": 4}`; raises UserError for other forms and an axis named twice."""
     try:
-        return {name.strip(): int(size) for name, size in (part.split("=") for part in text.split(","))}
+        parts = [(name.strip(), int(size)) for name, size in (part.split("=") for part in text.split(","))]
     except ValueError:
-        raise UserError(f"mesh {text!r} is not of the form data=2,context=4") from None
+        raise UserError(f"mesh {text[:80]!r} is not of the form data=2,context=4") from None
+    sizes = dict(parts)
+    if len(sizes) < len(parts):
+        raise UserError(f"mesh {text!r} names an axis twice")
+    return sizes

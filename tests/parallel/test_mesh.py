@@ -30,13 +30,33 @@ def test_a_mesh_of_some_devices():
     "shape, word",
     [
         ("model=8", "model"),
+        ("=8", "axis '' is unknown"),
         ("data=3", "does not fit"),
+        ("data=16", "does not fit"),
+        ("data=-1,fsdp=3", "does not fit"),
+        ("data=-1,fsdp=16", "does not fit"),
+        ("data=99999999999999999999999", "does not fit"),
         ("data=-1,fsdp=-1", "at most one"),
+        ("data=-2,fsdp=-4", "positive"),
+        ("data=-8", "positive"),
+        ("data=-1,fsdp=-8", "positive"),
         ("data=0", "positive"),
+        ("data=-1,fsdp=0", "positive"),
+        ({"data": 8.0}, "whole"),
+        ({"data": "8"}, "whole"),
+        ("data=2,data=4", "twice"),
+        ("data=4, fsdp=2,data=8", "twice"),
+        ("data=8,data=-1", "twice"),
         ("data", "form"),
         ("data=x", "form"),
+        ("data=8.0", "form"),
+        ("data=2=4", "form"),
+        ("data=8,", "form"),
+        ("data=" + "9" * 5000, "form"),
+        ("", "form"),
     ],
 )
 def test_what_does_not_fit_is_named(shape, word):
-    with pytest.raises(UserError, match=word):
+    with pytest.raises(UserError, match=word) as told:
         make_mesh(shape)
+    assert len(str(told.value)) < 200 and "\n" not in str(told.value)
