@@ -5,6 +5,7 @@ import pytest
 from tests.parallel.together import run
 
 LOST = "has died or cannot be reached"
+SLOW = pytest.mark.slow  # a pair of processes takes seconds of CPU; one for each law is enough for every day
 
 
 def test_arrays_are_gathered_in_one_order_and_rows_lie_where_they_belong():
@@ -46,11 +47,11 @@ def test_arrays_are_gathered_in_one_order_and_rows_lie_where_they_belong():
 
 # What one process does, while the other one does something; the code of both, and what both say.
 ENDS = [
-    (0, "raise UserError('no room')", "everywhere(ones)", 2, "no room"),
+    pytest.param(0, "raise UserError('no room')", "everywhere(ones)", 2, "no room", marks=SLOW),
     (1, "raise UserError('no room')", "processes.on_first(lambda: time.sleep(99))", 2, "no room"),
-    (0, "raise UserError('no room')", "processes.on_first(lambda: 0)", 2, "no room"),
+    pytest.param(0, "raise UserError('no room')", "processes.on_first(lambda: 0)", 2, "no room", marks=SLOW),
     (1, "{}['key']", "time.sleep(99)", 1, "KeyError: 'key'"),
-    (1, "raise Stopped('stopped by SIGTERM', 0)", "everywhere(ones)", 0, "stopped by SIGTERM"),
+    pytest.param(1, "raise Stopped('stopped by SIGTERM', 0)", "everywhere(ones)", 0, "stopped by SIGTERM", marks=SLOW),
     (0, "sys.exit(143)", "everywhere(ones)", 143, "it was told to leave"),
 ]
 
@@ -73,8 +74,10 @@ def test_both_end_with_the_reason_of_one(who, does, meanwhile, code, reason):
     assert "Traceback" not in ends[1 - who].printed and ends[1 - who].printed.count("gp-jax: ") == 1
 
 
-@pytest.mark.parametrize("who, meanwhile", [(0, "time.sleep(99)"), (1, "time.sleep(99)"), (1, "everywhere(ones)")])
+@pytest.mark.parametrize(
+    "who, meanwhile", [(0, "time.sleep(99)"), (1, "everywhere(ones)"), pytest.param(1, "time.sleep(99)", marks=SLOW)]
+)
 def test_the_other_notices_a_kill(who, meanwhile):
     other = runs(who, "os.kill(os.getpid(), signal.SIGKILL)", meanwhile)[1 - who]
     assert other.code == 2 and LOST in other.printed, other
-    assert other.seconds < 45  # of which most is the start
+    assert other.seconds < 99  # of which most is the start; a loaded machine takes long for it

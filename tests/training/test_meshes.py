@@ -81,6 +81,7 @@ def two_processes(file, workdir, devices):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_of_four_devices_give_the_losses_of_one(records, checkpoint, alone, tmp_path):
     """And their checkpoint goes on in a single process."""
     call = f"config('keyframes', {str(records)!r}, {str(checkpoint)!r})"

@@ -33,7 +33,10 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("count, sent, code", [(1, signal.SIGTERM, 0), (1, signal.SIGINT, 130), (2, signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    "count, sent, code",
+    [pytest.param(1, signal.SIGTERM, 0, marks=pytest.mark.slow), (1, signal.SIGINT, 130), (2, signal.SIGTERM, 0)],
+)
 def test_a_signal_ends_a_run_that_compiles(records, tmp_path, count, sent, code):
     config = processes.write_config(tmp_path / "config.py", f"autoencoder({str(records)!r})")
     files = [tmp_path / f"compiles{number}" for number in range(count)]
@@ -50,10 +53,10 @@ def test_a_signal_ends_a_run_that_compiles(records, tmp_path, count, sent, code)
     while not all(file.exists() for file in files) and all(process.poll() is None for process in running):
         time.sleep(0.05)
     running[-1].send_signal(sent)
-    ends = wait(running, seconds=30)
+    ends = wait(running, seconds=60)
     assert not any(file.with_suffix(".done").exists() for file in files), "it was compiled before the signal"
     for end in ends:
         assert end.code == code and end.printed.count("gp-jax: ") == 1, ends
         assert "before its first step: what was saved before stands" in end.printed
-        assert "Traceback" not in end.printed and end.seconds < 10
+        assert "Traceback" not in end.printed and end.seconds < 30, ends  # on an idle machine it is less than 2
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".gp_jax-")]

@@ -6,16 +6,11 @@ import pytest
 
 from gp_jax import weights
 from gp_jax.parallel import make_mesh
-from gp_jax.training import loop
 from gp_jax.training.loop import train
 from tests.parallel import together
 from tests.training import processes, small
 
 STEPS = 2
-FIELDS = {
-    "samples": {"interval": STEPS, "clip": "sample:carphone", "aspect": 4.0, "frames": 3},
-    "validation": {"interval": 1, "batches": 1},
-}
 RUN = """
     from pathlib import Path
     from tests.training import small
@@ -38,30 +33,28 @@ def two(tmp_path_factory):
 
     def run(config, workdir, before="", options="{}", mesh="fsdp=2", **fields):
         parts = {"config": config, "workdir": str(workdir), "before": before, "options": options, "cache": cache}
-        return together.run(RUN.format(fields={"mesh": mesh, **fields}, **parts), devices=1, seconds=240)
+        return together.run(RUN.format(fields={"mesh": mesh, **fields}, **parts), devices=1, seconds=900)
 
     return run
 
 
-# Compiling for the sample takes most of the time; without it, there is a checkpoint and an evaluation all the same.
-NO_SAMPLE = "loop.write_sample = lambda folder, *_: None"
-
-
-@pytest.mark.parametrize("before", [NO_SAMPLE, pytest.param("", marks=pytest.mark.slow)], ids=["no sample", "sample"])
-def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, monkeypatch, before):
-    """Losses, sample, validation, evaluation and weights, bit for bit: a sum of two has one order only."""
-    if before:
-        monkeypatch.setattr(loop, "write_sample", lambda folder, *_: None)
-    call = f"small.config('keyframes', {str(records)!r}, {str(checkpoint)!r}, steps={STEPS})"
-    ends = two(call, tmp_path / "two", before, options="{'evaluate': lambda folder, step: {'psnr': 12.5}}", **FIELDS)
+@pytest.mark.parametrize("stage", ["autoencoder", pytest.param("keyframes", marks=pytest.mark.slow)])
+def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, stage):
+    """Losses and weights, bit for bit, since a sum of two has one order only; of clips, validation and samples too."""
+    fields, options = {}, {}
+    arguments = f"{stage!r}, {str(records)!r}, {str(checkpoint)!r}, steps={STEPS}"
+    if stage == "keyframes":
+        fields["samples"] = {"interval": STEPS, "clip": "sample:carphone", "aspect": 4.0, "frames": 3}
+        fields["validation"] = {"interval": 1, "batches": 1}
+        options["evaluate"] = lambda folder, step: {"psnr": 12.5}
+    told = "{'evaluate': lambda folder, step: {'psnr': 12.5}}" if options else "{}"
+    ends = two(f"small.config({arguments})", tmp_path / "two", options=told, **fields)
     assert [end.code for end in ends] == [0, 0], ends
 
-    config = small.config("keyframes", records, checkpoint, steps=STEPS)
-    config.update(FIELDS)
-    one = make_mesh("fsdp=2", jax.devices()[:2])
-    assert train(config, tmp_path / "one", mesh=one, evaluate=lambda folder, step: {"psnr": 12.5})
+    config = small.config(stage, records, checkpoint, steps=STEPS)
+    config.update(fields)
+    assert train(config, tmp_path / "one", mesh=make_mesh("fsdp=2", jax.devices()[:2]), **options)
     assert processes.lines(tmp_path / "two") == processes.lines(tmp_path / "one")
-    assert any("psnr" in line for line in processes.lines(tmp_path / "two"))
     files = [
         {
             str(file.relative_to(tmp_path / run))
@@ -70,8 +63,8 @@ def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, m
         }
         for run in ("one", "two")
     ]
-    assert files[0] == files[1] and (before or "samples/0000002.mp4" in files[0])
-    for component in ("unet", "global_tokens"):
+    assert files[0] == files[1] and ("samples/0000002.mp4" in files[0]) == (stage == "keyframes")
+    for component in {"autoencoder": ["vae"], "keyframes": ["unet", "global_tokens"]}[stage]:
         found, expected = (
             weights.read_tensors(tmp_path / run / "checkpoint" / component / weights.WEIGHTS_FILE)
             for run in ("two", "one")
@@ -81,7 +74,8 @@ def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, m
             np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(expected[name]), err_msg=name)
 
 
-@pytest.mark.parametrize("who", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("who", [0, 1])
 def test_the_other_ends_when_one_is_killed_in_the_middle(two, records, tmp_path, who):
     call = f"small.autoencoder({str(records)!r}, steps=10_000)"
     kill = f"lambda done, *_: os.kill(os.getpid(), 9) if done == 5 and number == {who} else None"
@@ -98,7 +92,8 @@ FULL = """
 """
 
 
-@pytest.mark.parametrize("who, steps", [(0, 3), (1, 10_000), pytest.param(0, 10_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("who, steps", [(0, 3), (1, 10_000), (0, 10_000)])
 def test_both_end_when_one_is_out_of_disk(two, records, tmp_path, who, steps):
     """In the export, or while the state is saved."""
     call, fields = f"small.autoencoder({str(records)!r}, steps={steps})", {"checkpoints": {"interval": 4}}
