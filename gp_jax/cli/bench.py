@@ -109,12 +109,12 @@ COLUMNS: dict[str, Callable[["Row"], str]] = {
     "MFU": lambda row: f"{row.mfu:.1%}" if row.mfu else "",
     "peak GB": lambda row: _gigabytes(row.peak_bytes),
 }
-# As narrow as a heading and two spaces, but where cells are wider.
-_WIDTHS = [{"devices": 18, "mesh": 17}.get(name, len(name) + 2) for name in COLUMNS]
+# As narrow as a heading, but where cells are wider as a rule; one that is wider still moves the rest of its row.
+_WIDTHS = [{"devices": 16, "mesh": 15}.get(name, len(name)) for name in COLUMNS]
 
 
 def _line(cells: Iterable[str]) -> str:
-    return "".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS)).rstrip()
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS)).rstrip()
 
 
 def _names(text: str) -> list[str]:

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains; prints a line whenever the log gets one."""
+    from gp_jax.compilation_cache import keep_programs
     from gp_jax.parallel import processes
     from gp_jax.training.config import load_config
     from gp_jax.training.rules import check_fields
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         overrides = [*overrides, f"--config.init_from={arguments.init_from}"]
     config = load_config(arguments.config, overrides)
     check_fields(config)
+    keep_programs()
     with processes.joined(arguments.coordinator, arguments.num_processes, arguments.process_id):
         _train(config, arguments.workdir)
 
