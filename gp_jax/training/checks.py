@@ -32,7 +32,8 @@ def check_inputs(run: Run, workdir: Path) -> None:
     read_log(workdir)
     splits = {"train": 1} | ({"validation": run.config.validation.batches} if run.config.validation.interval else {})
     for split, batches in splits.items():
-        with contextlib.closing(open_data(run, split=split)) as loader:
+        # Whole batches, which nobody reads: the list of this process's rows may itself be too much for the memory.
+        with contextlib.closing(open_data(run, split=split, whole=True)) as loader:
             for spec in loader.specs:
                 _check_batch(run, spec)
                 check_memory(run, spec, batches)
