@@ -10,6 +10,7 @@ largest change, and the median.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -53,7 +54,7 @@ def main() -> None:
         for label, name_of_plan in (("without", "without"), ("with", "hierarchical")):
             with progress() as report:
                 video = pipe(frames, canvas, plan=name_of_plan, progress=report)
-            table.add_row(name, label, *(f"{x:.2f}" for x in measure(video, canvas, levels)))
+            table.add_row(Path(name).name, label, *(f"{x:.2f}" for x in measure(video, canvas, levels)))
     Console(width=120).print(table)
 
 
