@@ -1,5 +1,6 @@
 """Runs of all stages, from records to videos: what stops them, and that stopping leaves no trace."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -63,7 +64,7 @@ def test_four_stages_end_in_a_video(records, uninterrupted, tmp_path):
     """Each stage starts from the one before; the loss of a longer run falls in test_overfit.py."""
     networks = small.NETWORKS | {"unet": small.IMAGE_UNET}
     origin, seen = uninterrupted / "checkpoint", {}
-    schedule = small_networks.SCHEDULE.to_config()
+    schedule = dataclasses.asdict(small_networks.SCHEDULE)
     for stage in ("image", "keyframes", "interpolation"):
         config = small.config(stage, records, origin, steps=2, schedule=schedule)
         config.networks = {name: networks[name].to_json() for name in config.networks}
