@@ -5,12 +5,13 @@ import math
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from gp_jax import weights
 from gp_jax.convert.m3ddm import RULES
 from gp_jax.convert.rules import covered, to_theirs
 from gp_jax.models.layers import sinusoidal
-from gp_jax.models.m3ddm.network import M3DDM, RATE_PERIOD, TIME_PERIOD, M3DDMConfig
+from gp_jax.models.m3ddm.network import M3DDM, RATE_PERIOD, TIME_PERIOD, M3DDMConfig, P3DConvolution
 from tests.models.m3ddm import golden
 
 GLOBALS = golden.wave((2, 4, 16, 16), 0.11)
@@ -19,6 +20,11 @@ GLOBALS = golden.wave((2, 4, 16, 16), 0.11)
 @pytest.fixture(scope="module")
 def network():
     return golden.network()
+
+
+@jax.jit
+def denoise(network, sample, timesteps, rates, latents):
+    return network(sample, timesteps, rates, network.encode_global(latents))
 
 
 def channels_last(x):
@@ -54,7 +60,8 @@ def test_sinusoids():
     ],
 )
 def test_global_encoder(network, latents, expected):
-    check(np.moveaxis(network.global_encoder(channels_last(latents)), -1, 1), *expected)
+    encode = jax.jit(lambda network, x: network.global_encoder(x))
+    check(np.moveaxis(encode(network, channels_last(latents)), -1, 1), *expected)
 
 
 @pytest.mark.parametrize(
@@ -66,16 +73,17 @@ def test_global_encoder(network, latents, expected):
 )
 def test_a_window(network, rate, expected):
     sample = channels_last(golden.wave((1, 9, 3, 16, 16), 0.013))
-    tokens = network.encode_global(channels_last(GLOBALS)[None])
-    made = network(sample, np.array([961]), np.array([rate + 0.9]), tokens)  # whole numbers count
+    rates = np.array([rate + 0.9], np.float32)  # whole numbers count
+    made = denoise(network, sample, np.array([961]), rates, channels_last(GLOBALS)[None])
     check(np.moveaxis(made, -1, 1), *expected)
 
 
+@pytest.mark.slow  # compiles for most of a minute
 def test_four_branches(network):
     sample = channels_last(golden.wave((4, 9, 3, 16, 16), 0.013))
     latents = channels_last(GLOBALS)
-    tokens = network.encode_global(np.stack([0 * latents, 0 * latents, latents, latents]))
-    made = network(sample, np.full(4, 961), np.full(4, 2), tokens)
+    branches = np.stack([0 * latents, 0 * latents, latents, latents])
+    made = denoise(network, sample, np.full(4, 961), np.full(4, 2, np.float32), branches)
     first = [-0.0194103, 0.0028478, -0.0249917, -0.0243877]
     check(np.moveaxis(made, -1, 1), 0.02244624, 0.11417221, first, [0.1663947, 0.1575761])
 
@@ -98,9 +106,6 @@ def test_the_published_size_and_tensors():
 
 def test_convolutions_over_frames_start_as_the_identity():
     """So that image weights alone are the image network, but for norms over frames."""
-    module = golden.network()
-    fresh = weights.initialise(M3DDM, golden.SMALL, ["conv_out.temporal.kernel"])["conv_out.temporal.kernel"]
-    x = jax.random.normal(jax.random.key(0), (1, 5, 2, 2, 4))
-    module.conv_out.temporal.kernel.set_value(fresh)
-    module.conv_out.temporal.bias.set_value(np.zeros(4, np.float32))
-    np.testing.assert_array_equal(np.moveaxis(module.conv_out.temporal(np.moveaxis(x, 1, 3)), 3, 1), x)
+    convolution = P3DConvolution(3, 4, rngs=nnx.Rngs(0), dtype=None)
+    x = np.random.default_rng(0).normal(size=(1, 5, 2, 2, 3)).astype(np.float32)
+    np.testing.assert_allclose(convolution(x), convolution.spatial(x), atol=1e-6)
