@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import save_module
 from gp_jax.cli.main import COMMANDS
 from gp_jax.convert import convert
 from gp_jax.models.unet import UNet
@@ -136,9 +137,9 @@ def checkpoint(folder: Path, **unet: object) -> None:
     small_networks.write(folder)
     for name in ("unet", "interpolation_unet") if unet else ():
         config = dataclasses.replace(small_networks.UNET, **unet)
-        network = weights.abstract(UNet, config)
-        weights.load_into(network, small_networks.random_weights(weights.flatten(network), seed=0))
-        weights.save_module(network, folder / name, config.to_json())
+        network = parameters.abstract(UNet, config)
+        parameters.load_into(network, small_networks.random_weights(parameters.flatten(network), seed=0))
+        save_module(network, folder / name, config.to_json())
 
 
 def converted(folder: Path) -> None:

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import save_module
+from gp_jax.checkpoint.settings import Settings
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.files import write_json
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import VisionConfig, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 from gp_jax.models.unet import UNet, UNetConfig
-from gp_jax.pipelines.checkpoint import Settings
 
 WIDTH = 16
 SETTINGS = Settings(native_area=1024, segment_frames=4, feature_frames=17, steps=2, text_guidance=1.0)
@@ -60,8 +61,8 @@ NETWORKS = {
 def build(name: str):
     """The network of a folder of the checkpoint."""
     cls, config = NETWORKS[name]
-    network = weights.abstract(cls, config, dtype=jnp.float32)  # as load_checkpoint does: the same program
-    weights.load_into(network, random_weights(weights.flatten(network), seed=len(name)))
+    network = parameters.abstract(cls, config, dtype=jnp.float32)  # as load_checkpoint does: the same program
+    parameters.load_into(network, random_weights(parameters.flatten(network), seed=len(name)))
     return network
 
 
@@ -81,7 +82,7 @@ def random_weights(shapes: dict[str, jax.ShapeDtypeStruct], seed: int) -> dict[s
 def write(folder: Path, **settings) -> Path:
     """A checkpoint folder; `settings` replace those of `SETTINGS`."""
     for name, (_, config) in NETWORKS.items():
-        weights.save_module(build(name), folder / name, config.to_json())
+        save_module(build(name), folder / name, config.to_json())
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULE.to_config())
     write_json(folder / "config.json", dataclasses.replace(SETTINGS, **settings).to_json())
     return folder

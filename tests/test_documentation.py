@@ -17,14 +17,15 @@ import jax
 import numpy as np
 import pytest
 
+from gp_jax.checkpoint import folder as checkpoint_folder
+from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.cli import main as command_line
 from gp_jax.evaluation import ablation
 from gp_jax.evaluation.program_cost import ProgramCost
 from gp_jax.evaluation.protocols import PROTOCOLS
 from gp_jax.files import cache_folder
+from gp_jax.methods.globalpaint import pipeline
 from gp_jax.metrics import frechet
-from gp_jax.pipelines import checkpoint, outpaint
-from gp_jax.pipelines.checkpoint import find_checkpoint
 from gp_jax.training.config import load_config
 from tests.documents import DOCUMENTS, MAKERS, ROOT, commands
 from tests.evaluation import small_protocol
@@ -77,8 +78,8 @@ PARSED = {
     "W/4/checkpoint W/6/checkpoint": "what configs/tiny.py trains; tools/average_checkpoints.py",
     " sd15/": "as sd2.py; tests/convert converts what is in its place",
     "convert v1-5-pruned.safetensors": "tests/convert/test_formats.py and test_motion.py",
-    "convert run/": "tests/convert/test_training_state.py",
-    "convert W/1 newest/": "tests/convert/test_training_state.py",
+    "convert run/": "tests/checkpoint/test_reading_state.py",
+    "convert W/1 newest/": "tests/checkpoint/test_reading_state.py",
     "build_records.py videos films/ records ": "of configs/sd15.py; as sd2.py",
     "build_records.py csv OpenVid/list.csv records/openvid": "tests/data/test_sources.py reads lists with such columns",
     "build_records.py csv WebVid": "tests/data/test_sources.py reads lists with such columns",
@@ -130,7 +131,7 @@ def world(made, tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".models").mkdir()
     (tmp_path / ".models" / "tiny").symlink_to(made("checkpoint"))
-    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / ".models")
+    monkeypatch.setattr(checkpoint_folder, "SHIPPED", tmp_path / ".models")
     one = jax.devices()[:1]  # for which programs are compiled faster
     for name in ("devices", "local_devices"):
         monkeypatch.setattr(jax, name, lambda *which: one)
@@ -182,7 +183,7 @@ def run(words: list[str], whole: bool, made: Callable[[str], Path]) -> int | str
     trained = words[:2] == ["gp-jax", "train"] and not whole and not parsed
     with pytest.MonkeyPatch.context() as patch:
         if not (whole and any(part in line for part in SAMPLED)):
-            patch.setattr(outpaint._Clip, "frames", _edges)
+            patch.setattr(pipeline._Clip, "frames", _edges)
         if parsed or trained:
             patch.setattr(argparse.ArgumentParser, "parse_known_args", _parse_and_stop)
         patch.setattr(sys, "argv", words[1:])
@@ -202,7 +203,7 @@ def run(words: list[str], whole: bool, made: Callable[[str], Path]) -> int | str
     return 0
 
 
-def _edges(clip: outpaint._Clip, batch: int) -> Iterator[np.ndarray]:
+def _edges(clip: pipeline._Clip, batch: int) -> Iterator[np.ndarray]:
     """In the place of sampling: repeated borders."""
     canvas = clip.canvas
     rows = canvas.top, canvas.height - canvas.top - canvas.source_height

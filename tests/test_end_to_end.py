@@ -9,8 +9,8 @@ import pytest
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
+from gp_jax.methods.globalpaint import ArrayReader, OutpaintPipeline
 from gp_jax.parallel import make_mesh
-from gp_jax.pipelines import ArrayReader, OutpaintPipeline
 from tests import small_networks
 
 CANVAS = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left")

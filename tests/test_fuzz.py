@@ -17,12 +17,14 @@ from pathlib import Path
 import diffusers
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint import components, parameters
+from gp_jax.checkpoint.components import CONFIG_FILE, WEIGHTS_FILE
+from gp_jax.checkpoint.folder import load_checkpoint
+from gp_jax.checkpoint.tensors import check_match, write_tensors
 from gp_jax.convert import describe
 from gp_jax.convert.run import convert
 from gp_jax.errors import UserError
 from gp_jax.models.clip import TextConfig, TextTower
-from gp_jax.pipelines.checkpoint import load_checkpoint
 from tests import small_networks
 from tests.convert import references
 
@@ -114,10 +116,10 @@ def ours(folder):
     small_networks.write(folder)
     references.tokenizer(folder / "tokenizer").save_pretrained(folder / "tokenizer")
     config = TextConfig(56, small_networks.WIDTH, 16, 1, 2, 9, projection_dim=None, eos_token_id=55)
-    tower = weights.abstract(TextTower, config)
-    tensors = small_networks.random_weights(weights.flatten(tower), seed=0)
-    weights.write_tensors(folder / "text" / weights.WEIGHTS_FILE, tensors)
-    (folder / "text" / weights.CONFIG_FILE).write_text(json.dumps(config.to_json()))
+    tower = parameters.abstract(TextTower, config)
+    tensors = small_networks.random_weights(parameters.flatten(tower), seed=0)
+    write_tensors(folder / "text" / WEIGHTS_FILE, tensors)
+    (folder / "text" / CONFIG_FILE).write_text(json.dumps(config.to_json()))
     return folder
 
 
@@ -157,12 +159,12 @@ def run(name, tmp_path, monkeypatch, seed, times=1):
     """Networks are traced once for each config, and their tensors compared but not read."""
 
     def compare(module, tensors, *, source, **_):
-        weights.check_match(weights.flatten(module), tensors, source)
+        check_match(parameters.flatten(module), tensors, source)
 
     make, load, rounds = FOLDERS[name]
     folder = make(tmp_path / "folder")
-    monkeypatch.setattr(weights, "abstract", functools.cache(weights.abstract))
-    monkeypatch.setattr(weights, "load_into", compare)
+    monkeypatch.setattr(components, "abstract", functools.cache(parameters.abstract))
+    monkeypatch.setattr(components, "load_into", compare)
     load(folder)
     loaded, refused = fuzz(folder, load, rounds * times, seed)
     assert loaded and refused > (loaded + refused) / 3

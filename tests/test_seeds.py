@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from gp_jax.checkpoint.parameters import initialise
 from gp_jax.data import DataConfig
 from gp_jax.data.precomputed import Plan
 from gp_jax.errors import UserError
 from gp_jax.evaluation.methods import globalpaint
 from gp_jax.seeds import check_seed, random_key
-from gp_jax.weights import initialise
 from tests.small_networks import NETWORKS
 
 SEEDS = [0, 1, 3, 2**31, 2**32 - 1, 2**32, 2**32 + 3, 3 * 2**32, 2**63, 2**64 - 2**32, 2**64 - 1]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gp_jax.checkpoint.components import WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import check_match, read_tensors, write_tensors
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.errors import UserError
 from gp_jax.files import replacing_folder
-from gp_jax.weights import WEIGHTS_FILE, check_match, read_tensors, write_tensors
 
 
 def average(first: Path, second: Path, target: Path, share: float) -> None:

@@ -32,20 +32,20 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jobs import Done, host, of_host, pieces, run, spread, verify
 
+from gp_jax.checkpoint.components import COMPONENTS, load_module
+from gp_jax.checkpoint.folder import find_checkpoint
+from gp_jax.checkpoint.text import embed_text, load_tokenizer
 from gp_jax.cli.arguments import HelpFormatter, count, seed
 from gp_jax.convert import load
-from gp_jax.convert.formats import COMPONENTS
 from gp_jax.data.clips import Clip, RecordFolder
 from gp_jax.data.examples import observed_pictures
 from gp_jax.data.precomputed import FOLDER, VARIED, Plan, Variant, model_hash, records_hash, variant
 from gp_jax.data.shards import begin, finish, pack, read_manifest, shard_names, write_shard
 from gp_jax.errors import UserError
 from gp_jax.geometry import MASK_RULES, pixel_mask
+from gp_jax.methods.globalpaint.conditioning import encode, to_float
 from gp_jax.models.clip import preprocess
 from gp_jax.parallel import make_mesh
-from gp_jax.pipelines.checkpoint import embed_text, find_checkpoint, load_tokenizer
-from gp_jax.pipelines.conditioning import encode, to_float
-from gp_jax.weights import load_module
 
 Tensors = dict[str, np.ndarray]
 

@@ -95,8 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
     if notes := [*reader.info.notes, *writer.notes]:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
+    from gp_jax.methods.globalpaint import OutpaintPipeline
     from gp_jax.parallel import make_mesh
-    from gp_jax.pipelines import OutpaintPipeline
 
     mesh = make_mesh(arguments.mesh) if arguments.mesh else None
     pipeline = OutpaintPipeline.from_pretrained(arguments.checkpoint, mesh=mesh)

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Trains; prints a line whenever the log gets one."""
-    from gp_jax.compilation_cache import keep_programs
+    from gp_jax.jobs.compilation_cache import keep_programs
     from gp_jax.parallel import processes
     from gp_jax.training.config import load_config
     from gp_jax.training.rules import check_fields

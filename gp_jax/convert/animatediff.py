@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import CONFIG_FILE
+from gp_jax.checkpoint.tensors import LazyTensor, check_match
 from gp_jax.convert.families import refuse_strangers
 from gp_jax.convert.files import find_weights, open_weights
 from gp_jax.convert.motion import ALIASES, MOTION_ADAPTER, PUBLISHED, RULES, Adapter
@@ -21,7 +23,6 @@ from gp_jax.errors import UserError
 from gp_jax.json_config import naming, read_config, read_fields
 from gp_jax.models.motion import interleaved
 from gp_jax.models.unet import UNet, UNetConfig
-from gp_jax.weights import CONFIG_FILE, LazyTensor
 
 
 def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, ...]]:
@@ -50,7 +51,7 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     config = dataclasses.replace(network.config, motion_modules=True, **fields)
     with naming(path):
         config = UNetConfig.from_json(config.to_json())
-    shapes = weights.shapes(UNet, config)
+    shapes = parameters.shapes(UNet, config)
     middle = any(name.startswith("mid_block.") for name in found)
     names = {name for name in covered(RULES, shapes) if middle or not name.startswith("middle.")}
     expected = to_theirs(RULES, {name: shapes[name] for name in names})
@@ -58,7 +59,7 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     placed = {name: tensor for name, tensor in found.items() if _block(name) in blocks}
     # Position encodings are buffers; our network computes its own.
     ours = {name: tensor for name, tensor in placed.items() if not name.endswith(".pe")}
-    weights.check_match(expected, ours, str(path))
+    check_match(expected, ours, str(path))
     tensors = network.tensors | checked(to_ours(RULES, ours, sorted(names)), path)
     initialised = {name: shape for name, shape in shapes.items() if name not in tensors}
     motion = dataclasses.replace(network, config=config, tensors=tensors, initialised=initialised)

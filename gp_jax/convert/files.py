@@ -15,10 +15,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from gp_jax.checkpoint.tensors import LazyTensor, listed, read_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.json_config import short
-from gp_jax.weights import LazyTensor, listed, read_tensors
 
 # What a component's weights may be called, best first: safetensors before pickles, whole precision before half.
 WEIGHT_FILES = tuple(

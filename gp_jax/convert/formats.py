@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from gp_jax.checkpoint.components import COMPONENTS
 from gp_jax.convert import autoencoder, clip, motion, unet
 from gp_jax.convert.rules import ARRAY, Rule, Rules
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.unet import UNetConfig
-from gp_jax.pipelines.checkpoint import COMPONENTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ Sources: the `config.json` files of these models' diffusers folders.
 from pathlib import Path
 from typing import Any
 
-from gp_jax import weights
-from gp_jax.convert.formats import COMPONENTS, FORMATS
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE
+from gp_jax.convert.formats import FORMATS
 from gp_jax.convert.report import Report
 from gp_jax.convert.rules import covered
 from gp_jax.convert.translate import Network, extractor
@@ -61,11 +62,11 @@ def describe_known() -> list[Report]:
     shipped = Path(__file__).parent.parent / "checkpoints"
     models = KNOWN | {
         folder.name: {
-            name: read_config(config_cls.from_json, folder / name / weights.CONFIG_FILE)
+            name: read_config(config_cls.from_json, folder / name / CONFIG_FILE)
             for name, (_, config_cls) in COMPONENTS.items()
-            if (folder / name / weights.CONFIG_FILE).is_file()
+            if (folder / name / CONFIG_FILE).is_file()
         }
-        for folder in sorted(file.parent for file in shipped.glob(f"*/{weights.CONFIG_FILE}"))
+        for folder in sorted(file.parent for file in shipped.glob(f"*/{CONFIG_FILE}"))
     }
     return [
         Report.of(name, [_network(component, config) for component, config in configs.items()])
@@ -75,7 +76,7 @@ def describe_known() -> list[Report]:
 
 def _network(component: str, config: Any) -> Network:
     cls, _ = COMPONENTS[component]
-    shapes = weights.shapes(cls, config)
+    shapes = parameters.shapes(cls, config)
     format = FORMATS["diffusers"].get(component.removeprefix("interpolation_"))
     known = covered(format.rules(config), shapes) if format else set()
     return Network(

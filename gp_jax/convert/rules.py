@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gp_jax.checkpoint.tensors import LazyTensor
 from gp_jax.errors import UserError
-from gp_jax.weights import LazyTensor
 
 Array = np.ndarray
 Tensors = Mapping[str, Any]

@@ -8,9 +8,10 @@ from typing import Any
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import COMPONENTS
+from gp_jax.checkpoint.settings import Settings
 from gp_jax.convert.animatediff import add_motion
-from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.report import Report
 from gp_jax.convert.sources import Source, open_source
 from gp_jax.convert.translate import Network, translate, widened
@@ -18,7 +19,6 @@ from gp_jax.convert.unet import sample_area
 from gp_jax.convert.writers import WRITERS
 from gp_jax.errors import UserError
 from gp_jax.files import reserved
-from gp_jax.pipelines.checkpoint import Settings
 from gp_jax.seeds import check_seed
 
 # What Stable Diffusion up to version 2 was trained with (v1-inference.yaml, v2-inference.yaml of its repositories).
@@ -60,8 +60,8 @@ def load(
     modules = {}
     for network in networks:
         cls, _ = COMPONENTS[network.component]
-        modules[network.component] = module = weights.abstract(cls, network.config)
-        weights.load_into(module, network.complete(seed), param_dtype=param_dtype, source=str(path))
+        modules[network.component] = module = parameters.abstract(cls, network.config)
+        parameters.load_into(module, network.complete(seed), param_dtype=param_dtype, source=str(path))
     report = Report.of(f"{path}: {opened.format}", networks, ignored)
     return (next(iter(modules.values())) if len(modules) == 1 else modules), report
 

@@ -13,17 +13,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gp_jax.convert import clip, training_state
+from gp_jax.checkpoint import reading_state
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE
+from gp_jax.checkpoint.folder import SCHEDULER_FILE
+from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.tensors import LazyTensor, listed
+from gp_jax.convert import clip
 from gp_jax.convert.families import refuse_pipeline, refuse_strangers
 from gp_jax.convert.files import find_weights, open_weights
-from gp_jax.convert.formats import COMPONENTS, FORMATS, IGNORED, PIECES, Format
+from gp_jax.convert.formats import FORMATS, IGNORED, PIECES, Format
 from gp_jax.convert.rules import rename
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.json_config import check_class, naming
-from gp_jax.pipelines.checkpoint import SCHEDULER_FILE, Settings
-from gp_jax.weights import CONFIG_FILE, LazyTensor, listed
 
 Json = dict[str, Any]
 
@@ -66,7 +69,7 @@ def open_source(path: str | Path, *, averaged: bool = True) -> Source:
         return _weights(path, None)
     if not os.path.isdir(path):
         raise UserError(f"{path} is neither a file nor a folder" if os.path.exists(path) else f"{path} does not exist")
-    if state := training_state.find_state(path):
+    if state := reading_state.find_state(path):
         return _training_state(state, averaged)
     if not averaged:
         raise UserError(f"{path} is no training state, so it has no raw weights beside averaged ones")
@@ -140,10 +143,10 @@ def _scheduler(path: Path) -> Json:
 
 def _training_state(folder: Path, averaged: bool) -> Source:
     """What was trained, and beside it what of the checkpoint that training started from is of use still."""
-    meta = training_state.read_meta(folder)
+    meta = reading_state.read_meta(folder)
     parts = [
         Part(component, FORMATS["gp_jax"][component], meta["networks"][component], tensors, folder)
-        for component, tensors in training_state.read_networks(folder, averaged=averaged).items()
+        for component, tensors in reading_state.read_networks(folder, averaged=averaged).items()
     ]
     origin, ignored, tokenizer = Path(meta["init_from"]), (), None
     if meta["init_from"] and origin.is_dir():

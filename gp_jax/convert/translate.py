@@ -17,8 +17,10 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-from gp_jax import weights
-from gp_jax.convert.formats import COMPONENTS, FORMATS
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import COMPONENTS
+from gp_jax.checkpoint.tensors import LazyTensor, check_match, finite
+from gp_jax.convert.formats import FORMATS
 from gp_jax.convert.rules import covered, to_ours, to_theirs
 from gp_jax.convert.sources import Part
 from gp_jax.errors import UserError
@@ -26,7 +28,6 @@ from gp_jax.json_config import naming
 from gp_jax.models.clip import VisionConfig
 from gp_jax.models.global_tokens import GlobalTokensConfig
 from gp_jax.models.unet import UNetConfig
-from gp_jax.weights import LazyTensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Network:
     def complete(self, seed: int = 0, dtype: DTypeLike | None = None) -> dict[str, Any]:
         """All tensors of the network, the new ones made now and with `dtype`; None: float32."""
         cls, _ = COMPONENTS[self.component]
-        fresh = weights.initialise(cls, self.config, list(self.initialised), seed, dtype) if self.initialised else {}
+        fresh = parameters.initialise(cls, self.config, list(self.initialised), seed, dtype) if self.initialised else {}
         return self.tensors | fresh
 
 
@@ -57,10 +58,10 @@ def translate(part: Part) -> Network:
     cls, config_cls = COMPONENTS[part.component]
     with naming(part.path.parent):
         config = config_cls.from_json(part.config)
-    shapes = weights.shapes(cls, config)
+    shapes = parameters.shapes(cls, config)
     rules = part.format.rules(config)
     known = covered(rules, shapes)
-    weights.check_match(to_theirs(rules, {name: shapes[name] for name in known}), part.tensors, str(part.path))
+    check_match(to_theirs(rules, {name: shapes[name] for name in known}), part.tensors, str(part.path))
     tensors = checked(to_ours(rules, part.tensors, sorted(known)), part.path)
     initialised = {name: shape for name, shape in shapes.items() if name not in known}
     return Network(part.component, config, tensors, initialised)
@@ -70,7 +71,7 @@ def checked(tensors: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTens
     """The same tensors; reading one that holds NaN or infinity raises UserError."""
 
     def read(name: str, tensor: LazyTensor) -> np.ndarray:
-        return weights.finite(name, tensor.read(), str(path))
+        return finite(name, tensor.read(), str(path))
 
     return {
         name: dataclasses.replace(tensor, read=functools.partial(read, name, tensor))
@@ -117,7 +118,7 @@ def widened(network: Network) -> Network:
 def fresh(component: str, config: Any) -> Network:
     """A component that no source has, all of it to be initialised."""
     cls, _ = COMPONENTS[component]
-    return Network(component, config, {}, dict(weights.shapes(cls, config)))
+    return Network(component, config, {}, dict(parameters.shapes(cls, config)))
 
 
 def extractor(unet: UNetConfig, tower: VisionConfig) -> GlobalTokensConfig:
@@ -152,11 +153,11 @@ def to_foreign(
     refuse_lost(format, component, config, spelling.granted)
     described = foreign_json
     if spelling.infer:
-        described = spelling.infer(to_theirs(spelling.rules(kept), weights.shapes(cls, kept)))
+        described = spelling.infer(to_theirs(spelling.rules(kept), parameters.shapes(cls, kept)))
     there = config_cls.from_json(described)
     refuse_lost(format, component, kept, fields_of(spelling.describable(there)))
     rules = spelling.rules(there)
-    names = covered(rules, weights.shapes(cls, there))
+    names = covered(rules, parameters.shapes(cls, there))
     made = to_theirs(rules, {name: tensor for name, tensor in tensors.items() if name in names})
     return foreign_json, made | spelling.buffers(config, made), names
 

@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 from jax.typing import DTypeLike
 
-from gp_jax import weights
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE, check_fit
+from gp_jax.checkpoint.folder import SCHEDULER_FILE
+from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.tensors import write_tensors
+from gp_jax.checkpoint.text import TOKENIZER_FILES, load_tokenizer
 from gp_jax.convert import clip
 from gp_jax.convert.formats import FORMATS
 from gp_jax.convert.translate import Network, exported, extractor, fields_of, fresh, refuse_lost, to_foreign
@@ -23,14 +27,6 @@ from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import read_json, replacing_folder, write_json
 from gp_jax.json_config import read_config
-from gp_jax.pipelines.checkpoint import (
-    COMPONENTS,
-    SCHEDULER_FILE,
-    TOKENIZER_FILES,
-    Settings,
-    check_fit,
-    load_tokenizer,
-)
 
 # Where CLIP's training starts (Radford et al. 2021, section 2.5): open_clip's files must have one, we keep none.
 _LOGIT_SCALE = math.log(1 / 0.07)
@@ -62,15 +58,15 @@ def write_checkpoint(
     with _adding_to(dest) if there else replacing_folder(dest, overwrite=False) as folder:
         for network in networks:
             target = folder / network.component
-            weights.write_tensors(target / weights.WEIGHTS_FILE, network.complete(seed, dtype), dtype)
-            write_json(target / weights.CONFIG_FILE, network.config.to_json())
+            write_tensors(target / WEIGHTS_FILE, network.complete(seed, dtype), dtype)
+            write_json(target / CONFIG_FILE, network.config.to_json())
         _write_extras(
             folder,
             None if (dest / "scheduler").exists() else scheduler,
             None if (dest / "tokenizer").exists() else tokenizer,
         )
         if not there:
-            write_json(folder / weights.CONFIG_FILE, settings)
+            write_json(folder / CONFIG_FILE, settings)
     return networks
 
 
@@ -101,8 +97,8 @@ def write_diffusers(
             class_name = config.get("_class_name") or config["architectures"][0]
             if network.component == "unet" and not _fits(config.get("sample_size"), settings["native_area"]):
                 config["sample_size"] = math.isqrt(settings["native_area"]) // 8
-            weights.write_tensors(folder / name / file, tensors, dtype)
-            write_json(folder / name / weights.CONFIG_FILE, config)
+            write_tensors(folder / name / file, tensors, dtype)
+            write_json(folder / name / CONFIG_FILE, config)
             index[name] = [library, class_name]
             done.append(exported(network, kept))
         _write_extras(folder, scheduler, tokenizer)
@@ -148,7 +144,7 @@ def _write_single(
         _, tensors, kept = to_foreign(network.component, network.config, network.tensors, format)
         everything |= {prefix + name: tensor for name, tensor in tensors.items()}
         done.append(exported(network, kept))
-    weights.write_tensors(dest, everything, dtype, overwrite=False)
+    write_tensors(dest, everything, dtype, overwrite=False)
     return done
 
 
@@ -168,7 +164,7 @@ def write_open_clip(dest: Path, networks: list[Network], *, dtype: DTypeLike | N
             tensors |= own
         done.append(exported(network, kept))
     with replacing_folder(dest, overwrite=False) as folder:
-        weights.write_tensors(folder / "open_clip_model.safetensors", tensors, dtype)
+        write_tensors(folder / "open_clip_model.safetensors", tensors, dtype)
         write_json(folder / "open_clip_config.json", config)
     return done
 
@@ -204,9 +200,9 @@ def _ldm_place(network: Network) -> tuple[str, str] | None:
 def _configs(dest: Path) -> dict[str, Any]:
     """The configs of a checkpoint that exists, by component."""
     return {
-        name: read_config(config_cls.from_json, dest / name / weights.CONFIG_FILE)
+        name: read_config(config_cls.from_json, dest / name / CONFIG_FILE)
         for name, (_, config_cls) in COMPONENTS.items()
-        if (dest / name / weights.CONFIG_FILE).is_file() and (dest / weights.CONFIG_FILE).is_file()
+        if (dest / name / CONFIG_FILE).is_file() and (dest / CONFIG_FILE).is_file()
     }
 
 
@@ -223,7 +219,7 @@ def _check_checkpoint(
     if (dest / SCHEDULER_FILE).is_file():
         scheduler = read_json(dest / SCHEDULER_FILE)
     if there:
-        settings = read_json(dest / weights.CONFIG_FILE)
+        settings = read_json(dest / CONFIG_FILE)
     schedule = None if scheduler is None else NoiseSchedule.from_config(scheduler)
     check_fit(dest, configs, Settings.from_json(settings), schedule)
     folder = dest / "tokenizer" if (dest / "tokenizer").exists() else tokenizer

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.data.config import DataConfig
 from gp_jax.data.examples import Example, sample_frames, segment, spread, view_places
 from gp_jax.data.shards import MANIFEST_FILE, SHOWN, open_shards, read_manifest, sha256, unpack
@@ -80,7 +80,7 @@ def variant(plan: Plan, key: str, number: int, frames: int, size: tuple[int, int
 def model_hash(network: nnx.Module) -> str:
     """The sha256 of a network: of its config, and of its parameters in float32 by name, however they are stored."""
     digest = hashlib.sha256(json.dumps(network.config.to_json(), sort_keys=True).encode())
-    for name, tensor in sorted(weights.flatten(network).items()):
+    for name, tensor in sorted(parameters.flatten(network).items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(np.ascontiguousarray(np.asarray(tensor, np.float32)).data)
     return digest.hexdigest()

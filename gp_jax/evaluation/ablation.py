@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 from scipy import stats
 
+from gp_jax.checkpoint.components import CONFIG_FILE
+from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.errors import UserError
 from gp_jax.evaluation.harness import evaluate
 from gp_jax.evaluation.methods import globalpaint
@@ -27,11 +29,9 @@ from gp_jax.evaluation.results import MEAN, Results
 from gp_jax.evaluation.summary import COLUMNS, REGIONS, notes
 from gp_jax.evaluation.table import Cell, Column, Interval, Section, Table, comma_separated, markdown
 from gp_jax.files import read_json, write_text
+from gp_jax.methods.globalpaint import OutpaintPipeline
 from gp_jax.models.unet import UNetConfig
-from gp_jax.pipelines import OutpaintPipeline
-from gp_jax.pipelines.checkpoint import find_checkpoint
 from gp_jax.seeds import check_seed
-from gp_jax.weights import CONFIG_FILE
 
 METRICS = ("psnr", "ssim", "lpips", "fvd")
 COSTS = (

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 from jax.sharding import Mesh
 
+from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.errors import UserError
-from gp_jax.evaluation.flow_propagation import propagate
 from gp_jax.geometry import Canvas, pixel_mask
-from gp_jax.pipelines import OutpaintPipeline
-from gp_jax.pipelines.checkpoint import find_checkpoint
-from gp_jax.pipelines.outpaint import ArrayReader
+from gp_jax.methods.flow_propagation import propagate
+from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import ArrayReader
 from gp_jax.seeds import check_seed
 
 # Raises UserError where a clip of so many frames can't be outpainted to a canvas.

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.errors import UserError
 from gp_jax.metrics import weights
-from gp_jax.weights import write_tensors
 
 Tree = Mapping[str, Any]
 Tensors = dict[str, np.ndarray]

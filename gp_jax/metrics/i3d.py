@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gp_jax.checkpoint.parameters import abstract, load_into
 from gp_jax.metrics.weights import load
-from gp_jax.weights import abstract, load_into
 
 Array = jax.Array
 

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
+from gp_jax.checkpoint.parameters import abstract, load_into
 from gp_jax.errors import UserError
 from gp_jax.metrics.checks import check_pixels
 from gp_jax.metrics.metric import FrameValues, Metric, frame_metric, full, hide, region, signed, spread
 from gp_jax.metrics.weights import load
-from gp_jax.weights import abstract, load_into
 
 Array = jax.Array
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import cache_folder
-from gp_jax.weights import read_tensors
 
 # sha256 over the converted tensors, as `digest` makes it.
 DIGESTS = {

@@ -8,7 +8,7 @@ every new module ends in zeros. Training departs from there.
 
 One frame of a segment enters as `[noisy latents 4 | mask 1 | masked-video latents 4]`. For the interpolation model
 the boundary frames carry their clean latents in the last four channels and 0 in the mask. The last key, `masked_fill`,
-says what the masked video shows where nothing was observed: a name in `pipelines.conditioning.FILLS`.
+says what the masked video shows where nothing was observed: a name in `conditioning.FILLS`.
 """
 
 import dataclasses

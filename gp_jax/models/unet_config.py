@@ -8,7 +8,7 @@ The `config.json` of a diffusers `UNet2DConditionModel` plus keys of ours:
   motion_modules True: the temporal attention within EST is AnimateDiff's motion module (motion.py); `motion_heads`,
                  `motion_groups` and `motion_frame_norm` describe it, `motion_positions` is the longest segment it knows
   global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
-  masked_fill    what the masked video shows where nothing was observed: a name in `pipelines.conditioning.FILLS`
+  masked_fill    what the masked video shows where nothing was observed: a name in `conditioning.FILLS`
 """
 
 import dataclasses
@@ -105,7 +105,7 @@ class UNetConfig:
     motion_groups: int = within(32, 1, 1024)
     motion_positions: int = within(32, 1, 4096)
     motion_frame_norm: bool = False
-    masked_fill: str = "grey"
+    masked_fill: str = one_of("grey", ("grey", "edge"))
     carried: str = "{}"
 
     @classmethod

@@ -16,14 +16,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from gp_jax.fit.state import make_state
+from gp_jax.fit.step import on_mesh
 from gp_jax.parallel import make_mesh
 from gp_jax.training.budget import Budget, batch_shapes, check_memory, count, lower
 from gp_jax.training.networks import check_sources, initial
 from gp_jax.training.rules import check_fields
 from gp_jax.training.setup import Run, prepare
 from gp_jax.training.speed import PEAK_FLOPS
-from gp_jax.training.state import make_state
-from gp_jax.training.step import on_mesh
 
 _FSDP = 8  # devices over which a mesh that nobody asked for cuts the state; more of them stand side by side
 _WARM_UP = 2  # steps that are not counted

@@ -19,14 +19,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gp_jax.fit.state import placed
+from gp_jax.fit.step import batch_shardings, lower_step
 from gp_jax.geometry import Canvas
 from gp_jax.memory import device_bytes, require
 from gp_jax.parallel import parameter_shardings
 from gp_jax.training.config import STAGES
 from gp_jax.training.setup import Run
 from gp_jax.training.speed import flops_of
-from gp_jax.training.state import placed
-from gp_jax.training.step import batch_shardings, lower_step
 
 # Of XLA for CPUs; they change the machine code only.
 _HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

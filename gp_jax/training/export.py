@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from gp_jax import weights
-from gp_jax.convert.formats import COMPONENTS
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import LazyTensor, write_tensors
 from gp_jax.files import replacing_folder, write_json
+from gp_jax.fit.state import State
 from gp_jax.parallel.gather import gathered
 from gp_jax.parallel.processes import on_first
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, within
-from gp_jax.training.state import State
 
 FOLDER = "checkpoint"
 
@@ -62,16 +62,16 @@ def write_checkpoint(
             with replacing_folder(target) as temporary:
                 for component in sorted(networks.live):  # and its tensors sorted: in the order of `gathered`
                     tensors = {
-                        name: weights.LazyTensor(x.shape, x.dtype, lambda name=f"{component}.{name}": take(name))
+                        name: LazyTensor(x.shape, x.dtype, lambda name=f"{component}.{name}": take(name))
                         for name, x in sorted(within(component, averaged).items())
                     }
-                    weights.write_tensors(temporary / component / weights.WEIGHTS_FILE, tensors)
-                    write_json(temporary / component / weights.CONFIG_FILE, networks.configs[component].to_json())
+                    write_tensors(temporary / component / WEIGHTS_FILE, tensors)
+                    write_json(temporary / component / CONFIG_FILE, networks.configs[component].to_json())
                 for part in (*COMPONENTS, "tokenizer") if origin else ():
                     if (origin / part).is_dir() and part not in (*networks.live, *STAGES[stage].discards):
                         shutil.copytree(origin / part, temporary / part)
                 write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
-                write_json(temporary / weights.CONFIG_FILE, settings)
+                write_json(temporary / CONFIG_FILE, settings)
         finally:
             finish_gathering()  # after a full disk too: the others take part in all of it
 

@@ -21,27 +21,27 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from gp_jax.checkpoint.parameters import flatten
+from gp_jax.checkpoint.training_state import Checkpoints, signature_of
 from gp_jax.data import Loader
 from gp_jax.errors import UserError
 from gp_jax.files import locked
+from gp_jax.fit.optimizer import learning_rate
+from gp_jax.fit.state import State, make_state
+from gp_jax.fit.step import compile_step, on_mesh
+from gp_jax.methods.globalpaint.conditioning import to_float
 from gp_jax.parallel.processes import on_first
-from gp_jax.pipelines.conditioning import to_float
-from gp_jax.training.checkpoints import Checkpoints, signature_of
 from gp_jax.training.checks import check_inputs
 from gp_jax.training.config import STAGES
 from gp_jax.training.export import write_checkpoint
 from gp_jax.training.linear_latents import fit_linear_latents
 from gp_jax.training.log import Log
 from gp_jax.training.networks import initial
-from gp_jax.training.optimizer import learning_rate
 from gp_jax.training.samples import sample_file, write_sample
 from gp_jax.training.setup import Run, open_data, prepare
 from gp_jax.training.speed import Clock
-from gp_jax.training.state import State, make_state
-from gp_jax.training.step import compile_step, on_mesh
 from gp_jax.training.stopping import Stop
 from gp_jax.training.validation import Validation
-from gp_jax.weights import flatten
 
 _FRAMES_FOR_LATENTS = 600
 _AHEAD = 2  # steps that wait in the device's queue, each with its batch

@@ -27,8 +27,9 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from gp_jax import weights
-from gp_jax.convert.formats import COMPONENTS
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import LazyTensor, cast, check_match, read_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.models.unet import UNetConfig
@@ -84,7 +85,7 @@ class Networks:
 
     def bind(self, tensors: Tensors) -> dict[str, nnx.Module]:
         """The networks with these parameters."""
-        return {name: weights.bind(module, within(name, tensors)) for name, module in self.modules.items()}
+        return {name: parameters.bind(module, within(name, tensors)) for name, module in self.modules.items()}
 
     def held(self, component: str) -> DTypeLike:
         """The type of a component's parameters."""
@@ -106,7 +107,7 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         sources[component] = folder if folder and folder.is_dir() else None
         fields = config.networks.get(component, ConfigDict()).to_dict()
         if sources[component]:
-            fields = read_json(folder / weights.CONFIG_FILE)
+            fields = read_json(folder / CONFIG_FILE)
         if fields:
             configs[component] = config_cls.from_json({**fields, **config.changes.get(component, {})})
     needed = _needed(config, configs)
@@ -152,13 +153,13 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
         shardings = parameter_shardings(expected, mesh)
         stored, new = {}, set(expected)
         if source := networks.sources[component]:
-            path = source / weights.WEIGHTS_FILE
-            stored = _without_video_modules(weights.read_tensors(path), component, source, expected)
+            path = source / WEIGHTS_FILE
+            stored = _without_video_modules(read_tensors(path), component, source, expected)
             new = _video_modules(cls, config, expected) - stored.keys()
-            weights.check_match({name: x for name, x in expected.items() if name not in new}, stored, str(path))
+            check_match({name: x for name, x in expected.items() if name not in new}, stored, str(path))
         made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
         if new:
-            made |= weights.initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
+            made |= parameters.initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
         params |= {f"{component}.{name}": made[name] for name in expected}
     return params
 
@@ -175,7 +176,7 @@ def within(component: str, tensors: Tensors) -> dict[str, Any]:
 
 def _flatten(modules: Mapping[str, nnx.Module]) -> dict[str, Any]:
     return {
-        f"{component}.{name}": leaf for component, x in modules.items() for name, leaf in weights.flatten(x).items()
+        f"{component}.{name}": leaf for component, x in modules.items() for name, leaf in parameters.flatten(x).items()
     }
 
 
@@ -228,7 +229,7 @@ def _abstract(component: str, network: Any, config: ConfigDict) -> nnx.Module:
 
 
 # Full-size networks take seconds to trace, and nothing changes an abstract one.
-_traced = functools.lru_cache(maxsize=32)(weights.abstract)
+_traced = functools.lru_cache(maxsize=32)(parameters.abstract)
 
 
 def _multipliers(
@@ -253,19 +254,19 @@ def _video_modules(cls: type[nnx.Module], config: Any, names: Collection[str]) -
     if not isinstance(config, UNetConfig):
         return set()
     image = dataclasses.replace(config, temporal=False, window=None, global_tokens=False, motion_modules=False)
-    return set(names) - weights.shapes(cls, image).keys()
+    return set(names) - parameters.shapes(cls, image).keys()
 
 
 def _without_video_modules(
-    stored: dict[str, weights.LazyTensor], component: str, source: Path, expected: Collection[str]
-) -> dict[str, weights.LazyTensor]:
+    stored: dict[str, LazyTensor], component: str, source: Path, expected: Collection[str]
+) -> dict[str, LazyTensor]:
     """An ablation leaves out modules that the checkpoint may have."""
     cls, config_cls = COMPONENTS[component]
-    config = config_cls.from_json(read_json(source / weights.CONFIG_FILE))
+    config = config_cls.from_json(read_json(source / CONFIG_FILE))
     extra = _video_modules(cls, config, stored) - set(expected)
     return {name: tensor for name, tensor in stored.items() if name not in extra}
 
 
-def _place(tensor: weights.LazyTensor, dtype: DTypeLike, sharding: jax.sharding.Sharding) -> jax.Array:
-    array = weights.cast(np.asarray(tensor), dtype)
+def _place(tensor: LazyTensor, dtype: DTypeLike, sharding: jax.sharding.Sharding) -> jax.Array:
+    array = cast(np.asarray(tensor), dtype)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

@@ -16,18 +16,18 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gp_jax.convert.formats import COMPONENTS
+from gp_jax.checkpoint.components import COMPONENTS
 from gp_jax.data import DataConfig
 from gp_jax.data.config import KNOWN
 from gp_jax.diffusion.losses import WEIGHTS
 from gp_jax.diffusion.samplers import SAMPLERS
 from gp_jax.diffusion.schedules import BETA_SCHEDULES, PREDICTIONS, SPACINGS
 from gp_jax.errors import UserError
+from gp_jax.fit.optimizer import SCHEDULES
 from gp_jax.geometry import MASK_RULES, MAX_SIDE
 from gp_jax.models.attention import BACKENDS
 from gp_jax.models.unet import REMAT
 from gp_jax.training.config import STAGES, default_config
-from gp_jax.training.optimizer import SCHEDULES
 
 
 class Rule(NamedTuple):

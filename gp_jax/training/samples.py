@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
-from gp_jax.pipelines import ArrayReader, OutpaintPipeline
+from gp_jax.methods.globalpaint import ArrayReader, OutpaintPipeline
 from gp_jax.training.setup import Run
 from gp_jax.video import VideoReader, VideoWriter
 

@@ -16,25 +16,26 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from gp_jax.convert.formats import COMPONENTS
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, load_module
+from gp_jax.checkpoint.folder import find_checkpoint
+from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.text import embed_text, load_tokenizer
 from gp_jax.data import DataConfig, Loader, make_loader
 from gp_jax.data.precomputed import model_hash
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
+from gp_jax.fit.optimizer import make_optimizer
+from gp_jax.fit.state import State, abstract_state
+from gp_jax.fit.step import Step, make_step
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.processes import process_rows
-from gp_jax.pipelines.checkpoint import Settings, embed_text, find_checkpoint, load_tokenizer
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, describe
 from gp_jax.training.objectives import OBJECTIVES
-from gp_jax.training.optimizer import make_optimizer
 from gp_jax.training.rules import check_fields, check_together
-from gp_jax.training.state import State, abstract_state
-from gp_jax.training.step import Step, make_step
-from gp_jax.weights import CONFIG_FILE, load_module
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from gp_jax.fit.state import State
+from gp_jax.fit.step import on_mesh
 from gp_jax.parallel import use_mesh
 from gp_jax.training.setup import Run, open_data
-from gp_jax.training.state import State
-from gp_jax.training.step import on_mesh
 
 
 class Validation:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gp_jax.checkpoint.components import COMPONENTS
 from gp_jax.cli import convert as command
 from gp_jax.cli.main import main
 from gp_jax.convert import known
-from gp_jax.convert.formats import COMPONENTS
 from gp_jax.convert.writers import WRITERS
 from gp_jax.files import read_json, write_json
 from tests.convert import references

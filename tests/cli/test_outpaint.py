@@ -41,9 +41,9 @@ class FlatPipeline:
 
 @pytest.fixture(autouse=True)
 def flat_pipeline(monkeypatch):
-    module = ModuleType("gp_jax.pipelines")
+    module = ModuleType("gp_jax.methods.globalpaint")
     module.OutpaintPipeline = FlatPipeline
-    monkeypatch.setitem(sys.modules, "gp_jax.pipelines", module)
+    monkeypatch.setitem(sys.modules, "gp_jax.methods.globalpaint", module)
 
 
 @pytest.fixture

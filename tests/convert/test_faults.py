@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gp_jax import weights
+from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.convert import convert
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
@@ -30,7 +30,7 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def folder(tmp_path, saved):
     """A vision tower, as transformers saves it, to be broken."""
-    weights.write_tensors(tmp_path / "source" / "model.safetensors", saved[0])
+    write_tensors(tmp_path / "source" / "model.safetensors", saved[0])
     (tmp_path / "source" / "config.json").write_text(saved[1])
     return tmp_path / "source"
 
@@ -49,7 +49,7 @@ def test_missing_unexpected_and_misshaped_tensors_are_all_named(folder, saved):
     tensors.pop(NAME)
     tensors["vision_model.encoder.layers.3.mlp.fc1.weight"] = np.zeros((40, 24))
     tensors["visual_projection.weight"] = np.zeros((24, 10))
-    weights.write_tensors(folder / "model.safetensors", tensors)
+    write_tensors(folder / "model.safetensors", tensors)
     refused(
         folder,
         f"missing: {NAME} (40, 24)",
@@ -62,7 +62,7 @@ def test_missing_unexpected_and_misshaped_tensors_are_all_named(folder, saved):
 def test_half_precision_that_overflowed(folder, saved, value):
     tensors = {name: x.astype(np.float16) for name, x in saved[0].items()}
     tensors[NAME][2, 3] = value
-    weights.write_tensors(folder / "model.safetensors", tensors)
+    write_tensors(folder / "model.safetensors", tensors)
     refused(folder, "float16", "layers.1.expand.kernel", "NaN or infinity")
 
 
@@ -85,19 +85,19 @@ def test_folder_without_config_or_weights(folder):
 
 
 def test_file_of_no_known_format(tmp_path):
-    weights.write_tensors(tmp_path / "x.safetensors", {"a.b": np.zeros(3)})
+    write_tensors(tmp_path / "x.safetensors", {"a.b": np.zeros(3)})
     refused(tmp_path / "x.safetensors", "no known format", "a.b")
-    weights.write_tensors(tmp_path / "y.safetensors", {"motion_modules.0.x": np.zeros(3)})
+    write_tensors(tmp_path / "y.safetensors", {"motion_modules.0.x": np.zeros(3)})
     refused(tmp_path / "y.safetensors", "--motion")
 
 
 def test_tensors_beside_a_known_network(folder, saved):
-    weights.write_tensors(folder / "model.safetensors", saved[0] | {"head.weight": np.zeros((2, 3))})
+    write_tensors(folder / "model.safetensors", saved[0] | {"head.weight": np.zeros((2, 3))})
     refused(folder, "head.weight")
 
 
 def test_single_file_without_a_tensor_that_tells_its_size(tmp_path):
-    weights.write_tensors(tmp_path / "x.ckpt.safetensors", {"encoder.mid.block_1.conv1.weight": np.zeros((3, 3, 3, 3))})
+    write_tensors(tmp_path / "x.ckpt.safetensors", {"encoder.mid.block_1.conv1.weight": np.zeros((3, 3, 3, 3))})
     refused(tmp_path / "x.ckpt.safetensors", "can't be told", "encoder.conv_in.weight")
 
 
@@ -105,7 +105,7 @@ def test_network_of_another_kind(tmp_path):
     (tmp_path / "source").mkdir()
     config = {"_class_name": "UNet2DConditionModel", "down_block_types": ["AttnDownBlock2D"]}
     (tmp_path / "source" / "config.json").write_text(json.dumps(config))
-    weights.write_tensors(
+    write_tensors(
         tmp_path / "source" / "diffusion_pytorch_model.safetensors",
         {"down_blocks.0.resnets.0.time_emb_proj.weight": np.zeros((2, 3))},
     )

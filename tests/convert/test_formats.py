@@ -8,7 +8,8 @@ import transformers
 from diffusers.loaders import single_file_utils
 from safetensors.numpy import load_file
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.convert import convert, load, to_foreign
 from gp_jax.convert.sources import open_source
 from gp_jax.convert.translate import translate
@@ -27,7 +28,7 @@ def assert_same(ours, theirs):
 
 
 def back(module, component, format):
-    return to_foreign(component, module.config, weights.flatten(module), format)[1]
+    return to_foreign(component, module.config, parameters.flatten(module), format)[1]
 
 
 @pytest.mark.parametrize("name", ["sd2", "sd1", "sd1-plain"])
@@ -35,7 +36,7 @@ def test_unet_of_diffusers(tmp_path, name):
     reference = references.unet(name)
     references.save_unet(reference, tmp_path)
     unet, report = load(tmp_path)
-    assert report.parameters("unet") == sum(x.size for x in weights.flatten(unet).values())
+    assert report.parameters("unet") == sum(x.size for x in parameters.flatten(unet).values())
     channels = references.UNETS[name]["in_channels"]
     assert_unet_equal(unet, reference, channels)
     exported = back(unet, "unet", "diffusers")
@@ -62,7 +63,7 @@ def test_autoencoder_of_old_diffusers(tmp_path):
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     for new, name in old.items():
         state = {key.replace(f"attentions.0.{new}.", f"attentions.0.{name}."): x for key, x in state.items()}
-    weights.write_tensors(tmp_path / "diffusion_pytorch_model.safetensors", state)
+    write_tensors(tmp_path / "diffusion_pytorch_model.safetensors", state)
     assert_same(back(load(tmp_path)[0], "vae", "diffusers"), reference.state_dict())
 
 
@@ -148,7 +149,7 @@ def test_single_file(tmp_path, family):
         state = theirs | {name: torch.tensor(x) for name, x in extra.items()}
         torch.save({"state_dict": state, "global_step": 875_000}, path)
     else:
-        weights.write_tensors(path, file | extra)
+        write_tensors(path, file | extra)
     opened = open_source(path)
     assert set(opened.ignored) == set(extra)
     networks = {part.component: translate(part) for part in opened.parts}
@@ -166,7 +167,7 @@ def test_text_tower_of_a_single_file(tmp_path, family):
     text, ids = references.single_file_text(family), np.array([[3, 7, 49, 0]])
     prefix = {"sd1": "cond_stage_model.transformer.", "sd2": "cond_stage_model.model."}[family]
     state = {prefix + name: x.detach().numpy() for name, x in text.state_dict().items()}
-    weights.write_tensors(tmp_path / "text.safetensors", state)
+    write_tensors(tmp_path / "text.safetensors", state)
     expected = references.single_file_text_output(family, text, ids)
     close(run(TextTower.__call__, load(tmp_path / "text.safetensors")[0], ids), expected)
     convert(tmp_path / "text.safetensors", tmp_path / "folder", to="diffusers")

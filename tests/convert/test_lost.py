@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import COMPONENTS
 from gp_jax.convert import clip, to_foreign
 from gp_jax.convert.formats import FORMATS
 from gp_jax.convert.sources import Part
@@ -19,7 +20,6 @@ from gp_jax.errors import UserError
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import TextConfig, VisionConfig
 from gp_jax.models.unet import UNetConfig
-from gp_jax.pipelines.checkpoint import COMPONENTS
 
 IMAGE = {"temporal": False, "window": None, "global_tokens": False}
 SD2 = UNetConfig(
@@ -117,7 +117,7 @@ def changed(component, field):
 
 
 def network(component, config):
-    shapes = weights.shapes(COMPONENTS[component][0], config)
+    shapes = parameters.shapes(COMPONENTS[component][0], config)
     return {name: np.zeros(shape.shape, np.float16) for name, shape in shapes.items()}
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gp_jax import weights
+from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.convert import describe, load
 from gp_jax.convert.animatediff import add_motion
 from gp_jax.convert.sources import open_source
@@ -127,7 +127,7 @@ def test_faults(tmp_path, image):
     state = {k: v.numpy() for k, v in original(adapter(middle=False).state_dict()).items()}
     name = "module.down_blocks.1.motion_modules.0.temporal_transformer.proj_in.weight"
     lost = {key: value for key, value in state.items() if key != name}
-    weights.write_tensors(tmp_path / "mm.safetensors", lost)
+    write_tensors(tmp_path / "mm.safetensors", lost)
     with pytest.raises(UserError, match=r"missing: down_blocks\.1.*proj_in\.weight"):
         describe(image, motion=tmp_path / "mm.safetensors")
     adapter(middle=False, layers=2).save_pretrained(tmp_path / "adapter")

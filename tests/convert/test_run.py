@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.convert import convert, load
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
@@ -70,12 +70,12 @@ def test_a_whole_folder_becomes_a_checkpoint_and_goes_back(tmp_path, pipeline):
     assert read_json(ours / "scheduler" / "scheduler_config.json")["beta_schedule"] == "scaled_linear"
     modules, again = load(ours)
     for name, module in modules.items():
-        assert report.parameters(name) == sum(x.size for x in weights.flatten(module).values())
+        assert report.parameters(name) == sum(x.size for x in parameters.flatten(module).values())
         assert not again.initialised[name] and not report.loaded[name].keys() & report.initialised[name].keys()
     for line in ("unet ", "vae ", "text ", "new: middle.transformer.space_time (", "new: stride_embedding ("):
         assert line in str(report)
     # What is new ends in zeros, and is not zero all over.
-    new = {name: weights.flatten(modules["unet"])[name] for name in report.initialised["unet"]}
+    new = {name: parameters.flatten(modules["unet"])[name] for name in report.initialised["unet"]}
     assert not new["middle.transformer.space_time.temporal.output.kernel"].any()
     assert new["middle.transformer.space_time.temporal.query.kernel"].any()
 
@@ -95,7 +95,7 @@ def test_dtypes_are_cast_on_request_and_then_kept(tmp_path, pipeline, dtype):
     for folder in ("half", "again"):
         tensors = open_weights(tmp_path / folder / "vae" / "model.safetensors")
         assert {tensor.dtype for tensor in tensors.values()} == {jnp.dtype(dtype)}
-    whole, half = (weights.flatten(load(path)[0]) for path in (pipeline / "vae", tmp_path / "half"))
+    whole, half = (parameters.flatten(load(path)[0]) for path in (pipeline / "vae", tmp_path / "half"))
     assert all(np.array_equal(whole[name].astype(dtype), half[name]) for name in whole)
 
 

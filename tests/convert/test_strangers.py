@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gp_jax import weights
+from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.convert import describe
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
@@ -56,7 +56,7 @@ FAMILIES = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_other_families_are_told_by_their_tensors(tmp_path, name):
     many = {f"down_blocks.0.resnets.{i}.time_emb_proj.weight": np.zeros(1, np.float16) for i in range(99)}
-    weights.write_tensors(tmp_path / "x.safetensors", {**many, name: np.zeros(2, np.float16)})
+    write_tensors(tmp_path / "x.safetensors", {**many, name: np.zeros(2, np.float16)})
     refused(tmp_path / "x.safetensors", FAMILIES[name])
 
 
@@ -85,7 +85,7 @@ def test_other_kinds_of_files_are_told_by_their_beginning(tmp_path, name, suffix
 def test_every_length_of_a_header_may_begin_a_file_of_tensors(tmp_path):
     """A length of 60 begins with the byte of `<`, one of 71 with that of `G`; none is taken for something else."""
     for count in range(1, 40):
-        weights.write_tensors(tmp_path / "x.safetensors", {"a" * count: np.zeros(1, np.float16)})
+        write_tensors(tmp_path / "x.safetensors", {"a" * count: np.zeros(1, np.float16)})
         assert open_weights(tmp_path / "x.safetensors").keys() == {"a" * count}
 
 
@@ -204,7 +204,7 @@ INDEXES = {
 def test_indexes_of_shards(tmp_path, name):
     where, message = INDEXES[name]
     for shard in ("one", "two"):
-        weights.write_tensors(tmp_path / f"{shard}.safetensors", {"a": np.zeros(2), "b": np.zeros(2)})
+        write_tensors(tmp_path / f"{shard}.safetensors", {"a": np.zeros(2), "b": np.zeros(2)})
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": where}))
     with pytest.raises(UserError, match=message):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.errors import UserError
 from gp_jax.evaluation.methods import METHODS, fingerprint, from_folder, globalpaint
 from gp_jax.geometry import Canvas
-from gp_jax.pipelines.checkpoint import find_checkpoint
 
 CLASSICAL = [name for name in METHODS if name != "globalpaint"]
 CANVASES = {

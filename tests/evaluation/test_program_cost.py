@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.evaluation.program_cost import program_cost
 from gp_jax.evaluation.protocols import PROTOCOLS
-from gp_jax.pipelines import OutpaintPipeline
-from gp_jax.pipelines.plan import PLANS
-from gp_jax.weights import read_tensors
+from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.plan import PLANS
 from tests import small_networks
 
 CANVAS = PROTOCOLS["m3ddm-256"].cases["0.25"]

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gp_jax.checkpoint.parameters import abstract
 from gp_jax.errors import UserError
 from gp_jax.metrics import METRICS, frechet, lpips_map
 from gp_jax.metrics.frechet import FLAVOURS, video_moments
 from gp_jax.metrics.perceptual import LPIPS, MIN_SIDES
-from gp_jax.weights import abstract
 from tests.metrics.stand_ins import Pool
 
 GOOD = np.zeros((2, 16, 40, 48, 3), np.uint8)

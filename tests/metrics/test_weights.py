@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.errors import UserError
 from gp_jax.metrics import weights
-from gp_jax.weights import write_tensors
 
 
 def test_missing_weights_are_named_with_the_command_that_fetches_them(monkeypatch, tmp_path):

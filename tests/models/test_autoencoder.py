@@ -7,7 +7,7 @@ import pytest
 import torch
 from flax import nnx
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.convert import rules
 from gp_jax.convert.autoencoder import diffusers_rules
 from gp_jax.errors import UserError
@@ -25,10 +25,10 @@ def test_encode_and_decode_equal_diffusers():
         norm_num_groups=8,
     ).eval()
     config = AutoencoderConfig.from_json(dict(reference.config))
-    vae = weights.abstract(AutoencoderKL, config)
+    vae = parameters.abstract(AutoencoderKL, config)
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
-    loaded = rules.to_ours(diffusers_rules(config), tensors, weights.flatten(vae))
-    weights.load_into(vae, {name: np.asarray(tensor) for name, tensor in loaded.items()})
+    loaded = rules.to_ours(diffusers_rules(config), tensors, parameters.flatten(vae))
+    parameters.load_into(vae, {name: np.asarray(tensor) for name, tensor in loaded.items()})
 
     pixels = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3), minval=-1, maxval=1)
     mean, log_variance = nnx.jit(AutoencoderKL.encode)(vae, pixels)
@@ -45,7 +45,7 @@ def test_encode_and_decode_equal_diffusers():
 @pytest.mark.parametrize("patch", [1, 2, 4])
 def test_patches_keep_pixels_in_their_places(patch):
     config = AutoencoderConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, patch_size=patch)
-    vae = weights.abstract(AutoencoderKL, config)
+    vae = parameters.abstract(AutoencoderKL, config)
     assert config.downsampling == 2 * patch
     size = 8 * patch
     pixels = jax.random.uniform(jax.random.key(0), (1, size, 2 * size, 3))

@@ -8,7 +8,7 @@ import torch
 import transformers
 from flax import nnx
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.convert import load
 from gp_jax.errors import UserError
 from gp_jax.models.clip import MEAN, STD, TextConfig, TextTower, VisionConfig, VisionTower, preprocess
@@ -76,5 +76,5 @@ def test_preprocess_keeps_constant_images_and_the_range():
 
 def test_computes_in_the_dtype_asked_for():
     config = VisionConfig(24, 40, 2, 3, 3, 21, 7, projection_dim=None)
-    tower = weights.abstract(VisionTower, config, dtype=jnp.bfloat16)
+    tower = parameters.abstract(VisionTower, config, dtype=jnp.bfloat16)
     assert jax.eval_shape(lambda tower, x: tower(x), tower, random(1, 21, 21, 3)).dtype == jnp.bfloat16

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
 
 
 def perturb(module, scale=0.3):
     """Moves every parameter off its initial value, zero-initialised ones above all."""
     rng = np.random.default_rng(9)
-    moved = {name: x + scale * rng.standard_normal(x.shape, np.float32) for name, x in weights.flatten(module).items()}
-    weights.load_into(module, moved)
+    moved = {
+        name: x + scale * rng.standard_normal(x.shape, np.float32) for name, x in parameters.flatten(module).items()
+    }
+    parameters.load_into(module, moved)
     return module
 
 

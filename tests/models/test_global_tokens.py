@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 from gp_jax.parallel import make_mesh, parameter_shardings, use_mesh
 
@@ -52,7 +52,7 @@ def test_the_order_of_frames_does_not_matter_only_their_times():
 def test_a_mesh_of_several_axes_gives_each_clip_its_own_tokens():
     config = GlobalTokensConfig(feature_width=16, width=16, tokens=3, layers=1, heads=2, output_width=16)
     extractor, rng = GlobalTokens(config, rngs=nnx.Rngs(1)), np.random.default_rng(0)
-    params = weights.flatten(extractor)
+    params = parameters.flatten(extractor)
     clips = [rng.random(shape).astype(np.float32) for shape in ((8, 2, 4, 16), (8, 2, 4, 2), (8, 2))]
     clips.append(np.ones((8, 2), bool))
     mesh = make_mesh("data=2,fsdp=2,tensor=2")
@@ -60,7 +60,7 @@ def test_a_mesh_of_several_axes_gives_each_clip_its_own_tokens():
     placed = {name: jax.device_put(x, places[name]) for name, x in params.items()}
     rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     with use_mesh(mesh):
-        found = jax.jit(lambda params, *clips: weights.bind(extractor, params)(*clips))(
+        found = jax.jit(lambda params, *clips: parameters.bind(extractor, params)(*clips))(
             placed, *(jax.device_put(x, rows) for x in clips)
         )
     np.testing.assert_allclose(found, extractor(*clips), atol=1e-5)

@@ -11,15 +11,15 @@ import pytest
 import torch
 from flax import nnx
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.convert import rules
 from gp_jax.convert.unet import diffusers_rules
 from gp_jax.data.config import DataConfig
 from gp_jax.data.examples import sample_frames
 from gp_jax.errors import UserError
+from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.models.unet import UNet, UNetConfig, _places
 from gp_jax.parallel import make_mesh, parameter_shardings, use_mesh
-from gp_jax.pipelines.plan import PLANS
 
 SMALL = {
     "in_channels": 9,
@@ -61,10 +61,10 @@ def arguments(batch=2, frames=4, height=6, width=6, seed=0):
 @pytest.fixture(scope="module")
 def trained():
     """A small video UNet with random parameters everywhere, so that no module is zero."""
-    unet = weights.abstract(UNet, UNetConfig.from_json(FAMILIES["sd2"] | {"window": (2, 3, 3)}))
+    unet = parameters.abstract(UNet, UNetConfig.from_json(FAMILIES["sd2"] | {"window": (2, 3, 3)}))
     rng = np.random.default_rng(0)
-    tensors = {name: 0.15 * rng.standard_normal(x.shape, np.float32) for name, x in weights.flatten(unet).items()}
-    weights.load_into(unet, {name: x + name.endswith("scale") for name, x in tensors.items()})
+    tensors = {name: 0.15 * rng.standard_normal(x.shape, np.float32) for name, x in parameters.flatten(unet).items()}
+    parameters.load_into(unet, {name: x + name.endswith("scale") for name, x in tensors.items()})
     return unet
 
 
@@ -81,9 +81,9 @@ def test_fresh_video_network_with_image_weights_equals_diffusers_frame_by_frame(
     assert config.temporal and config.global_tokens
     unet = UNet(config, rngs=nnx.Rngs(1))
     table, tensors = diffusers_rules(config), {k: v.numpy() for k, v in reference.state_dict().items()}
-    ours = weights.flatten(unet)
+    ours = parameters.flatten(unet)
     loaded = rules.to_ours(table, tensors, rules.covered(table, ours))
-    weights.load_into(unet, ours | {name: np.asarray(tensor) for name, tensor in loaded.items()})
+    parameters.load_into(unet, ours | {name: np.asarray(tensor) for name, tensor in loaded.items()})
 
     inputs = arguments(batch=1, frames=3, width=5)
     out = nnx.jit(unet)(**inputs)
@@ -127,9 +127,9 @@ def test_sharded_equals_unsharded(trained, run):
     mesh = make_mesh("data=2,context=2,tensor=2")
     graph, params = nnx.split(trained, nnx.Param)
     placed = nnx.merge(graph, jax.tree.map(jnp.copy, params))
-    shardings = parameter_shardings(weights.flatten(placed), mesh)
+    shardings = parameter_shardings(parameters.flatten(placed), mesh)
     assert any(not sharding.is_fully_replicated for sharding in shardings.values())
-    weights.load_into(placed, weights.flatten(placed), place=lambda shapes: shardings)
+    parameters.load_into(placed, parameters.flatten(placed), place=lambda shapes: shardings)
     with use_mesh(mesh):
         np.testing.assert_allclose(nnx.jit(placed)(**arguments()), run(**arguments()), atol=1e-5)
 
@@ -138,7 +138,7 @@ def test_parameter_counts_of_stable_diffusion():
     """865.9 M parameters is the published size of the SD2 inpainting UNet; what we add is new."""
 
     def count(config):
-        return sum(x.size for x in weights.flatten(weights.abstract(UNet, config)).values())
+        return sum(x.size for x in parameters.flatten(parameters.abstract(UNet, config)).values())
 
     image = dataclasses.replace(UNetConfig(), temporal=False, global_tokens=False)
     assert count(image) == 865_925_124

@@ -13,7 +13,7 @@ def test_arrays_are_gathered_in_one_order_and_rows_lie_where_they_belong():
     ends = run(
         """
     from gp_jax.parallel.gather import gathered
-    from gp_jax.training.step import on_mesh
+    from gp_jax.fit.step import on_mesh
     values = {name: np.arange(8.0).reshape(4, 2) + 10 * i for i, name in enumerate("bdac")}
     order = sorted(values, reverse=bool(number))
     arrays = {n: jax.make_array_from_callback((4, 2), place, lambda i, n=n: values[n][i]) for n in order}

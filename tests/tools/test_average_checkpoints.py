@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from average_checkpoints import average
 
+from gp_jax.checkpoint.components import WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import read_tensors, write_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import write_json
-from gp_jax.weights import WEIGHTS_FILE, read_tensors, write_tensors
 
 
 @pytest.fixture

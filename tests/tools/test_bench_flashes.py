@@ -5,7 +5,7 @@ import pytest
 from bench_flashes import measure
 
 from gp_jax.geometry import Canvas
-from gp_jax.pipelines.plan import plan
+from gp_jax.methods.globalpaint.plan import plan
 
 CANVAS = Canvas.from_pads(4, 4, 2, 2, 0, 0)
 LEVELS = plan(36, 8).levels

@@ -14,7 +14,9 @@ import precompute
 import pytest
 from jobs import run
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import save_module
+from gp_jax.checkpoint.folder import load_checkpoint
 from gp_jax.convert import convert, load
 from gp_jax.data import DataConfig, make_loader
 from gp_jax.data.clips import pack_clip
@@ -22,9 +24,8 @@ from gp_jax.data.precomputed import FOLDER, Plan, model_hash, variant
 from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
 from gp_jax.errors import UserError
 from gp_jax.geometry import pixel_mask
+from gp_jax.methods.globalpaint.conditioning import encode, to_float
 from gp_jax.models.clip import TextConfig, TextTower, preprocess
-from gp_jax.pipelines.checkpoint import load_checkpoint
-from gp_jax.pipelines.conditioning import encode, to_float
 from tests import small_networks
 
 SIZE = (16, 24)
@@ -50,9 +51,9 @@ def write_records(folder, change=lambda number, frames: frames):
 def checkpoint(tmp_path_factory):
     folder = small_networks.write(tmp_path_factory.mktemp("checkpoint"))
     config = TextConfig(6, 16, 16, 1, 2, 5, eos_token_id=5)
-    tower = weights.abstract(TextTower, config)
-    weights.load_into(tower, small_networks.random_weights(weights.flatten(tower), seed=1))
-    weights.save_module(tower, folder / "text", config.to_json())
+    tower = parameters.abstract(TextTower, config)
+    parameters.load_into(tower, small_networks.random_weights(parameters.flatten(tower), seed=1))
+    save_module(tower, folder / "text", config.to_json())
     (folder / "tokenizer").mkdir()
     words = ["a", "b", "a</w>", "b</w>", "<|startoftext|>", "<|endoftext|>"]
     (folder / "tokenizer" / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import save_module
 from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
 from gp_jax.files import write_json
@@ -64,7 +65,7 @@ def autoencoder(records: Path, **fields) -> ConfigDict:
 def write_checkpoint(folder: Path) -> Path:
     """A checkpoint of `NETWORKS`, without a network for interpolation."""
     for name in ("vae", "unet", "clip", "global_tokens"):
-        weights.save_module(build(name, NETWORKS[name]), folder / name, NETWORKS[name].to_json())
+        save_module(build(name, NETWORKS[name]), folder / name, NETWORKS[name].to_json())
     write_json(folder / "scheduler" / "scheduler_config.json", small_networks.SCHEDULE.to_config())
     settings = dataclasses.replace(small_networks.SETTINGS, native_area=SIZE[0] * SIZE[1], segment_frames=FRAMES)
     write_json(folder / "config.json", settings.to_json())
@@ -73,8 +74,8 @@ def write_checkpoint(folder: Path) -> Path:
 
 def build(name: str, config: Any) -> nnx.Module:
     """A network with random weights."""
-    network = weights.abstract(small_networks.NETWORKS[name][0], config)
-    weights.load_into(network, small_networks.random_weights(weights.flatten(network), seed=len(name)))
+    network = parameters.abstract(small_networks.NETWORKS[name][0], config)
+    parameters.load_into(network, small_networks.random_weights(parameters.flatten(network), seed=len(name)))
     return network
 
 

@@ -10,18 +10,19 @@ import jax
 import numpy as np
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint.components import WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.errors import Stopped, UserError
 from gp_jax.files import locked, read_json
 from gp_jax.geometry import Canvas
-from gp_jax.pipelines import OutpaintPipeline
+from gp_jax.methods.globalpaint import OutpaintPipeline
 from gp_jax.training import loop
 from gp_jax.training.log import read_log
 from gp_jax.training.loop import train
 from gp_jax.training.samples import sample_file
 from tests import small_networks
+from tests.fit.test_step import one_device
 from tests.training import small
-from tests.training.test_step import one_device
 
 TIMES = ("seconds_per_step", "flops_per_second")
 VIDEO = {"temporal": True, "window": (2, 2, 2), "global_tokens": True, "est_multiplier": 1}
@@ -37,7 +38,7 @@ def lines(workdir):
 
 
 def parameters(folder, component):
-    return {name: np.asarray(x) for name, x in weights.read_tensors(folder / component / weights.WEIGHTS_FILE).items()}
+    return {name: np.asarray(x) for name, x in read_tensors(folder / component / WEIGHTS_FILE).items()}
 
 
 @pytest.fixture(scope="module")

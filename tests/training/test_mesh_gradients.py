@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from gp_jax.fit.step import batch_shardings
 from gp_jax.parallel import make_mesh, use_mesh
 from gp_jax.training.networks import initial
 from gp_jax.training.setup import prepare
-from gp_jax.training.step import batch_shardings
 from tests.training import small
 
 MESHES = [

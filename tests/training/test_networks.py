@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint.components import save_module
+from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.errors import UserError
 from gp_jax.parallel import make_mesh
 from gp_jax.training.networks import describe, initial
@@ -22,7 +23,7 @@ def image(tmp_path_factory, checkpoint):
     """A checkpoint whose UNet is an image network."""
     folder = tmp_path_factory.mktemp("image")
     for name, config in (small.NETWORKS | {"unet": small.IMAGE_UNET}).items():
-        weights.save_module(small.build(name, config), folder / name, config.to_json())
+        save_module(small.build(name, config), folder / name, config.to_json())
     return folder
 
 
@@ -48,7 +49,7 @@ def test_ablations_leave_out_what_the_checkpoint_has(checkpoint):
     networks = described("keyframes", checkpoint, changes=changes)
     assert set(networks.configs) == {"unet", "vae"}
     params = initial(networks, networks.live, make_mesh("data=8"))
-    whole = weights.read_tensors(checkpoint / "unet" / "model.safetensors")
+    whole = read_tensors(checkpoint / "unet" / "model.safetensors")
     assert 0 < len(params) < len(whole) and params.keys() < {f"unet.{name}" for name in whole}
 
 
@@ -56,7 +57,7 @@ def test_interpolation_starts_from_the_key_frame_network(checkpoint):
     networks = described("interpolation", checkpoint)
     assert networks.live == ("interpolation_unet",) and set(networks.frozen) == {"vae", "clip", "global_tokens"}
     params = initial(networks, networks.live, make_mesh("data=8"))
-    for name, tensor in weights.read_tensors(checkpoint / "unet" / "model.safetensors").items():
+    for name, tensor in read_tensors(checkpoint / "unet" / "model.safetensors").items():
         np.testing.assert_array_equal(params[f"interpolation_unet.{name}"], tensor)
 
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
+from gp_jax.methods.globalpaint.conditioning import encode, to_float
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import MEAN, STD
-from gp_jax.pipelines.conditioning import encode, to_float
 from gp_jax.training import objectives
 from gp_jax.training.networks import initial
 from gp_jax.training.objectives import Reconstruction
 from gp_jax.training.setup import prepare
+from tests.fit.test_step import one_device
 from tests.training import small
-from tests.training.test_step import one_device
 
 BATCH = small.batch(np.random.default_rng(1), rows=4)
 WITH_TEXT = BATCH | {"text": np.random.default_rng(2).normal(size=(4, 1, 16)).astype(np.float16)}

@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint.components import WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.training.log import read_log
 from tests.training import processes
 
@@ -50,8 +51,7 @@ def test_a_killed_run_equals_an_uninterrupted_one(run, uninterrupted, tmp_path, 
     assert while_saving, "no kill struck a save"
     assert processes.lines(tmp_path) == processes.lines(uninterrupted)
     found, expected = (
-        weights.read_tensors(workdir / "checkpoint" / "vae" / weights.WEIGHTS_FILE)
-        for workdir in (tmp_path, uninterrupted)
+        read_tensors(workdir / "checkpoint" / "vae" / WEIGHTS_FILE) for workdir in (tmp_path, uninterrupted)
     )
     assert found.keys() == expected.keys()
     for name in expected:

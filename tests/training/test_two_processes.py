@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint.components import WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.parallel import make_mesh
 from gp_jax.training.loop import train
 from tests.parallel import together
@@ -66,8 +67,7 @@ def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, s
     assert files[0] == files[1] and ("samples/0000002.mp4" in files[0]) == (stage == "keyframes")
     for component in {"autoencoder": ["vae"], "keyframes": ["unet", "global_tokens"]}[stage]:
         found, expected = (
-            weights.read_tensors(tmp_path / run / "checkpoint" / component / weights.WEIGHTS_FILE)
-            for run in ("two", "one")
+            read_tensors(tmp_path / run / "checkpoint" / component / WEIGHTS_FILE) for run in ("two", "one")
         )
         assert found.keys() == expected.keys()
         for name in expected:

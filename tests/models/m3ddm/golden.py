@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.convert.m3ddm import RULES
 from gp_jax.convert.rules import to_ours, to_theirs
 from gp_jax.models.m3ddm.network import M3DDM, M3DDMConfig
@@ -35,12 +35,12 @@ def filled(shapes):
 
 def theirs(config=SMALL):
     """The network's tensors under their published names."""
-    return filled(to_theirs(RULES, weights.shapes(M3DDM, config)))
+    return filled(to_theirs(RULES, parameters.shapes(M3DDM, config)))
 
 
 def network(config=SMALL):
     """The network that these tensors make."""
-    shapes = weights.shapes(M3DDM, config)
-    module = weights.abstract(M3DDM, config)
-    weights.load_into(module, to_ours(RULES, theirs(config), list(shapes)))
+    shapes = parameters.shapes(M3DDM, config)
+    module = parameters.abstract(M3DDM, config)
+    parameters.load_into(module, to_ours(RULES, theirs(config), list(shapes)))
     return module

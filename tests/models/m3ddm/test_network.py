@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
 from gp_jax.convert.m3ddm import RULES
 from gp_jax.convert.rules import covered, to_theirs
 from gp_jax.models.layers import sinusoidal
@@ -89,7 +89,7 @@ def test_four_branches(network):
 
 
 def test_the_published_size_and_tensors():
-    shapes = weights.shapes(M3DDM, M3DDMConfig())
+    shapes = parameters.shapes(M3DDM, M3DDMConfig())
     assert covered(RULES, shapes) == shapes.keys()
     published = to_theirs(RULES, shapes)
     assert len(published) == 1_516

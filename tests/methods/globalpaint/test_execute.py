@@ -2,8 +2,8 @@
 
 import pytest
 
-from gp_jax.pipelines.execute import execute
-from gp_jax.pipelines.plan import PLANS
+from gp_jax.methods.globalpaint.execute import execute
+from gp_jax.methods.globalpaint.plan import PLANS
 
 
 @pytest.mark.parametrize("name", PLANS)

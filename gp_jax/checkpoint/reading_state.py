@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gp_jax.checksums import FILE as CHECKSUMS
-from gp_jax.checksums import difference
+from gp_jax.checkpoint.checksums import FILE as CHECKSUMS
+from gp_jax.checkpoint.checksums import difference
+from gp_jax.checkpoint.tensors import LazyTensor
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
-from gp_jax.weights import LazyTensor
 
 _GROUP_BYTES = 2**28  # read at once: Orbax takes as long to open a state as to read this much
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask
-from gp_jax.models.clip import preprocess
-from gp_jax.pipelines.conditioning import (
+from gp_jax.methods.globalpaint.conditioning import (
     FILLS,
     Placement,
     clip_tokens,
@@ -16,7 +15,8 @@ from gp_jax.pipelines.conditioning import (
     observed_views,
     to_float,
 )
-from gp_jax.pipelines.programs import shrink
+from gp_jax.methods.globalpaint.programs import shrink
+from gp_jax.models.clip import preprocess
 from tests import small_networks
 
 NATIVE = Canvas(24, 32, 3, 9, 19, 15)

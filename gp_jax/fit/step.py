@@ -20,12 +20,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from gp_jax.fit.state import BUCKETS, State
 from gp_jax.parallel import constrain, use_mesh
 from gp_jax.parallel.processes import process_rows
 from gp_jax.parallel.sharding import partition
 from gp_jax.seeds import random_key
 from gp_jax.training.networks import Networks
-from gp_jax.training.state import BUCKETS, State
 
 Array = jax.Array
 Step = Callable[[State, Mapping[str, Array], Mapping[str, Array]], tuple[State, dict[str, Array]]]

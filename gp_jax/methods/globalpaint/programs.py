@@ -20,13 +20,19 @@ from gp_jax.diffusion.guidance import branches_of, check_scales, guide
 from gp_jax.diffusion.noise import frame_noise
 from gp_jax.diffusion.samplers import Trajectory, follow, trajectory
 from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.methods.globalpaint.compositing import composite
+from gp_jax.methods.globalpaint.conditioning import (
+    Placement,
+    clip_tokens,
+    inpainting_condition,
+    observed_views,
+    to_native,
+)
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower
 from gp_jax.models.global_tokens import GlobalTokens
 from gp_jax.models.unet import UNet
 from gp_jax.parallel import constrain
-from gp_jax.pipelines.compositing import composite
-from gp_jax.pipelines.conditioning import Placement, clip_tokens, inpainting_condition, observed_views, to_native
 
 Array = jax.Array
 

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from gp_jax.evaluation.flow_propagation import camera_flows, propagate
 from gp_jax.evaluation.methods import METHODS
 from gp_jax.geometry import Canvas
+from gp_jax.methods.flow_propagation import camera_flows, propagate
 
 CANVAS = Canvas(64, 96, 0, 16, 64, 64)
 

@@ -8,17 +8,20 @@ import jax
 import numpy as np
 import pytest
 
-from gp_jax.checksums import write_checksums
+from gp_jax.checkpoint import reading_state
+from gp_jax.checkpoint.checksums import write_checksums
+from gp_jax.checkpoint.components import CONFIG_FILE, WEIGHTS_FILE
+from gp_jax.checkpoint.parameters import flatten
+from gp_jax.checkpoint.tensors import read_tensors
+from gp_jax.checkpoint.training_state import Checkpoints, signature_of
 from gp_jax.cli.main import main
-from gp_jax.convert import convert, load, training_state
+from gp_jax.convert import convert, load
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
-from gp_jax.training.checkpoints import Checkpoints, signature_of
+from gp_jax.fit.state import make_state
 from gp_jax.training.export import write_checkpoint
 from gp_jax.training.networks import initial
 from gp_jax.training.setup import prepare
-from gp_jax.training.state import make_state
-from gp_jax.weights import CONFIG_FILE, WEIGHTS_FILE, flatten, read_tensors
 from tests import small_networks
 from tests.training import small
 
@@ -61,7 +64,7 @@ def assert_same(found, expected):
 
 def test_the_newest_state_gives_what_the_run_has_written_itself(trained, tmp_path, monkeypatch):
     workdir, _ = trained
-    monkeypatch.setattr(training_state, "_GROUP_BYTES", 2000)  # many groups, some of a single tensor
+    monkeypatch.setattr(reading_state, "_GROUP_BYTES", 2000)  # many groups, some of a single tensor
     monkeypatch.chdir(workdir.parent)
     convert(Path(workdir.name), tmp_path / "ours")
     theirs = workdir / "checkpoint"

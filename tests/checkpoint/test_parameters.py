@@ -7,7 +7,9 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import CONFIG_FILE, WEIGHTS_FILE, load_module, save_module
+from gp_jax.checkpoint.tensors import LazyTensor, read_tensors, write_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import write_json
 from gp_jax.parallel import make_mesh, parameter_shardings
@@ -33,96 +35,96 @@ def net():
 
 
 def same(a, b):
-    a, b = weights.flatten(a), weights.flatten(b)
+    a, b = parameters.flatten(a), parameters.flatten(b)
     return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
 
 
 def test_names_are_dotted_paths(net):
     expected = {"layers.0.kernel", "layers.0.bias", "layers.1.kernel", "layers.1.bias", "scale"}
-    assert weights.flatten(net).keys() == expected
+    assert parameters.flatten(net).keys() == expected
 
 
 def test_saving_then_loading_is_the_identity(net, tmp_path):
-    weights.save_module(net, tmp_path / "a" / "net", {"width": 5})
-    assert same(weights.load_module(Net, Config, tmp_path / "a" / "net"), net)
+    save_module(net, tmp_path / "a" / "net", {"width": 5})
+    assert same(load_module(Net, Config, tmp_path / "a" / "net"), net)
     assert sorted(p.name for p in (tmp_path / "a" / "net").iterdir()) == ["config.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_stored_dtype_is_kept_or_cast_on_request(net, tmp_path, dtype):
-    weights.save_module(net, tmp_path, {"width": 5}, dtype=dtype)
-    kept = weights.load_module(Net, Config, tmp_path)
-    assert all(x.dtype == dtype for x in weights.flatten(kept).values())
-    wide = weights.load_module(Net, Config, tmp_path, param_dtype=jnp.float32)
-    for name, value in weights.flatten(wide).items():
-        assert np.array_equal(value, weights.flatten(net)[name].astype(dtype).astype(jnp.float32))
+    save_module(net, tmp_path, {"width": 5}, dtype=dtype)
+    kept = load_module(Net, Config, tmp_path)
+    assert all(x.dtype == dtype for x in parameters.flatten(kept).values())
+    wide = load_module(Net, Config, tmp_path, param_dtype=jnp.float32)
+    for name, value in parameters.flatten(wide).items():
+        assert np.array_equal(value, parameters.flatten(net)[name].astype(dtype).astype(jnp.float32))
 
 
 def test_only_the_parameters_asked_for_are_initialised():
-    made = weights.initialise(Net, 5, {"layers.1.kernel", "scale"}, seed=3, dtype=jnp.float16)
+    made = parameters.initialise(Net, 5, {"layers.1.kernel", "scale"}, seed=3, dtype=jnp.float16)
     assert {k: (v.shape, v.dtype) for k, v in made.items()} == {
         "layers.1.kernel": ((3, 5), jnp.float16),
         "scale": ((), jnp.float16),
     }
-    again, other = (weights.initialise(Net, 5, ["layers.1.kernel"], seed)["layers.1.kernel"] for seed in (3, 4))
+    again, other = (parameters.initialise(Net, 5, ["layers.1.kernel"], seed)["layers.1.kernel"] for seed in (3, 4))
     assert np.array_equal(made["layers.1.kernel"], again.astype(jnp.float16)) and not np.array_equal(again, other)
 
 
 def test_loading_places_each_parameter_on_the_mesh(net, tmp_path):
-    weights.save_module(net, tmp_path, {"width": 5})
+    save_module(net, tmp_path, {"width": 5})
     mesh = make_mesh("fsdp=3", jax.devices()[:3])
-    loaded = weights.load_module(Net, Config, tmp_path, place=functools.partial(parameter_shardings, mesh=mesh))
+    loaded = load_module(Net, Config, tmp_path, place=functools.partial(parameter_shardings, mesh=mesh))
     assert loaded.layers[0].kernel.get_value().sharding == NamedSharding(mesh, jax.P(("fsdp",), None))
     assert same(loaded, net)
 
 
 def test_every_mismatch_is_named_and_nothing_is_loaded(net):
-    tensors = {k: np.zeros(v.shape, np.float32) for k, v in weights.flatten(net).items()}
+    tensors = {k: np.zeros(v.shape, np.float32) for k, v in parameters.flatten(net).items()}
     del tensors["scale"]
     tensors["layers.2.kernel"] = np.zeros((3, 5))
     tensors["layers.0.kernel"] = np.zeros((5, 3))
-    before = weights.flatten(net)
+    before = parameters.flatten(net)
     with pytest.raises(UserError) as error:
-        weights.load_into(net, tensors, source="file.x")
+        parameters.load_into(net, tensors, source="file.x")
     for part in ("file.x", "missing: scale ()", "unexpected: layers.2.kernel (3, 5)", "layers.0.kernel is (5, 3)"):
         assert part in str(error.value)
-    assert all(weights.flatten(net)[k] is before[k] for k in before)
+    assert all(parameters.flatten(net)[k] is before[k] for k in before)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_infinity_are_refused_by_name(net, bad):
-    tensors = {k: np.array(v, np.float16) for k, v in weights.flatten(net).items()}
+    tensors = {k: np.array(v, np.float16) for k, v in parameters.flatten(net).items()}
     tensors["layers.1.bias"][2] = bad
     with pytest.raises(UserError, match=r"layers\.1\.bias \(float16\)"):
-        weights.load_into(net, tensors)
+        parameters.load_into(net, tensors)
 
 
 def test_broken_files_are_refused(net, tmp_path):
-    weights.save_module(net, tmp_path, {"width": 5})
-    path = tmp_path / weights.WEIGHTS_FILE
+    save_module(net, tmp_path, {"width": 5})
+    path = tmp_path / WEIGHTS_FILE
     whole = path.read_bytes()
     for broken in (whole[:-1], whole[:5], b""):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match=weights.WEIGHTS_FILE):
-            weights.load_module(Net, Config, tmp_path)
+        with pytest.raises(UserError, match=WEIGHTS_FILE):
+            load_module(Net, Config, tmp_path)
     path.unlink()
     with pytest.raises(UserError, match="does not exist"):
-        weights.load_module(Net, Config, tmp_path)
-    (tmp_path / weights.CONFIG_FILE).write_text("[1]")
+        load_module(Net, Config, tmp_path)
+    (tmp_path / CONFIG_FILE).write_text("[1]")
     with pytest.raises(UserError, match="no JSON object"):
-        weights.load_module(Net, Config, tmp_path)
+        load_module(Net, Config, tmp_path)
 
 
 def test_a_failed_write_leaves_the_old_file_alone(net, tmp_path):
     path = tmp_path / "x.safetensors"
-    weights.write_tensors(path, {"a": np.arange(3)})
+    write_tensors(path, {"a": np.arange(3)})
 
     def fail():
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        weights.write_tensors(path, {"a": weights.LazyTensor((3,), np.dtype(np.int64), fail)})
-    assert np.array_equal(weights.read_tensors(path)["a"], np.arange(3))
+        write_tensors(path, {"a": LazyTensor((3,), np.dtype(np.int64), fail)})
+    assert np.array_equal(read_tensors(path)["a"], np.arange(3))
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.components import save_module
+from gp_jax.checkpoint.folder import load_checkpoint
+from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.text import load_tokenizer
 from gp_jax.errors import UserError
 from gp_jax.models.clip import TextConfig, TextTower
-from gp_jax.pipelines.checkpoint import Settings, load_checkpoint, load_tokenizer
 from tests import small_networks
 from tests.convert import references
 
@@ -29,14 +32,16 @@ def test_what_was_written_is_read(whole):
     checkpoint = load_checkpoint(whole)
     assert checkpoint.settings == small_networks.SETTINGS
     assert checkpoint.schedule == small_networks.SCHEDULE
-    written = weights.flatten(small_networks.build("interpolation_unet"))
-    read = weights.flatten(checkpoint.interpolation_unet)
+    written = parameters.flatten(small_networks.build("interpolation_unet"))
+    read = parameters.flatten(checkpoint.interpolation_unet)
     assert all(np.array_equal(read[name], written[name]) for name in written)
 
 
 def test_half_precision_leaves_the_autoencoder_alone(whole):
     checkpoint = load_checkpoint(whole, dtype=jnp.bfloat16)
-    dtypes = {name: {p.dtype for p in weights.flatten(getattr(checkpoint, name)).values()} for name in ("vae", "unet")}
+    dtypes = {
+        name: {p.dtype for p in parameters.flatten(getattr(checkpoint, name)).values()} for name in ("vae", "unet")
+    }
     assert dtypes == {"vae": {jnp.dtype("float32")}, "unet": {jnp.dtype("bfloat16")}}
 
 
@@ -53,9 +58,9 @@ def test_prompts(folder):
     config = TextConfig(
         vocab_size=260, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
-    tower = weights.abstract(TextTower, config)
-    weights.load_into(tower, small_networks.random_weights(weights.flatten(tower), seed=0))
-    weights.save_module(tower, folder / "text", config.to_json())
+    tower = parameters.abstract(TextTower, config)
+    parameters.load_into(tower, small_networks.random_weights(parameters.flatten(tower), seed=0))
+    save_module(tower, folder / "text", config.to_json())
     (folder / "tokenizer").mkdir()
     with pytest.raises(UserError, match="no tokenizer"):
         load_checkpoint(folder)
@@ -92,9 +97,9 @@ def test_names_without_a_checkpoint(tmp_path):
 
 def test_image_networks_of_another_kind_are_refused(folder):
     config = json.loads((folder / "unet" / "config.json").read_text()) | {"in_channels": 4}
-    network = weights.abstract(small_networks.UNet, small_networks.UNetConfig.from_json(config))
-    weights.load_into(network, small_networks.random_weights(weights.flatten(network), seed=0))
-    weights.save_module(network, folder / "unet", config)
+    network = parameters.abstract(small_networks.UNet, small_networks.UNetConfig.from_json(config))
+    parameters.load_into(network, small_networks.random_weights(parameters.flatten(network), seed=0))
+    save_module(network, folder / "unet", config)
     with pytest.raises(UserError, match="inpainting"):
         load_checkpoint(folder)
 

@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from gp_jax.geometry import Canvas, latent_mask
+from gp_jax.methods.globalpaint.conditioning import Placement, encode
+from gp_jax.methods.globalpaint.programs import Sampling, make_segments
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from gp_jax.pipelines.conditioning import Placement, encode
-from gp_jax.pipelines.programs import Sampling, make_segments
 from tests import small_networks
 
 # That of test_end_to_end.py, so that its program is compiled once for both.

@@ -7,11 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from gp_jax.checksums import difference
+from gp_jax.checkpoint.checksums import difference
+from gp_jax.checkpoint.training_state import Checkpoints, signature_of
 from gp_jax.errors import UserError
+from gp_jax.fit.state import abstract_state, make_state
 from gp_jax.parallel import make_mesh, parameter_shardings
-from gp_jax.training.checkpoints import Checkpoints, signature_of
-from gp_jax.training.state import abstract_state, make_state
 
 SHAPES = {"unet.a.query.kernel": (64, 64), "unet.a.bias": (8,), "vae.conv_in.kernel": (3, 3, 8, 16)}
 OPTIMIZER = optax.adamw(1e-3)

@@ -26,14 +26,15 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from gp_jax.checksums import FILE as CHECKSUMS
-from gp_jax.checksums import difference, write_checksums
-from gp_jax.convert.training_state import quiet
+from gp_jax.checkpoint.checksums import FILE as CHECKSUMS
+from gp_jax.checkpoint.checksums import difference, write_checksums
+from gp_jax.checkpoint.reading_state import quiet
 from gp_jax.errors import UserError
 from gp_jax.parallel.processes import on_first
-from gp_jax.training.state import State
 
 FOLDER = "state"
+
+State = dict[str, Any]  # a tree of arrays
 
 
 class _Damaged(Exception):

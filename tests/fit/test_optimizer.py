@@ -9,9 +9,9 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from gp_jax import weights
+from gp_jax.checkpoint import parameters
+from gp_jax.fit.optimizer import SCHEDULES, decays, learning_rate, make_optimizer
 from gp_jax.models.clip import TextConfig, TextTower
-from gp_jax.training.optimizer import SCHEDULES, decays, learning_rate, make_optimizer
 from tests import small_networks
 
 FIELDS = {
@@ -62,7 +62,7 @@ KEPT = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_decay_takes_the_matrices_of_every_network(name):
-    shapes = weights.shapes(*NETWORKS[name])
+    shapes = parameters.shapes(*NETWORKS[name])
     by_last_name = {
         decay: {key.rpartition(".")[2] for key in shapes if decays(key) == decay} for decay in (True, False)
     }

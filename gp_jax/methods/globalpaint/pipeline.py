@@ -26,16 +26,16 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from gp_jax.compilation_cache import keep_programs
+from gp_jax.checkpoint.folder import Checkpoint, load_checkpoint
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas, patch_positions
+from gp_jax.jobs.compilation_cache import keep_programs
 from gp_jax.memory import require
+from gp_jax.methods.globalpaint import programs
+from gp_jax.methods.globalpaint.conditioning import Placement
+from gp_jax.methods.globalpaint.execute import execute
+from gp_jax.methods.globalpaint.plan import PLANS, Plan, Segment, spread
 from gp_jax.parallel import use_mesh
-from gp_jax.pipelines import programs
-from gp_jax.pipelines.checkpoint import Checkpoint, load_checkpoint
-from gp_jax.pipelines.conditioning import Placement
-from gp_jax.pipelines.execute import execute
-from gp_jax.pipelines.plan import PLANS, Plan, Segment, spread
 from gp_jax.seeds import check_seed, random_key
 
 # Segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.

@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 
+from gp_jax.fit.state import make_state
+from gp_jax.fit.step import compile_step, make_step, on_mesh
 from gp_jax.models.clip import MEAN, STD
 from gp_jax.parallel import make_mesh
 from gp_jax.training.networks import initial
 from gp_jax.training.setup import prepare
-from gp_jax.training.state import make_state
-from gp_jax.training.step import compile_step, make_step, on_mesh
 from tests.training import small
 
 RNG = np.random.default_rng(0)

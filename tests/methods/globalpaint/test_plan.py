@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.pipelines.plan import PLANS, plan, sequential, spread
+from gp_jax.methods.globalpaint.plan import PLANS, plan, sequential, spread
 
 CASES = [("hierarchical", 8, 37), ("sequential", 8, 37), *((name, T, 149) for name in PLANS for T in (3, 4, 5, 16))]
 

@@ -20,7 +20,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gp_jax.pipelines.conditioning import Placement, nearest, to_native
+from gp_jax.methods.globalpaint.conditioning import Placement, nearest, to_native
 
 Array = jax.Array
 

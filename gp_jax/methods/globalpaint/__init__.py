@@ -1,5 +1,5 @@
 """Whole clips: which frames are made when, and the code that makes them."""
 
-from gp_jax.pipelines.outpaint import ArrayReader, OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import ArrayReader, OutpaintPipeline
 
 __all__ = ["ArrayReader", "OutpaintPipeline"]

@@ -1,0 +1,140 @@
+"""The components of a checkpoint: which there are, what each is built from, and their folders.
+
+unet/config.json          what the network's class is built from
+unet/model.safetensors    its parameters
+
+save_module(unet, "checkpoint/unet", config.to_json(), dtype=jnp.bfloat16)
+unet = load_module(UNet, UNetConfig, "checkpoint/unet")
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+from jax.typing import DTypeLike
+
+from gp_jax.checkpoint.parameters import Module, Place, abstract, flatten, load_into
+from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.tensors import read_tensors, write_tensors
+from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.errors import UserError
+from gp_jax.files import write_json
+from gp_jax.json_config import read_config
+from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
+from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
+from gp_jax.models.unet import UNet, UNetConfig
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+# By the name of their folder in a checkpoint: the network's class, and its config's.
+COMPONENTS: dict[str, tuple[type[nnx.Module], type]] = {
+    "unet": (UNet, UNetConfig),
+    "interpolation_unet": (UNet, UNetConfig),
+    "vae": (AutoencoderKL, AutoencoderConfig),
+    "global_tokens": (GlobalTokens, GlobalTokensConfig),
+    "clip": (VisionTower, VisionConfig),
+    "text": (TextTower, TextConfig),
+}
+
+
+def save_module(
+    module: nnx.Module, folder: str | os.PathLike, config: Mapping[str, Any], dtype: DTypeLike | None = None
+) -> None:
+    """Writes `config.json` and `model.safetensors`; a reader sees the old files or the new ones, never half a file.
+
+    Args:
+      module: the network; its arrays may lie on any mesh of this process.
+      folder: made where it does not exist.
+      config: what the network was built from.
+      dtype: of the floating-point parameters in the file; None keeps theirs.
+    """
+    write_tensors(Path(folder, WEIGHTS_FILE), flatten(module), dtype)
+    write_json(Path(folder, CONFIG_FILE), config)
+
+
+def load_module(
+    cls: type[Module],
+    config_cls: type,
+    folder: str | os.PathLike,
+    *,
+    param_dtype: DTypeLike | None = None,
+    place: Place | None = None,
+    **options: Any,
+) -> Module:
+    """Builds the network that `save_module` wrote.
+
+    Args:
+      cls: the network's class, called as `cls(config, rngs=..., **options)`.
+      config_cls: a class with `from_json`.
+      folder: of the component.
+      param_dtype: of the parameters; None keeps the file's.
+      place: parameters by name -> their shardings, such as `functools.partial(parameter_shardings, mesh=mesh)`.
+      **options: such as `dtype`, in which the network computes.
+
+    Raises:
+      UserError: a file is missing or broken, or does not fit the network.
+    """
+    module = abstract(cls, read_config(config_cls.from_json, Path(folder, CONFIG_FILE)), **options)
+    path = Path(folder, WEIGHTS_FILE)
+    load_into(module, read_tensors(path), param_dtype=param_dtype, place=place, source=str(path))
+    return module
+
+
+def read_configs(folder: Path) -> dict[str, Any]:
+    """The configs of the components that a checkpoint folder has, by their names."""
+    there = [part for part in COMPONENTS if (folder / part).is_dir()]
+    return {part: read_config(COMPONENTS[part][1].from_json, folder / part / CONFIG_FILE) for part in there}
+
+
+def check_fit(
+    where: Path, configs: Mapping[str, Any], settings: Settings | None = None, schedule: NoiseSchedule | None = None
+) -> None:
+    """Raises UserError where parts of a checkpoint do not go together; those that are not there yet go with all.
+
+    Args:
+      where: the checkpoint, for the message.
+      configs: by component.
+      settings, schedule: of the checkpoint.
+    """
+    vae, text, vision, extractor = (configs.get(name) for name in ("vae", "text", "clip", "global_tokens"))
+    unets = {name: configs[name] for name in ("unet", "interpolation_unet") if name in configs}
+    for name, unet in unets.items():
+        width = unet.cross_attention_dim
+        channels = unet.out_channels if vae is None else vae.latent_channels
+        if channels != unet.out_channels:
+            raise UserError(
+                f"{where / name} makes latents of {unet.out_channels} channels, and vae/ has {channels}: "
+                "they are of different models"
+            )
+        if unet.in_channels != 2 * channels + 1:
+            raise UserError(
+                f"{where / name} has {unet.in_channels} input channels where inpainting has {2 * channels + 1}: "
+                "use the inpainting variant of this model"
+            )
+        if settings and unet.motion_modules and settings.segment_frames > unet.motion_positions:
+            raise UserError(
+                f"{where}: segment_frames is {settings.segment_frames}, and the motion modules of {name}/ know "
+                f"{unet.motion_positions} places (motion_positions)"
+            )
+        others = {
+            "unet": unets.get("unet", unet).cross_attention_dim,
+            "text": text.hidden_size if text else width,
+            "global_tokens": extractor.output_width if extractor and unet.global_tokens else width,
+        }
+        for other, size in others.items():
+            if size != width:
+                raise UserError(
+                    f"{where / name} attends to vectors of {width} channels, and {other}/ is made for {size}: "
+                    "they are of different models"
+                )
+    if vision and extractor and extractor.feature_width != vision.hidden_size:
+        raise UserError(
+            f"{where / 'global_tokens'} reads features of {extractor.feature_width} channels, and clip/ makes "
+            f"{vision.hidden_size}: they are of different models"
+        )
+    if settings and schedule:
+        schedule.positions(settings.steps)

@@ -1,0 +1,119 @@
+"""A checkpoint folder as networks in memory.
+
+    config.json                 native area, frames per segment, how to sample: `Settings`
+    unet/                       the key-frame network
+    interpolation_unet/         the interpolation network; without it, `unet` does that work too
+    vae/  scheduler/            the autoencoder; the noise schedule, as diffusers writes it
+    clip/  global_tokens/       vision tower and extractor; without either there are no global tokens
+    text/  tokenizer/           text tower and CLIP's tokenizer; without them there are no prompts
+
+A name without a folder of that name stands for a checkpoint of this package, such as `tiny`.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, check_fit, load_module, read_configs
+from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.text import embed_text, load_tokenizer
+from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.errors import UserError
+from gp_jax.json_config import read_config
+from gp_jax.models.autoencoder import AutoencoderKL
+from gp_jax.models.clip import TextTower, VisionTower
+from gp_jax.models.global_tokens import GlobalTokens
+from gp_jax.models.unet import UNet
+from gp_jax.parallel import parameter_shardings
+
+SHIPPED = Path(__file__).parent.parent / "checkpoints"
+SCHEDULER_FILE = Path("scheduler", "scheduler_config.json")
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """All that a checkpoint folder holds; networks that it lacks are None."""
+
+    settings: Settings
+    schedule: NoiseSchedule
+    unet: UNet
+    interpolation_unet: UNet
+    vae: AutoencoderKL
+    vision: VisionTower | None
+    extractor: GlobalTokens | None
+    text: TextTower | None
+    tokenizer: Any | None
+
+    def embed(self, prompt: str) -> np.ndarray:
+        """[1, L, D] text embedding, cut off at the length that the tower reads; the null prompt is the empty one.
+
+        Raises:
+          UserError: there is a prompt, but no text tower.
+        """
+        if self.text is None:
+            if prompt:
+                raise UserError("this checkpoint cannot read a prompt, having no text/ folder: leave the prompt out")
+            return np.zeros((1, 1, self.unet.config.cross_attention_dim), np.float32)
+        return embed_text(self.text, self.tokenizer, prompt)
+
+
+def load_checkpoint(name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None) -> Checkpoint:
+    """Reads a checkpoint folder.
+
+    Args:
+      name_or_folder: a folder, or the name of a checkpoint of this package.
+      mesh: the devices over which parameters are spread; None for one device.
+      dtype: in which all but the autoencoder computes and is held; by default float32 on CPUs, bfloat16 elsewhere.
+        The autoencoder stays float32: bfloat16 has fewer levels than a pixel.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is incomplete, damaged or of another kind.
+    """
+    folder = find_checkpoint(name_or_folder)
+    dtype = dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    settings, configs = read_config(Settings.from_json, folder / CONFIG_FILE), read_configs(folder)
+    schedule = read_config(NoiseSchedule.from_config, folder / SCHEDULER_FILE)
+    if lost := [part for part in ("unet", "vae") if part not in configs]:
+        raise UserError(f"{folder} has no {lost[0]}/, without which nothing can be made: convert the whole model again")
+    check_fit(folder, configs, settings, schedule)
+    tokenizer = load_tokenizer(folder / "tokenizer", configs["text"]) if "text" in configs else None
+    place = functools.partial(parameter_shardings, mesh=mesh) if mesh is not None else None
+
+    def load(part: str) -> nnx.Module | None:
+        cls, config = COMPONENTS[part]
+        held = jnp.float32 if part == "vae" else dtype
+        if part not in configs:
+            return None
+        return load_module(cls, config, folder / part, param_dtype=held, place=place, dtype=held)
+
+    unet = load("unet")
+    return Checkpoint(
+        settings=settings,
+        schedule=schedule,
+        unet=unet,
+        interpolation_unet=load("interpolation_unet") or unet,
+        vae=load("vae"),
+        vision=load("clip"),
+        extractor=load("global_tokens"),
+        text=load("text"),
+        tokenizer=tokenizer,
+    )
+
+
+def find_checkpoint(name_or_folder: str | Path) -> Path:
+    """The folder of a checkpoint; raises UserError, naming what exists, where there is none."""
+    for folder in (Path(name_or_folder), SHIPPED / name_or_folder):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    shipped = ", ".join(sorted(file.parent.name for file in SHIPPED.glob(f"*/{CONFIG_FILE}"))) or "none"
+    if Path(name_or_folder).is_dir():
+        raise UserError(f"the folder {name_or_folder} is no checkpoint of gp_jax: it has no {CONFIG_FILE}")
+    raise UserError(f"there is no checkpoint {name_or_folder}: give a folder, or one of this package's: {shipped}")
