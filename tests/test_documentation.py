@@ -21,10 +21,13 @@ from gp_jax.checkpoint import folder as checkpoint_folder
 from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.cli import main as command_line
 from gp_jax.evaluation import ablation
-from gp_jax.evaluation.program_cost import ProgramCost
 from gp_jax.evaluation.protocols import PROTOCOLS
 from gp_jax.files import cache_folder
+from gp_jax.methods import classical
 from gp_jax.methods.globalpaint import pipeline
+from gp_jax.methods.globalpaint.cost import ProgramCost
+from gp_jax.methods.method import Progress, quiet
+from gp_jax.methods.options import NoOptions
 from gp_jax.metrics import frechet
 from gp_jax.training.config import load_config
 from tests.documents import DOCUMENTS, MAKERS, ROOT, commands
@@ -183,7 +186,7 @@ def run(words: list[str], whole: bool, made: Callable[[str], Path]) -> int | str
     trained = words[:2] == ["gp-jax", "train"] and not whole and not parsed
     with pytest.MonkeyPatch.context() as patch:
         if not (whole and any(part in line for part in SAMPLED)):
-            patch.setattr(pipeline._Clip, "frames", _edges)
+            patch.setattr(pipeline.OutpaintJob, "frames", _edges)
         if parsed or trained:
             patch.setattr(argparse.ArgumentParser, "parse_known_args", _parse_and_stop)
         patch.setattr(sys, "argv", words[1:])
@@ -203,13 +206,9 @@ def run(words: list[str], whole: bool, made: Callable[[str], Path]) -> int | str
     return 0
 
 
-def _edges(clip: pipeline._Clip, batch: int) -> Iterator[np.ndarray]:
+def _edges(job: pipeline.OutpaintJob, progress: Progress = quiet) -> Iterator[np.ndarray]:
     """In the place of sampling: repeated borders."""
-    canvas = clip.canvas
-    rows = canvas.top, canvas.height - canvas.top - canvas.source_height
-    columns = canvas.left, canvas.width - canvas.left - canvas.source_width
-    for frame in clip.reader.frames_at(range(len(clip.reader))):
-        yield np.pad(frame, (rows, columns, (0, 0)), mode="edge")
+    return classical.edge().prepare(job.clip, job.canvas, NoOptions()).frames(progress)
 
 
 _parse = argparse.ArgumentParser.parse_known_args

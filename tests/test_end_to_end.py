@@ -9,7 +9,8 @@ import pytest
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint import ArrayReader, OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+from gp_jax.methods.method import ArrayClip
 from gp_jax.parallel import make_mesh
 from tests import small_networks
 
@@ -82,7 +83,7 @@ def test_frames_stream_with_progress(pipe, result):
     """The first frame comes before all is done, and no frame is asked for long before its time."""
     asked, reports = [], []
 
-    class Reader(ArrayReader):
+    class Reader(ArrayClip):
         def frames_at(self, indices):
             for index in indices:
                 asked.append(index)

@@ -8,7 +8,6 @@ from gp_jax.checkpoint.parameters import initialise
 from gp_jax.data import DataConfig
 from gp_jax.data.precomputed import Plan
 from gp_jax.errors import UserError
-from gp_jax.evaluation.methods import globalpaint
 from gp_jax.seeds import check_seed, random_key
 from tests.small_networks import NETWORKS
 
@@ -51,7 +50,7 @@ def test_integers_of_numpy_are_seeds():
     [
         check_seed,
         random_key,
-        lambda seed: globalpaint("tiny", seed=seed),
+        lambda seed: GlobalPaint("tiny").settings(Options(seed=seed)),
         lambda seed: DataConfig(records=("a",), segment_frames=1, seed=seed),
         lambda seed: Plan(variants=1, feature_frames=1, seed=seed),
         lambda seed: initialise(*NETWORKS["vae"], ["encoder.conv_in.bias"], seed),

@@ -21,7 +21,7 @@ from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.cli.progress import progress
 from gp_jax.data.videos import cover
 from gp_jax.geometry import Canvas, pixel_mask
-from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.globalpaint.plan import PLANS, Plan, plan
 from gp_jax.video import VideoReader
 

@@ -21,7 +21,7 @@ from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
 from gp_jax.data.videos import cover
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.training.config import load_config
 from gp_jax.training.log import read_log
 from gp_jax.training.loop import train

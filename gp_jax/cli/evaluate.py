@@ -21,17 +21,19 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.evaluation.protocols import PROTOCOLS
+from gp_jax.methods.registry import FOLDER, METHODS, load
 
 if TYPE_CHECKING:
-    from gp_jax.evaluation.methods import Method
+    from gp_jax.evaluation.harness import Contender
 
-METHODS = "globalpaint", "edge", "mirror", "telea", "navier-stokes", "flow"
+DEFAULT_METHODS = "globalpaint", "edge", "mirror", "telea", "navier-stokes", "flow"
 WIDTH = 160  # of the table where no terminal says it, in characters
 DATASETS = "davis", "youtube-vos", "tfds", "folder"
 
@@ -40,25 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the command takes."""
     add_data_arguments(parser)
     parser.add_argument(
-        "--method", action="append", metavar="A,B", help=f"by default all: {', '.join(METHODS)}; also folder:DIR"
+        "--method",
+        action="append",
+        metavar="A,B",
+        help=f"{', '.join(METHODS)}, NAME:CHECKPOINT or folder:DIR; by default {', '.join(DEFAULT_METHODS)}",
     )
     parser.add_argument(
         "--metric", type=_names, metavar="A,B", help="what to measure; by default what the protocol says"
     )
     parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="work on the K-th of every N clips")
 
-    model = parser.add_argument_group("globalpaint")
-    model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    model.add_argument("--seed", type=parse.seed, default=0, metavar="N", help="of all clips")
-    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps; by default the checkpoint's")
-    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler; by default the checkpoint's")
-    model.add_argument(
-        "--guidance",
-        type=parse.finite,
-        metavar="S",
-        help="weight of what the whole clip shows; by default the checkpoint's",
+    parser.add_argument(
+        "--checkpoint", metavar="DIR|NAME", help="of methods that name none: a folder, or a model of this package"
     )
-    model.add_argument("--plan", metavar="NAME", help="hierarchical (the default: key frames first) or sequential")
+    add_options(parser, METHODS)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,18 +87,14 @@ def run(arguments: argparse.Namespace) -> int:
     from gp_jax.parallel import make_mesh
 
     mesh = make_mesh(arguments.mesh) if arguments.mesh else None
-    options = {name: getattr(arguments, name) for name in ("steps", "sampler", "guidance", "plan")}
-    options = {"checkpoint": arguments.checkpoint, "seed": arguments.seed, "mesh": mesh} | {
-        name: value for name, value in options.items() if value is not None
-    }
-    names = [name for part in arguments.method or METHODS for name in part.split(",")]
+    names = [name for part in arguments.method or DEFAULT_METHODS for name in part.split(",")]
     with progress() as report:
         outcome = evaluate(
             arguments.output,
             protocol=arguments.protocol,
             dataset=arguments.dataset,
             data=arguments.data,
-            methods=_methods(names, options),
+            methods=_contenders(names, arguments, mesh),
             clips=arguments.clips and arguments.clips.split(","),
             frames=arguments.frames,
             metrics=arguments.metric or (),
@@ -123,23 +116,25 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(outcome.problems))
 
 
-def _methods(names: list[str], options: dict) -> "dict[str, Method]":
-    """The methods of these names, the model with its options."""
-    from gp_jax.evaluation.methods import METHODS, from_folder
+def _contenders(names: list[str], arguments: argparse.Namespace, mesh: Any) -> "dict[str, Contender]":
+    """What takes part, by the names in tables: `edge`, `globalpaint`, `my_model` of `globalpaint:runs/my_model`."""
+    from gp_jax.evaluation.harness import Contender
 
-    methods = {}
+    contenders: dict[str, Contender] = {}
     for name in names:
-        kind, _, folder = name.partition(":")
-        label = Path(folder).resolve().name if folder else name
-        if label in methods or (folder and label in METHODS):
+        kind, _, place = name.partition(":")
+        label = Path(place).resolve().name if place else name
+        if label in contenders or (place and label in METHODS):
             raise UserError(f"there are two methods of the name {label}: rename the folder")
-        if folder and kind == "folder":
-            methods[label] = from_folder(folder)
-        elif name in METHODS:
-            methods[label] = METHODS[name](**options) if name == "globalpaint" else METHODS[name]()
+        if kind == FOLDER:
+            method = load(name)
+        elif kind in METHODS and METHODS[kind].networks:
+            method = load(kind, place or arguments.checkpoint, mesh=mesh)
         else:
-            raise UserError(f"there is no method {name}: choose of {', '.join(METHODS)} and folder:DIR")
-    return methods
+            method = load(kind, place or None)
+        contenders[label] = Contender(method, options_for(kind, arguments))
+    check_used(arguments, [name.partition(":")[0] for name in names], METHODS)
+    return contenders
 
 
 def _names(text: str) -> list[str]:

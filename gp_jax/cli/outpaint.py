@@ -15,18 +15,23 @@ examples:
   gp-jax outpaint clip.mov tall.webm --aspect 9:16 --anchor bottom
   gp-jax outpaint phone.mp4 desk.mp4 --size 1920x1080 --fit
   gp-jax outpaint frames/ wider_frames --pad 100,100,50,50 --frame-rate 30
+  gp-jax outpaint clip.mp4 plain.mp4 --aspect 16:9 --method mirror
   gp-jax outpaint clip.mp4 dawn.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
 """
 
 import argparse
 import sys
 import time
+from typing import Any
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.geometry import ANCHORS, Canvas, frame_of, shrunk
 from gp_jax.memory import require
+from gp_jax.methods.method import Method
+from gp_jax.methods.registry import METHODS, load
 from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
 
 VISIBLE = 0.01  # of a side; less than that nobody sees
@@ -55,18 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"place of the source, unless --pad says it: {', '.join(ANCHORS)}",
     )
 
-    model = parser.add_argument_group("the model")
-    model.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    model.add_argument("--prompt", metavar="TEXT", help="what the new sides show, for checkpoints that read text")
-    model.add_argument("--seed", type=parse.seed, default=0, metavar="N", help="another seed, other sides")
-    model.add_argument("--steps", type=parse.count, metavar="N", help="denoising steps")
-    model.add_argument("--sampler", metavar="NAME", help="ddim, dpmpp_2m or euler")
-    model.add_argument("--guidance", type=parse.finite, metavar="S", help="weight of what the whole clip shows")
-    model.add_argument("--text-guidance", type=parse.finite, metavar="S", help="weight of the prompt")
-    model.add_argument(
-        "--plan", default="hierarchical", metavar="NAME", help="hierarchical (key frames first) or sequential"
-    )
-    model.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
+    model = parser.add_argument_group("the method")
+    add_method_arguments(model)
+    add_options(parser, METHODS)
 
     files = parser.add_argument_group("files")
     files.add_argument("--overwrite", action="store_true", help="replace OUT if it is a file")
@@ -78,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Outpaints one clip. All that can be wrong with the request is found out before the model is loaded."""
     begin = time.monotonic()
+    check_used(arguments, [arguments.method], METHODS)
+    options = options_for(arguments.method, arguments)
     target = check_target(arguments.output, arguments.overwrite)
     original = VideoReader(arguments.input, arguments.frame_rate)
     if target.exists() and target.samefile(original.path):
@@ -95,31 +93,47 @@ def run(arguments: argparse.Namespace) -> None:
     if notes := [*reader.info.notes, *writer.notes]:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
-    from gp_jax.methods.globalpaint import OutpaintPipeline
-    from gp_jax.parallel import make_mesh
-
-    mesh = make_mesh(arguments.mesh) if arguments.mesh else None
-    pipeline = OutpaintPipeline.from_pretrained(arguments.checkpoint, mesh=mesh)
+    method = load_method(arguments)
     with progress() as report, writer:
-        for frame in pipeline.stream(
-            reader,
-            canvas,
-            seed=arguments.seed,
-            steps=arguments.steps,
-            sampler=arguments.sampler,
-            prompt=arguments.prompt,
-            guidance=arguments.guidance,
-            text_guidance=arguments.text_guidance,
-            plan=arguments.plan,
-            progress=report,
-        ):
+        for frame in method.prepare(reader, canvas, options).frames(report):
             writer.write(frame)
     frames, seconds = f"{len(reader)} frame{'s' * (len(reader) > 1)}", time.monotonic() - begin
     scaled = ""
     if reader is not original:
         scaled = f", source scaled to {canvas.source_width}x{canvas.source_height}"
     size = f"{canvas.width}x{canvas.height}{scaled}"
-    print(f"{target}: {frames}, {size}, {seconds:.1f} s, checkpoint {arguments.checkpoint}")
+    print(f"{target}: {frames}, {size}, {seconds:.1f} s, {_made_by(arguments)}")
+
+
+def add_method_arguments(group: Any) -> None:
+    """Which method, and what it is made of."""
+    group.add_argument(
+        "--method",
+        default="globalpaint",
+        metavar="NAME",
+        help=f"{', '.join(METHODS)}; or folder:DIR, frames that another system made",
+    )
+    group.add_argument(
+        "--checkpoint", metavar="DIR|NAME", help="a folder, or a model of this package; by default globalpaint's tiny"
+    )
+    group.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
+
+
+def load_method(arguments: argparse.Namespace) -> Method:
+    """The method that was asked for, on the mesh that was asked for."""
+    if not arguments.mesh:
+        return load(arguments.method, arguments.checkpoint)
+    if arguments.method not in METHODS or not METHODS[arguments.method].networks:
+        raise UserError(f"--mesh spreads networks over devices, and {arguments.method} has none: leave it out")
+    from gp_jax.parallel import make_mesh
+
+    return load(arguments.method, arguments.checkpoint, mesh=make_mesh(arguments.mesh))
+
+
+def _made_by(arguments: argparse.Namespace) -> str:
+    if arguments.method == "globalpaint":
+        return f"checkpoint {arguments.checkpoint or 'tiny'}"
+    return f"method {arguments.method}" + (f", checkpoint {arguments.checkpoint}" if arguments.checkpoint else "")
 
 
 def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoReader, Canvas]:

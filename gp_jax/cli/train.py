@@ -75,9 +75,9 @@ def _train(config: Any, workdir: Path) -> None:
 
 def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, float]]:
     """(checkpoint folder, step) -> the scores of the protocol, by case, region and metric."""
-    from gp_jax.evaluation.harness import evaluate, open_clips
-    from gp_jax.evaluation.methods import METHODS
+    from gp_jax.evaluation.harness import Contender, evaluate, open_clips
     from gp_jax.evaluation.results import Results
+    from gp_jax.methods.registry import load
 
     options = config.evaluation
     if not config.samples.interval:
@@ -91,7 +91,7 @@ def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, f
             protocol=options.protocol,
             dataset=options.dataset,
             data=options.data,
-            methods={"globalpaint": METHODS["globalpaint"](checkpoint=checkpoint)},
+            methods={"globalpaint": Contender(load("globalpaint", checkpoint))},
             clips=options.clips or None,
             frames=options.frames or None,
         )

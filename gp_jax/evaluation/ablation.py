@@ -21,15 +21,17 @@ from scipy import stats
 from gp_jax.checkpoint.components import CONFIG_FILE
 from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.errors import UserError
-from gp_jax.evaluation.harness import evaluate
-from gp_jax.evaluation.methods import globalpaint
-from gp_jax.evaluation.program_cost import ProgramCost, program_cost
+from gp_jax.evaluation.harness import Contender, evaluate
 from gp_jax.evaluation.published import PUBLISHED_ABLATION, SOURCE
 from gp_jax.evaluation.results import MEAN, Results
 from gp_jax.evaluation.summary import COLUMNS, REGIONS, notes
 from gp_jax.evaluation.table import Cell, Column, Interval, Section, Table, comma_separated, markdown
 from gp_jax.files import read_json, write_text
-from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.cost import ProgramCost, program_cost
+from gp_jax.methods.globalpaint.options import Options
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+from gp_jax.methods.options import Count, Seed
+from gp_jax.methods.registry import load
 from gp_jax.models.unet import UNetConfig
 from gp_jax.seeds import check_seed
 
@@ -101,9 +103,12 @@ def ablate(
         raise UserError(f"there is no arm {sorted(unknown)[0]}: choose of {', '.join(ARMS)}")
     folders = {name: [_check(name, checkpoint) for checkpoint in arms[name]] for name in ARMS if name in arms}
     runs = name_runs(folders, seeds)
-    options = {} if steps is None else {"steps": steps}
+    wanted = None if steps is None else Count(steps)
     methods = {
-        name: globalpaint(run.checkpoint, mesh, seed=run.seed, plan=run.plan, **options) for run, name in runs.items()
+        name: Contender(
+            load("globalpaint", run.checkpoint, mesh=mesh), Options(seed=Seed(run.seed), steps=wanted, plan=run.plan)
+        )
+        for run, name in runs.items()
     }
     problems = evaluate(output, methods=methods, mesh=mesh, **data).problems
 
@@ -113,7 +118,7 @@ def ablate(
     costs = {}
     for arm, (folder, *_) in folders.items():
         pipeline = OutpaintPipeline.from_pretrained(folder, mesh=mesh)
-        costs[arm] = program_cost(pipeline, canvas, frames, plan=ARMS[arm].plan, **options)
+        costs[arm] = program_cost(pipeline, canvas, frames, plan=ARMS[arm].plan, steps=steps)
     table = tabulate(results, folders, runs, seeds, costs)
     for name, text in (("ablation.md", markdown(table)), ("ablation.csv", comma_separated(table))):
         write_text(results.folder / name, text)

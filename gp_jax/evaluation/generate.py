@@ -3,7 +3,7 @@
 Both are folders of PNGs that appear whole, so that what is there is done and is not made again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,6 @@ import numpy as np
 
 from gp_jax.data.sources import Frames
 from gp_jax.evaluation.cost import measured
-from gp_jax.evaluation.methods import Outpaint
 from gp_jax.evaluation.results import Results, Timing
 from gp_jax.files import write_json
 from gp_jax.geometry import Canvas
@@ -20,6 +19,9 @@ from gp_jax.metrics.score import read_clip, scale
 from gp_jax.video import VideoWriter
 
 FRAME_RATE = 24  # of folders, which have none
+
+# From the observed rectangle uint8 [T, Hs, Ws, 3] to the frame uint8 [T, H, W, 3], the observed pixels as they are.
+Outpaint = Callable[[np.ndarray, Canvas], np.ndarray]
 
 
 def store_reference(results: Results, clip: str, reader: Frames) -> None:

@@ -5,7 +5,7 @@
         protocol="m3ddm-256",
         dataset="davis",
         data="DAVIS",
-        methods={"edge": METHODS["edge"](), "globalpaint": METHODS["globalpaint"](checkpoint="my_model")},
+        methods={"edge": Contender(load("edge")), "mine": Contender(load("globalpaint", "my_model"), Options(steps=8))},
     )
     Results("results").scores()
 
@@ -20,8 +20,9 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 
 from gp_jax import __version__
@@ -30,17 +31,45 @@ from gp_jax.errors import UserError
 from gp_jax.evaluation.assemble import assemble, is_complete, problems
 from gp_jax.evaluation.datasets import DATASETS, Readers
 from gp_jax.evaluation.generate import generate, store_reference
-from gp_jax.evaluation.methods import Method, load
 from gp_jax.evaluation.protocols import PROTOCOLS
 from gp_jax.evaluation.results import MEAN, REFERENCE, Manifest, Results, add_to_manifest, check_manifest, claimed
 from gp_jax.evaluation.scoring import score, score_reference
 from gp_jax.files import is_name
+from gp_jax.geometry import Canvas
+from gp_jax.methods.method import ArrayClip, Method
 from gp_jax.metrics import METRICS, weights
 from gp_jax.parallel import use_mesh
 
 PACKAGES = ("jax", "numpy", "opencv-python-headless", "av")  # that numbers depend on, beside this one
 
 Progress = Callable[[int, int, str], None]
+
+
+class Contender:
+    """A method that takes part, and what is asked of it.
+
+    Args:
+      method: of the registry.
+      options: an instance of `method.Options`; None for its defaults.
+    """
+
+    def __init__(self, method: Method, options: Any = None):
+        self.method, self.options = method, method.Options() if options is None else options
+
+    @property
+    def works(self) -> bool:
+        """Whether it makes frames, and not another system did."""
+        return self.method.outputs is None
+
+    def outpaint(self, source: np.ndarray, canvas: Canvas) -> np.ndarray:
+        """From the observed rectangle, uint8 [T, Hs, Ws, 3], to the frame, uint8 [T, H, W, 3]."""
+        return np.stack(list(self.method.prepare(ArrayClip(source), canvas, self.options).frames()))
+
+    def check(self, frames: int, canvas: Canvas) -> None:
+        """Raises UserError where a clip of so many frames can't be outpainted to a canvas."""
+        if self.works:
+            source = np.broadcast_to(np.uint8(0), (frames, canvas.source_height, canvas.source_width, 3))
+            self.method.prepare(ArrayClip(source), canvas, self.options)
 
 
 class Outcome(NamedTuple):
@@ -61,7 +90,7 @@ def evaluate(
     protocol: str,
     dataset: str,
     data: str | Path,
-    methods: Mapping[str, Method],
+    methods: Mapping[str, Contender],
     clips: Sequence[str] | None = None,
     frames: int | None = None,
     metrics: Sequence[str] = (),
@@ -92,11 +121,11 @@ def evaluate(
     lengths = {name: min(len(reader), frames or len(reader)) for name, reader in readers.items()}
     if bad := [name for name in methods if not is_name(name) or name in (MEAN, REFERENCE)]:
         raise UserError(f"no method can have the name {bad[0]!r}: choose another")
-    settings = {name: dict(method.settings) for name, method in methods.items()}
+    settings = {name: dict(one.method.settings(one.options)) for name, one in methods.items()}
     manifest = Manifest(protocol, dataset, str(Path(data).resolve()), lengths, settings, _versions(), list(metrics))
     check_manifest(results, manifest)
-    for method, canvas in product(methods.values(), cases.values()):
-        method.check(max(lengths.values()), canvas)
+    for contender, canvas in product(methods.values(), cases.values()):
+        contender.check(max(lengths.values()), canvas)
     with claimed(results, shard):
         add_to_manifest(results, manifest)
         _work(results, methods, readers, shard, mesh, progress)
@@ -110,7 +139,7 @@ def evaluate(
 
 def _work(
     results: Results,
-    methods: Mapping[str, Method],
+    methods: Mapping[str, Contender],
     readers: Mapping[str, Frames],
     shard: tuple[int, int],
     mesh: Mesh | None,
@@ -128,13 +157,12 @@ def _work(
     for clip in clips:
         step(f"reading {clip}")
         store_reference(results, clip, readers[clip])
-    for (name, method), case in product(methods.items(), cases):
+    for (name, contender), case in product(methods.items(), cases):
         first = True
         for clip in clips:
             step(f"{name}: making {case}")
-            if method.outpaint is not None and generate(results, name, method.outpaint, case, clip, first):
+            if contender.works and generate(results, name, contender.outpaint, case, clip, first):
                 first = False
-    load.cache_clear()  # nobody needs the model any more
     with use_mesh(mesh):
         for case, clip in product(cases, clips):
             step("measuring the truth")

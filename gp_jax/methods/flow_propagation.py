@@ -25,6 +25,7 @@ FADE = 0.2  # share of the frame's shorter side within which the border's own mo
 SMALLEST = 16  # pixels a side that optical flow needs
 GRID = 4  # distance of the pixels whose flow votes for the camera's motion
 RADIUS = 3  # of TELEA's inpainting, in pixels
+BYTES_PER_PIXEL = 22  # of the canvas, for each frame: two flows, the frame, and what becomes of it
 
 
 def propagate(source: np.ndarray, canvas: Canvas) -> np.ndarray:

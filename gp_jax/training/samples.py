@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint import ArrayReader, OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+from gp_jax.methods.method import ArrayClip
 from gp_jax.training.setup import Run
 from gp_jax.video import VideoReader, VideoWriter
 
@@ -49,7 +50,7 @@ def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict)
     target = sample_file(workdir, step)
     target.parent.mkdir(exist_ok=True)
     with VideoWriter(target, reader.info.frame_rate, overwrite=True) as writer:
-        for frame in OutpaintPipeline.from_pretrained(checkpoint).stream(ArrayReader(frames), canvas):
+        for frame in OutpaintPipeline.from_pretrained(checkpoint).stream(ArrayClip(frames), canvas):
             writer.write(frame)
 
 

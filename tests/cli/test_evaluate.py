@@ -6,10 +6,13 @@ import pytest
 
 from gp_jax.cli import evaluate
 from gp_jax.cli.main import main
-from gp_jax.evaluation import methods
 from gp_jax.evaluation.datasets import DATASETS
-from gp_jax.evaluation.methods import METHODS
 from gp_jax.evaluation.results import Results
+from gp_jax.methods.classical import mirror
+from gp_jax.methods.globalpaint import method
+from gp_jax.methods.globalpaint.options import Options
+from gp_jax.methods.options import NoOptions
+from gp_jax.methods.registry import METHODS
 from tests import small_networks
 from tests.evaluation import small_protocol
 
@@ -30,7 +33,7 @@ def run(data, output, *options):
 
 
 def test_help_and_tables_agree():
-    assert set(evaluate.METHODS) == set(METHODS)
+    assert set(evaluate.DEFAULT_METHODS) <= set(METHODS)
     assert set(evaluate.DATASETS) == set(DATASETS)
 
 
@@ -41,22 +44,18 @@ def test_the_model_gets_its_options_and_stands_beside_a_classical_method(data, t
         """Stands in for `OutpaintPipeline`."""
 
         @classmethod
-        def from_pretrained(cls, folder, mesh):
+        def from_pretrained(cls, folder, mesh, dtype):
             wishes.append(dict(mesh.shape)["data"])
             return cls()
 
-        def stream(self, reader, canvas, **options):
-            assert not (tmp_path / "out").exists()
+        def prepare(self, clip, canvas, options, work):
             wishes.append(options)
+            return mirror().prepare(clip, canvas, NoOptions())
 
-        def __call__(self, source, canvas, **options):
-            wishes.append(options)
-            return METHODS["mirror"]().outpaint(source, canvas)
-
-    monkeypatch.setattr(methods, "OutpaintPipeline", Pipeline)
+    monkeypatch.setattr(method, "OutpaintPipeline", Pipeline)
     options = "--seed", "3", "--plan", "sequential", "--steps", "1", "--mesh", "data=8"
     assert run(data, tmp_path / "out", "--method", "globalpaint,edge", "--clips", "reed", *options) == 0
-    assert wishes == [8, *[{"seed": 3, "plan": "sequential", "steps": 1}] * 4]
+    assert wishes == [8, *[Options(seed=3, plan="sequential", steps=1)] * 4]
     check(tmp_path / "out", capsys.readouterr().out)
 
 

@@ -14,36 +14,43 @@ from PIL import Image
 from gp_jax.cli.arguments import aspect, pads, size
 from gp_jax.cli.main import main
 from gp_jax.errors import UserError
+from gp_jax.methods.globalpaint.options import Options
 from gp_jax.video import VideoReader, VideoWriter
 
 
-class FlatPipeline:
-    """Stands in for `OutpaintPipeline`: fast, and every wish it was given can be looked up."""
+class FlatMethod:
+    """Stands in for the model: fast, and every wish it was given can be looked up."""
 
     wishes = None
 
+    Options = Options
+
     @classmethod
-    def from_pretrained(cls, name, mesh=None):
-        if name not in ("tiny", "other"):
-            raise UserError(f"there is no checkpoint {name}")
+    def load(cls, checkpoint, mesh=None):
+        if checkpoint not in (None, "tiny", "other"):
+            raise UserError(f"there is no checkpoint {checkpoint}")
         return cls()
 
-    def stream(self, reader, canvas, *, progress, **wishes):
-        FlatPipeline.wishes = wishes | {"canvas": canvas}
-        for index, frame in enumerate(reader.frames_at(range(len(reader)))):
-            progress(index + 1, len(reader), "key frames")
-            out = np.full((canvas.height, canvas.width, 3), (10, 120, 200), np.uint8)
-            out[canvas.observed] = frame
+    def prepare(self, clip, canvas, options, work=None):
+        FlatMethod.wishes = options, canvas
+        self.clip, self.canvas, self.options = clip, canvas, options
+        return self
+
+    def frames(self, progress):
+        for index, frame in enumerate(self.clip.frames_at(range(len(self.clip)))):
+            progress(index + 1, len(self.clip), "key frames")
+            out = np.full((self.canvas.height, self.canvas.width, 3), (10, 120, 200), np.uint8)
+            out[self.canvas.observed] = frame
             yield out
-            if wishes["prompt"] == "fail":
+            if self.options.prompt == "fail":
                 raise RuntimeError("out of memory")
 
 
 @pytest.fixture(autouse=True)
-def flat_pipeline(monkeypatch):
-    module = ModuleType("gp_jax.methods.globalpaint")
-    module.OutpaintPipeline = FlatPipeline
-    monkeypatch.setitem(sys.modules, "gp_jax.methods.globalpaint", module)
+def flat_method(monkeypatch):
+    module = ModuleType("gp_jax.methods.globalpaint.method")
+    module.GlobalPaint = lambda *arguments, **options: FlatMethod.load(*arguments, **options)
+    monkeypatch.setitem(sys.modules, "gp_jax.methods.globalpaint.method", module)
 
 
 @pytest.fixture
@@ -93,17 +100,9 @@ def test_wishes_reach_the_pipeline(tmp_path, source):
     options = ["--size", "100x60", "--anchor", "top-left", "--seed", "7", "--steps", "4", "--sampler", "euler"]
     options += ["--guidance", "2.5", "--text-guidance", "3", "--prompt", "a cat", "--plan", "sequential"]
     assert main(["outpaint", str(source("a.mp4")), str(tmp_path / "out.mp4"), *options]) == 0
-    canvas = FlatPipeline.wishes.pop("canvas")
+    wishes, canvas = FlatMethod.wishes
     assert (canvas.height, canvas.width, canvas.top, canvas.left) == (60, 100, 0, 0)
-    assert FlatPipeline.wishes == {
-        "seed": 7,
-        "steps": 4,
-        "sampler": "euler",
-        "guidance": 2.5,
-        "text_guidance": 3.0,
-        "prompt": "a cat",
-        "plan": "sequential",
-    }
+    assert wishes == Options(7, 4, "euler", 2.5, "a cat", 3.0, "sequential")
 
 
 BAD = {
@@ -194,7 +193,7 @@ def test_a_source_is_scaled_down_where_that_is_asked_for_and_it_is_said(tmp_path
     assert size_of(tmp_path / "out.mp4") == shape
     said = capsys.readouterr().out
     assert (f"source scaled to {seen}" in said) if seen else ("source scaled" not in said)
-    canvas = FlatPipeline.wishes["canvas"]
+    _, canvas = FlatMethod.wishes
     small = cv2.resize(next(iter(VideoReader(path))), (canvas.source_width, canvas.source_height), None, 0, 0, 3)
     assert abs(next(iter(VideoReader(tmp_path / "out.mp4")))[canvas.observed].astype(int) - small).mean() < 6
 
@@ -207,7 +206,7 @@ def test_what_reading_changes_and_writing_loses_is_one_line(tmp_path, source, ca
 
 def test_a_file_that_appears_meanwhile_stays(tmp_path, source, monkeypatch, capsys):
     path, out = source("a.mp4"), tmp_path / "out.mp4"
-    monkeypatch.setattr(FlatPipeline, "from_pretrained", lambda name, mesh: out.write_text("new") and FlatPipeline())
+    monkeypatch.setattr(FlatMethod, "load", lambda name: out.write_text("new") and FlatMethod())
     assert main(["outpaint", str(path), str(out), "--aspect", "2"]) == 2
     assert "exists already" in capsys.readouterr().err and out.read_text() == "new"
     assert sorted(tmp_path.iterdir()) == [path, out]
@@ -231,12 +230,12 @@ def test_the_longest_legal_name_works(tmp_path, source):
 def test_being_ended_by_a_signal_leaves_nothing(tmp_path, source, monkeypatch):
     path = source("a.mp4")
 
-    def stream(self, reader, canvas, **wishes):
-        yield np.zeros((canvas.height, canvas.width, 3), np.uint8)
+    def frames(self, progress):
+        yield np.zeros((self.canvas.height, self.canvas.width, 3), np.uint8)
         signal.raise_signal(signal.SIGTERM)
-        yield np.zeros((canvas.height, canvas.width, 3), np.uint8)
+        yield np.zeros((self.canvas.height, self.canvas.width, 3), np.uint8)
 
-    monkeypatch.setattr(FlatPipeline, "stream", stream)
+    monkeypatch.setattr(FlatMethod, "frames", frames)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with pytest.raises(SystemExit) as caught:

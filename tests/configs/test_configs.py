@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.parallel import make_mesh
 from gp_jax.training.config import load_config
 from gp_jax.training.log import read_log

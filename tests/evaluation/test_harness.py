@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.evaluation.harness import evaluate
-from gp_jax.evaluation.methods import METHODS, Method, from_folder
+from gp_jax.evaluation.harness import Contender, evaluate
 from gp_jax.evaluation.report import write_report
 from gp_jax.evaluation.results import MEAN, Results
+from gp_jax.methods.classical import Classical, mirror
+from gp_jax.methods.registry import load
 from gp_jax.metrics import weights
 from gp_jax.metrics.score import measure, pair_up
 from gp_jax.parallel import make_mesh
@@ -38,8 +39,13 @@ def data(tmp_path_factory):
     return small_protocol.write_clips(tmp_path_factory.mktemp("data") / "clips")
 
 
+def entered(*names, **others):
+    """Contenders by name; of the others the name in the registry is given."""
+    return {label: Contender(load(name)) for label, name in ({name: name for name in names} | others).items()}
+
+
 def run(output: Path, data: Path, names=NAMES, **options):
-    methods = {"methods": {name: METHODS[name]() for name in names}}
+    methods = {"methods": entered(*names)}
     return evaluate(output, protocol="small", dataset="folder", data=data, **methods | options)
 
 
@@ -224,7 +230,7 @@ def others(whole, tmp_path):
 
 
 def test_the_truth_has_the_best_scores(others, data, tmp_path):
-    outcome = run(tmp_path / "out", data, methods={"others": from_folder(others)})
+    outcome = run(tmp_path / "out", data, methods=entered(others=f"folder:{others}"))
     assert outcome == (True, [])
     values = {(s.metric, s.region, s.case): s.value for s in Results(tmp_path / "out").scores()}
     for (metric, region, _), value in values.items():
@@ -252,7 +258,7 @@ def shrink(clip: Path) -> None:
 )
 def test_an_output_that_does_not_match_is_named_and_costs_the_score(others, data, tmp_path, damage, sentence):
     damage(others / "0.5" / "pond")
-    outcome = run(tmp_path / "out", data, methods={"others": from_folder(others), "edge": METHODS["edge"]()})
+    outcome = run(tmp_path / "out", data, methods=entered("edge", others=f"folder:{others}"))
     (problem,) = outcome.problems
     assert re.search(f"pond.*{sentence}", problem)
     scores = [s for s in Results(tmp_path / "out").scores() if s.method == "others"]
@@ -267,7 +273,7 @@ def test_shards_end_though_an_output_is_missing(others, data, tmp_path, order):
     """Whoever ends last tells of all problems, its own or not."""
     for clip in ("pond", "reed"):  # of different shards
         shutil.rmtree(others / "0.5" / clip)
-    ends = [run(tmp_path / "out", data, methods={"others": from_folder(others)}, shard=(k, 2)) for k in order]
+    ends = [run(tmp_path / "out", data, methods=entered(others=f"folder:{others}"), shard=(k, 2)) for k in order]
     assert [(end.finished, len(end.problems)) for end in ends] == [(False, 1), (True, 2)]
     notes = {s.note for s in Results(tmp_path / "out").scores() if s.case == "0.5"}
     assert notes == {"; ".join(ends[-1].problems)}
@@ -278,12 +284,17 @@ def test_a_mended_output_is_measured_anew(others, data, tmp_path):
     keep = shutil.move(clip, tmp_path / "right")
     shutil.copytree(keep, clip)
     shutil.copy(clip / "000003.png", clip / "000004.png")
-    methods = {"others": from_folder(others)}
+    methods = entered(others=f"folder:{others}")
     run(tmp_path / "out", data, methods=methods)
     assert next(s.value for s in Results(tmp_path / "out").scores() if s.metric == "psnr") < 100
     shutil.copy(keep / "000004.png", clip / "000004.png")
     run(tmp_path / "out", data, methods=methods)
     assert {s.value for s in Results(tmp_path / "out").scores() if s.metric == "psnr"} == {100}
+
+
+class Seeded(Classical):
+    def settings(self, options):
+        return {"seed": 1}
 
 
 @pytest.mark.parametrize(
@@ -294,10 +305,10 @@ def test_a_mended_output_is_measured_anew(others, data, tmp_path):
         ({"metrics": ["psnr"]}, "another metrics|other metrics"),
         ({"clips": ["pend"]}, "no clip pend: it has 3, pond among them"),
         (
-            {"methods": {"edge": Method(METHODS["mirror"]().outpaint, {"seed": 1})}},
+            {"methods": {"edge": Contender(Seeded("edge", mirror().make))}},
             r"edge with other settings \(seed: nothing there, 1 now\)",
         ),
-        ({"methods": {"mean": METHODS["edge"]()}}, "the name 'mean'"),
+        ({"methods": {"mean": Contender(load("edge"))}}, "the name 'mean'"),
     ],
 )
 def test_another_evaluation_does_not_go_into_the_same_folder(whole, data, change, sentence):
@@ -307,8 +318,9 @@ def test_another_evaluation_does_not_go_into_the_same_folder(whole, data, change
     assert numbers(whole) == before
 
 
-def refuse(frames, canvas):
-    raise UserError(f"picky about {frames} frames of {canvas.source_width}x{canvas.source_height}")
+class Picky(Classical):
+    def prepare(self, clip, canvas, options, work=None):
+        raise UserError(f"picky about {len(clip)} frames of {canvas.source_width}x{canvas.source_height}")
 
 
 @pytest.mark.parametrize(
@@ -317,9 +329,9 @@ def refuse(frames, canvas):
         ({"protocol": "large"}, "no protocol large: choose of"),
         ({"dataset": "movies"}, "no data set movies: choose of"),
         ({"metrics": ["psnr", "vmaf"]}, "no metric vmaf: choose of psnr, "),
-        ({"methods": {"..": METHODS["edge"]()}}, "the name '..'"),
-        ({"methods": {"a/b": METHODS["edge"]()}}, "the name 'a/b'"),
-        ({"methods": {"picky": Method(METHODS["edge"]().outpaint, check=refuse)}}, "picky about 18 frames of 24x36"),
+        ({"methods": {"..": Contender(load("edge"))}}, "the name '..'"),
+        ({"methods": {"a/b": Contender(load("edge"))}}, "the name 'a/b'"),
+        ({"methods": {"picky": Contender(Picky("edge", mirror().make))}}, "picky about 18 frames of 24x36"),
     ],
 )
 def test_what_cannot_be_done_is_known_before_anything_is_written(data, tmp_path, change, sentence):
@@ -347,7 +359,7 @@ def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
 
 
 def test_a_method_must_keep_observed_pixels(data, tmp_path):
-    method = Method(lambda source, canvas: METHODS["edge"]().outpaint(source, canvas) // 2)
+    method = Contender(Classical("half", lambda frames, canvas: (x // 2 for x in mirror().make(frames, canvas))))
     with pytest.raises(ValueError, match="half changed observed pixels"):
         run(tmp_path / "out", data, methods={"half": method})
 

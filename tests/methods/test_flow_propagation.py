@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from gp_jax.evaluation.methods import METHODS
 from gp_jax.geometry import Canvas
 from gp_jax.methods.flow_propagation import camera_flows, propagate
+from tests.methods.test_classical import made_by
 
 CANVAS = Canvas(64, 96, 0, 16, 64, 64)
 
@@ -27,7 +27,7 @@ def panned(step: int, frames: int = 9) -> np.ndarray:
 def test_a_pan_brings_back_what_it_left_behind(step):
     film = panned(step)
     made = propagate(film[(slice(None), *CANVAS.observed)], CANVAS).astype(float)
-    telea = METHODS["telea"]().outpaint(film[(slice(None), *CANVAS.observed)], CANVAS).astype(float)
+    telea = made_by("telea", film[(slice(None), *CANVAS.observed)], CANVAS).astype(float)
     # Frame 8 has all of its left side from earlier frames, frame 0 all of its right side from later ones.
     for frame, side in ((8, np.s_[:, :16]), (0, np.s_[:, 80:])):
         assert abs(made[frame][side] - film[frame][side]).mean() < 6
@@ -46,7 +46,7 @@ def test_a_slow_pan_is_followed_over_several_frames():
 
 def test_a_fixed_camera_leaves_all_to_telea():
     source = np.repeat(texture(64, 64)[None], 4, axis=0)
-    np.testing.assert_array_equal(propagate(source, CANVAS), METHODS["telea"]().outpaint(source, CANVAS))
+    np.testing.assert_array_equal(propagate(source, CANVAS), made_by("telea", source, CANVAS))
 
 
 def test_the_cameras_motion_holds_beyond_the_border():

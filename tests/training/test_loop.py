@@ -15,7 +15,7 @@ from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.errors import Stopped, UserError
 from gp_jax.files import locked, read_json
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.training import loop
 from gp_jax.training.log import read_log
 from gp_jax.training.loop import train

@@ -1,5 +1,1 @@
-"""Whole clips: which frames are made when, and the code that makes them."""
-
-from gp_jax.methods.globalpaint.pipeline import ArrayReader, OutpaintPipeline
-
-__all__ = ["ArrayReader", "OutpaintPipeline"]
+"""GlobalPaint: which frames are made when, by which networks, and the programs that make them."""

@@ -16,10 +16,9 @@ pass a few frames ahead of the work. Kept are only latents of completed frames t
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -34,7 +33,10 @@ from gp_jax.memory import require
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.conditioning import Placement
 from gp_jax.methods.globalpaint.execute import execute
+from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import PLANS, Plan, Segment, spread
+from gp_jax.methods.method import ArrayClip, Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.options import Count, Seed
 from gp_jax.parallel import use_mesh
 from gp_jax.seeds import check_seed, random_key
 
@@ -44,32 +46,6 @@ DEFAULT_BATCH = 4
 
 # Frames decoded and composited at once, fewer where they are large.
 CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
-
-Progress = Callable[[int, int, str], None]
-
-
-class Reader(Protocol):
-    """What `gp_jax.video.VideoReader` offers: a clip that can be read again and again."""
-
-    def __len__(self) -> int: ...
-
-    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        """uint8 [H, W, 3] for each of the rising indices."""
-
-
-class ArrayReader:
-    """A clip in memory, as a reader. Raises UserError unless it is uint8 [T, H, W, 3]."""
-
-    def __init__(self, frames: np.ndarray):
-        self.frames = np.asarray(frames)
-        if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
-            raise UserError(f"frames must be uint8 [T, H, W, 3], not {self.frames.dtype} {list(self.frames.shape)}")
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        return (self.frames[index] for index in indices)
 
 
 class OutpaintPipeline:
@@ -94,23 +70,9 @@ class OutpaintPipeline:
         keep_programs()
         return cls(load_checkpoint(name_or_folder, mesh, dtype), mesh)
 
-    def __call__(self, frames: np.ndarray, canvas: Canvas, seed: int = 0, **options: Any) -> np.ndarray:
-        """Outpaints a clip in memory.
-
-        Args:
-          frames: uint8 [T, Hs, Ws, 3].
-          canvas: the target frame.
-          seed: from 0 to 2^64 - 1; another seed, other sides.
-          **options: those of `stream`.
-
-        Returns:
-          uint8 [T, H, W, 3], observed pixels exactly those of `frames`.
-        """
-        return np.stack(list(self.stream(frames, canvas, seed=seed, **options)))
-
-    def stream(
+    def __call__(
         self,
-        reader: Reader | np.ndarray,
+        frames: np.ndarray,
         canvas: Canvas,
         *,
         seed: int = 0,
@@ -120,7 +82,35 @@ class OutpaintPipeline:
         guidance: float | None = None,
         text_guidance: float | None = None,
         plan: str = "hierarchical",
-        progress: Progress | None = None,
+        progress: Progress = quiet,
+        batch: int | None = None,
+    ) -> np.ndarray:
+        """Outpaints a clip in memory.
+
+        Args:
+          frames: uint8 [T, Hs, Ws, 3].
+          canvas: the target frame.
+          seed, steps, sampler, prompt, guidance, text_guidance, plan, progress, batch: those of `stream`.
+
+        Returns:
+          uint8 [T, H, W, 3], observed pixels exactly those of `frames`.
+        """
+        options = Options(Seed(seed), steps and Count(steps), sampler, guidance, prompt, text_guidance, plan)
+        return np.stack(list(self.prepare(frames, canvas, options, batch=batch).frames(progress)))
+
+    def stream(
+        self,
+        reader: Clip | np.ndarray,
+        canvas: Canvas,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        prompt: str | None = None,
+        guidance: float | None = None,
+        text_guidance: float | None = None,
+        plan: str = "hierarchical",
+        progress: Progress = quiet,
         batch: int | None = None,
     ) -> Iterator[np.ndarray]:
         """Outpaints a clip frame by frame.
@@ -143,35 +133,55 @@ class OutpaintPipeline:
             no prompt or, on the way, frames are not of the size that the canvas was made for, or a network made NaN or
             infinity of them.
         """
+        options = Options(Seed(seed), steps and Count(steps), sampler, guidance, prompt, text_guidance, plan)
+        return self.prepare(reader, canvas, options, batch=batch).frames(progress)
+
+    def prepare(
+        self,
+        clip: Clip | np.ndarray,
+        canvas: Canvas,
+        options: Options,
+        work: Path | None = None,
+        *,
+        batch: int | None = None,
+    ) -> "OutpaintJob":
+        """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
+
+        Args:
+          clip, canvas, batch: those of `stream`.
+          options: what is asked for.
+          work: a folder for the journal.
+
+        Raises:
+          UserError: as for `stream`.
+        """
         if not isinstance(canvas, Canvas):
             raise UserError(
                 f"the canvas is {canvas!r}, not a gp_jax.geometry.Canvas: make one by "
                 "Canvas.from_aspect(height, width, 16 / 9), from_size or from_pads"
             )
-        if isinstance(reader, str | Path):
-            raise UserError(f"the clip is the name {str(reader)!r}, not frames: read it by gp_jax.video.VideoReader")
-        if not hasattr(reader, "frames_at"):
-            reader = ArrayReader(reader)
-        if plan not in PLANS:
-            raise UserError(f"there is no plan {plan!r}: choose one of {', '.join(PLANS)}")
+        if isinstance(clip, str | Path):
+            raise UserError(f"the clip is the name {str(clip)!r}, not frames: read it by gp_jax.video.VideoReader")
+        if not hasattr(clip, "frames_at"):
+            clip = ArrayClip(clip)
+        if options.plan not in PLANS:
+            raise UserError(f"there is no plan {options.plan!r}: choose one of {', '.join(PLANS)}")
         settings = self.checkpoint.settings
-        clip_plan = PLANS[plan](len(reader), settings.segment_frames)
-        check_seed(seed)
-        text = self.checkpoint.embed(prompt) if prompt else None
+        plan = PLANS[options.plan](len(clip), settings.segment_frames)
+        check_seed(options.seed)
+        text = self.checkpoint.embed(options.prompt) if options.prompt else None
         sampling = programs.Sampling.of(
             self.checkpoint.schedule,
-            settings.sampler if sampler is None else sampler,
-            settings.steps if steps is None else steps,
-            settings.guidance if guidance is None else guidance,
-            settings.text_guidance if text_guidance is None else text_guidance,
+            settings.sampler if options.sampler is None else options.sampler,
+            settings.steps if options.steps is None else options.steps,
+            settings.guidance if options.guidance is None else options.guidance,
+            settings.text_guidance if options.text_guidance is None else options.text_guidance,
             text=text is not None,
             tokens=self.checkpoint.extractor is not None and self.checkpoint.vision is not None,
         )
-        if canvas.is_complete:
-            return reader.frames_at(range(len(reader)))
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
-        work = _Clip(self, reader, canvas, clip_plan, sampling, seed, text, progress)
-        return work.frames(batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH))
+        batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+        return OutpaintJob(self, clip, canvas, plan, sampling, options.seed, text, batch)
 
     @property
     def slices(self) -> int:
@@ -179,40 +189,51 @@ class OutpaintPipeline:
         return math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1
 
 
-class _Clip:
+class OutpaintJob:
     """One clip on its way through a pipeline."""
 
     def __init__(
         self,
         pipeline: OutpaintPipeline,
-        reader: Reader,
+        clip: Clip,
         canvas: Canvas,
         plan: Plan,
         sampling: programs.Sampling,
         seed: int,
         text: np.ndarray | None,
-        progress: Progress | None,
+        batch: int,
     ):
         checkpoint = pipeline.checkpoint
-        self.checkpoint, self.mesh, self.slices = checkpoint, pipeline.mesh, pipeline.slices
-        self.reader, self.canvas, self.plan, self.sampling = reader, canvas, plan, sampling
+        self.checkpoint, self.mesh, self.slices, self.batch = checkpoint, pipeline.mesh, pipeline.slices, batch
+        self.clip, self.canvas, self.plan, self.sampling = clip, canvas, plan, sampling
         cell = checkpoint.vae.config.downsampling
         self.native = canvas.native(checkpoint.settings.native_area, cell)
         self.place = Placement.of(canvas, self.native, cell)
         self.key = random_key(seed)
         self.text, self.null_text = text, checkpoint.embed("")
-        self.progress = progress or (lambda done, total, label: None)
         self.done, self.total = 0, sum(map(len, plan.levels))
-        self.sources = [
-            self._native_frames(frame for segment in level for frame in segment.denoised) for level in plan.levels
-        ]
 
-    def frames(self, batch: int) -> Iterator[np.ndarray]:
-        """The result, frame by frame."""
+    @property
+    def estimate(self) -> Estimate:
+        """See `Job`."""
+        steps = len(self.sampling.path.timesteps) * sum(self.sampling.branches)
+        return Estimate(evaluations=self.total * steps)
+
+    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+        """See `Job`; nothing is to be made of a canvas that the source fills."""
+        if self.canvas.is_complete:
+            return observed(self.clip, self.canvas, range(len(self.clip)))
+        return self._frames(progress)
+
+    def _frames(self, progress: Progress) -> Iterator[np.ndarray]:
+        self.progress = progress
         self.progress(0, self.total, self._label(0))
+        self.sources = [
+            self._native_frames(frame for segment in level for frame in segment.denoised) for level in self.plan.levels
+        ]
         self.tokens = self._global_tokens()
-        made = execute(self.plan, lambda *work: self._make(batch, *work), batch)
-        source = self._source_frames(range(len(self.reader)))
+        made = execute(self.plan, self._make, self.batch)
+        source = observed(self.clip, self.canvas, range(len(self.clip)))
         size = max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (self.canvas.height * self.canvas.width)))
         while chunk := list(islice(zip(made, source), size)):
             latents = _fill([latents for (_, latents), _ in chunk], size)
@@ -230,8 +251,8 @@ class _Clip:
         if vision is None or extractor is None:
             return None
         count = self.checkpoint.settings.feature_frames
-        indices = spread(len(self.reader), count)
-        times = np.array(indices, np.float32) / max(len(self.reader) - 1, 1)
+        indices = spread(len(self.clip), count)
+        times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
         pixels = list(self._native_frames(indices))
         positions = patch_positions(self.native, vision.config.image_size // vision.config.patch_size)
         with use_mesh(self.mesh):
@@ -246,7 +267,7 @@ class _Clip:
             )
 
     def _make(
-        self, batch: int, number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
+        self, number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
         """The latents of the frames that some segments of a level make."""
         config = self.checkpoint.vae.config
@@ -254,7 +275,7 @@ class _Clip:
         nothing = np.zeros((native.height, native.width, 3), np.float32)
         no_latents = np.zeros((native.height // cell, native.width // cell, config.latent_channels), np.float32)
         # Key frames are one segment and chained ones come one by one: more than a row per slice would be idle work.
-        size = batch if number and not self.plan.chained else self.slices
+        size = self.batch if number and not self.plan.chained else self.slices
         times, pixels, latents, held = [], [], [], []
         for segment in segments:
             source = dict(zip(segment.denoised, self.sources[number]))
@@ -290,20 +311,10 @@ class _Clip:
 
     def _native_frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
         """Float [H, W, 3] at the model's size, for rising indices."""
-        source = self._source_frames(indices)
+        source = observed(self.clip, self.canvas, indices)
         while chunk := list(islice(source, CHUNK_FRAMES)):
             frames = programs.shrink(_fill(chunk, CHUNK_FRAMES), self.place)
             yield from np.asarray(frames)[: len(chunk)]
-
-    def _source_frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        expected = (self.canvas.source_height, self.canvas.source_width, 3)
-        for frame in self.reader.frames_at(indices):
-            if frame.shape != expected:
-                raise UserError(
-                    f"the clip has frames of {frame.shape[1]}x{frame.shape[0]} pixels, but the canvas is made for "
-                    f"{expected[1]}x{expected[0]}: make it for the clip"
-                )
-            yield frame
 
     def _label(self, number: int) -> str:
         return f"level {number} of {len(self.plan.levels) - 1}" if number else "key frames"

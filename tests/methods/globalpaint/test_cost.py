@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gp_jax.checkpoint.tensors import read_tensors
-from gp_jax.evaluation.program_cost import program_cost
 from gp_jax.evaluation.protocols import PROTOCOLS
-from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.cost import program_cost
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.globalpaint.plan import PLANS
 from tests import small_networks
 

@@ -17,7 +17,7 @@ from flax import nnx
 from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import flatten
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint import OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.models.unet import UNet
 from gp_jax.parallel import use_mesh

@@ -1,0 +1,23 @@
+"""What can be asked of GlobalPaint."""
+
+from dataclasses import dataclass
+
+from gp_jax.methods.options import Count, Seed, option
+
+SAMPLERS = ("ddim", "dpmpp_2m", "euler")  # by name, as in diffusion/samplers.py, which imports jax
+PLANS = ("hierarchical", "sequential")  # by name, as in plan.py
+
+
+@dataclass(frozen=True)
+class Options:
+    """None stands for the checkpoint's own."""
+
+    seed: Seed = option(Seed(0), "another seed, other sides", "N")
+    steps: Count | None = option(None, "denoising steps; by default the checkpoint's", "N")
+    sampler: str | None = option(None, "by default the checkpoint's", choices=SAMPLERS)
+    guidance: float | None = option(
+        None, "weight of what the whole clip shows; by default the checkpoint's", "S", spellings=("--token-guidance",)
+    )
+    prompt: str | None = option(None, "what the new sides show, for checkpoints that read text", "TEXT")
+    text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
+    plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)

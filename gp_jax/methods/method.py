@@ -1,0 +1,133 @@
+"""What a method is: something that makes a wide clip of a narrow one, be it a copied border or a trained model.
+
+    method = registry.load("mirror")
+    job = method.prepare(ArrayClip(frames), canvas, method.Options())      checks everything, computes nothing heavy
+    job.estimate                                                           what is to come
+    for frame in job.frames():                                             uint8 [H, W, 3], in the order of time
+        writer.write(frame)
+
+Whoever runs methods (the command, the evaluation, a page) knows no more of them than this, and gets them from
+registry.py. What can be asked of one is its dataclass of options, from which `--help` and the report are made.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from gp_jax.errors import UserError
+from gp_jax.geometry import Canvas
+
+Progress = Callable[[int, int, str], None]  # (pieces of work done, pieces in all, what is at work)
+
+
+def quiet(done: int, total: int, label: str) -> None:
+    """The progress that nobody wants to hear of."""
+
+
+class Clip(Protocol):
+    """A clip that can be read again and again, as `gp_jax.video.VideoReader` can."""
+
+    def __len__(self) -> int: ...
+
+    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """uint8 [Hs, Ws, 3] for each of the rising indices."""
+        ...
+
+
+class ArrayClip:
+    """A clip in memory. Raises UserError unless it is uint8 [T, Hs, Ws, 3]."""
+
+    def __init__(self, frames: np.ndarray):
+        self.frames = np.asarray(frames)
+        if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
+            raise UserError(f"frames must be uint8 [T, H, W, 3], not {self.frames.dtype} {list(self.frames.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """See `Clip`."""
+        return (self.frames[index] for index in indices)
+
+
+def observed(clip: Clip, canvas: Canvas, indices: Iterable[int]) -> Iterator[np.ndarray]:
+    """The clip's frames at the rising indices; raises UserError at one that is not of the canvas' source size."""
+    expected = (canvas.source_height, canvas.source_width, 3)
+    for frame in clip.frames_at(indices):
+        if frame.shape != expected:
+            raise UserError(
+                f"the clip has frames of {frame.shape[1]}x{frame.shape[0]} pixels, but the canvas is made for "
+                f"{expected[1]}x{expected[0]}: make it for the clip"
+            )
+        yield frame
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will cost, said before it starts.
+
+    Attributes:
+      evaluations: calls of a denoising network, one segment and one guidance branch each.
+      seconds: of wall time, programs that are not compiled yet included; None where nothing is known.
+      peak_bytes: of memory at once, beside what the process holds already; None where nothing is known.
+    """
+
+    evaluations: int = 0
+    seconds: float | None = None
+    peak_bytes: int | None = None
+
+
+class Job(Protocol):
+    """One clip on its way through a method."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """What `frames` will cost."""
+        ...
+
+    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+        """uint8 [H, W, 3] for each frame of the clip, in the order of time, observed pixels as they are.
+
+        Raises:
+          UserError: a frame of the clip is not of the size that the canvas was made for, or a network made NaN of one.
+        """
+        ...
+
+
+class Method(Protocol):
+    """A way to outpaint.
+
+    Attributes:
+      name: what tables and reports call it.
+      Options: a frozen dataclass whose fields have defaults (options.py).
+    """
+
+    name: str
+    Options: ClassVar[type]
+
+    @property
+    def outputs(self) -> Path | None:
+        """Where its frames lie already, as FOLDER/CASE/CLIP, because another system made them; else None."""
+        return None
+
+    def settings(self, options: Any) -> Mapping[str, Any]:
+        """What its frames depend on beside clip and canvas, as JSON; equal settings, equal frames."""
+        ...
+
+    def prepare(self, clip: Clip, canvas: Canvas, options: Any, work: Path | None = None) -> Job:
+        """Checks everything, computes nothing heavy.
+
+        Args:
+          clip: of frames of the canvas' source size.
+          canvas: the target frame.
+          options: an instance of `Options`.
+          work: a folder for a journal, so that a job that was killed goes on where it was; methods that are done in
+            seconds leave it empty.
+
+        Raises:
+          UserError: in one sentence, what cannot be done of this.
+        """
+        ...

@@ -1,0 +1,45 @@
+"""Options of methods: a frozen dataclass each, from which command line, page and report are made.
+
+    @dataclass(frozen=True)
+    class Options:
+        seed: Seed = option(Seed(0), "another seed, other sides", "N")
+        steps: Count | None = option(None, "denoising steps; by default the checkpoint's", "N")
+
+The type of a field says what is taken: `Seed` from 0 to 2^64 - 1, `Count` from 1 on, `float` any finite number, `str`
+any text, or one of `choices`; `bool` is a switch. Two methods may share an option, then they mean the same by it.
+Nothing here imports jax: `--help` comes at once.
+"""
+
+import dataclasses
+from typing import Any, NewType
+
+Seed = NewType("Seed", int)
+Count = NewType("Count", int)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """Of a method that leaves nothing to choose."""
+
+
+def option(
+    default: Any, help: str, metavar: str = "", *, choices: tuple[str, ...] = (), spellings: tuple[str, ...] = ()
+) -> Any:
+    """A field of a dataclass of options.
+
+    Args:
+      default: its value where nothing is asked for.
+      help: one line.
+      metavar: what stands for the value in the help; the choices by default.
+      choices: the names that a text can have.
+      spellings: further flags of the command line, such as older ones.
+    """
+    shown = metavar or ", ".join(choices)
+    metadata = {"help": help, "metavar": shown, "choices": choices, "spellings": spellings}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def changed(options: Any) -> dict[str, Any]:
+    """The options that are not as by default, by name."""
+    fields = dataclasses.fields(options)
+    return {f.name: getattr(options, f.name) for f in fields if getattr(options, f.name) != f.default}
