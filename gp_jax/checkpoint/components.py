@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.parameters import Module, Place, abstract, flatten, load_into
-from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.settings import M3DDMSettings, Settings
 from gp_jax.checkpoint.tensors import read_tensors, write_tensors
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
@@ -25,6 +25,8 @@ from gp_jax.json_config import read_config
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
+from gp_jax.models.m3ddm.config import M3DDMConfig
+from gp_jax.models.m3ddm.network import M3DDM
 from gp_jax.models.unet import UNet, UNetConfig
 
 CONFIG_FILE = "config.json"
@@ -38,7 +40,12 @@ COMPONENTS: dict[str, tuple[type[nnx.Module], type]] = {
     "global_tokens": (GlobalTokens, GlobalTokensConfig),
     "clip": (VisionTower, VisionConfig),
     "text": (TextTower, TextConfig),
+    "m3ddm": (M3DDM, M3DDMConfig),
 }
+# Denoisers, and the method of whose checkpoints each is a part.
+DENOISERS = {"unet": "globalpaint", "interpolation_unet": "globalpaint", "m3ddm": "m3ddm"}
+# The autoencoder in whose latents M3DDM was trained: Stable Diffusion 1's.
+_M3DDM_SCALING = 0.18215
 
 
 def save_module(
@@ -91,7 +98,10 @@ def read_configs(folder: Path) -> dict[str, Any]:
 
 
 def check_fit(
-    where: Path, configs: Mapping[str, Any], settings: Settings | None = None, schedule: NoiseSchedule | None = None
+    where: Path,
+    configs: Mapping[str, Any],
+    settings: Settings | M3DDMSettings | None = None,
+    schedule: NoiseSchedule | None = None,
 ) -> None:
     """Raises UserError where parts of a checkpoint do not go together; those that are not there yet go with all.
 
@@ -100,6 +110,12 @@ def check_fit(
       configs: by component.
       settings, schedule: of the checkpoint.
     """
+    for name, method in DENOISERS.items():
+        if name in configs and settings and settings.method != method:
+            raise UserError(
+                f"{where} is a checkpoint of {settings.method}, and {name}/ belongs to {method}: "
+                "convert it into a folder of its own"
+            )
     vae, text, vision, extractor = (configs.get(name) for name in ("vae", "text", "clip", "global_tokens"))
     unets = {name: configs[name] for name in ("unet", "interpolation_unet") if name in configs}
     for name, unet in unets.items():
@@ -136,5 +152,23 @@ def check_fit(
             f"{where / 'global_tokens'} reads features of {extractor.feature_width} channels, and clip/ makes "
             f"{vision.hidden_size}: they are of different models"
         )
+    if "m3ddm" in configs:
+        _check_m3ddm(where, configs["m3ddm"], vae, schedule)
     if settings and schedule:
         schedule.positions(settings.steps)
+
+
+def _check_m3ddm(
+    where: Path, network: M3DDMConfig, vae: AutoencoderConfig | None, schedule: NoiseSchedule | None
+) -> None:
+    """Raises UserError where M3DDM's denoiser would be given latents or noise that it was not trained with."""
+    if vae and (vae.latent_channels, vae.scaling_factor) != (network.out_channels, _M3DDM_SCALING):
+        raise UserError(
+            f"{where}: M3DDM works on {network.out_channels} latent channels scaled by {_M3DDM_SCALING}, and vae/ has "
+            f"{vae.latent_channels} scaled by {vae.scaling_factor}: give the autoencoder of Stable Diffusion 1.5"
+        )
+    if schedule and (schedule.prediction_type != "epsilon" or schedule.shared_noise):
+        raise UserError(
+            f"{where}: M3DDM predicts noise, and scheduler/ is for networks that predict {schedule.prediction_type}: "
+            "give the one of Stable Diffusion 1.5"
+        )

@@ -1,17 +1,22 @@
 """A checkpoint folder as networks in memory.
 
-    config.json                 native area, frames per segment, how to sample: `Settings`
+    config.json                 of which method it is, native area, frames per segment, how to sample: settings.py
+
+GlobalPaint's holds
+
     unet/                       the key-frame network
     interpolation_unet/         the interpolation network; without it, `unet` does that work too
     vae/  scheduler/            the autoencoder; the noise schedule, as diffusers writes it
     clip/  global_tokens/       vision tower and extractor; without either there are no global tokens
     text/  tokenizer/           text tower and CLIP's tokenizer; without them there are no prompts
 
-A name without a folder of that name stands for a checkpoint of this package, such as `tiny`.
+and M3DDM's `m3ddm/`, `vae/` and `scheduler/`. A name without a folder of that name stands for a checkpoint of this
+package, such as `tiny`.
 """
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, check_fit, load_module, read_configs
-from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.settings import Settings, read_settings
 from gp_jax.checkpoint.text import embed_text, load_tokenizer
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
@@ -66,46 +71,78 @@ class Checkpoint:
 
 
 def load_checkpoint(name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None) -> Checkpoint:
+    """Reads a checkpoint folder of GlobalPaint; arguments and errors as for `load_parts`."""
+    parts = load_parts(name_or_folder, "globalpaint", ("unet", "vae"), mesh, dtype)
+    networks = parts.networks
+    return Checkpoint(
+        settings=parts.settings,
+        schedule=parts.schedule,
+        unet=networks["unet"],
+        interpolation_unet=networks.get("interpolation_unet", networks["unet"]),
+        vae=networks["vae"],
+        vision=networks.get("clip"),
+        extractor=networks.get("global_tokens"),
+        text=networks.get("text"),
+        tokenizer=parts.tokenizer,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What lies in a checkpoint folder of any method.
+
+    Attributes:
+      settings: of the class that `settings.SETTINGS` has for the method.
+      schedule: of the noise.
+      networks: by component.
+      tokenizer: of the text tower, if there is one.
+    """
+
+    settings: Any
+    schedule: NoiseSchedule
+    networks: dict[str, nnx.Module]
+    tokenizer: Any | None
+
+
+def load_parts(
+    name_or_folder: str | Path,
+    method: str,
+    needed: Collection[str],
+    mesh: Mesh | None = None,
+    dtype: DTypeLike | None = None,
+) -> Parts:
     """Reads a checkpoint folder.
 
     Args:
       name_or_folder: a folder, or the name of a checkpoint of this package.
+      method: a name of `settings.SETTINGS`.
+      needed: components without which nothing can be made.
       mesh: the devices over which parameters are spread; None for one device.
       dtype: in which all but the autoencoder computes and is held; by default float32 on CPUs, bfloat16 elsewhere.
         The autoencoder stays float32: bfloat16 has fewer levels than a pixel.
 
     Raises:
-      UserError: there is no such checkpoint, or it is incomplete, damaged or of another kind.
+      UserError: there is no such checkpoint, or it is incomplete, damaged, of another method or another kind.
     """
     folder = find_checkpoint(name_or_folder)
+    settings = read_config(read_settings, folder / CONFIG_FILE)
+    if settings.method != method:
+        raise UserError(f"{folder} is a checkpoint of {settings.method}: run it by --method {settings.method}")
     dtype = dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
-    settings, configs = read_config(Settings.from_json, folder / CONFIG_FILE), read_configs(folder)
+    configs = read_configs(folder)
     schedule = read_config(NoiseSchedule.from_config, folder / SCHEDULER_FILE)
-    if lost := [part for part in ("unet", "vae") if part not in configs]:
+    if lost := [part for part in needed if part not in configs]:
         raise UserError(f"{folder} has no {lost[0]}/, without which nothing can be made: convert the whole model again")
     check_fit(folder, configs, settings, schedule)
     tokenizer = load_tokenizer(folder / "tokenizer", configs["text"]) if "text" in configs else None
     place = functools.partial(parameter_shardings, mesh=mesh) if mesh is not None else None
 
-    def load(part: str) -> nnx.Module | None:
+    def load(part: str) -> nnx.Module:
         cls, config = COMPONENTS[part]
         held = jnp.float32 if part == "vae" else dtype
-        if part not in configs:
-            return None
         return load_module(cls, config, folder / part, param_dtype=held, place=place, dtype=held)
 
-    unet = load("unet")
-    return Checkpoint(
-        settings=settings,
-        schedule=schedule,
-        unet=unet,
-        interpolation_unet=load("interpolation_unet") or unet,
-        vae=load("vae"),
-        vision=load("clip"),
-        extractor=load("global_tokens"),
-        text=load("text"),
-        tokenizer=tokenizer,
-    )
+    return Parts(settings, schedule, {part: load(part) for part in configs}, tokenizer)
 
 
 def find_checkpoint(name_or_folder: str | Path) -> Path:

@@ -1,16 +1,37 @@
-"""The settings of a checkpoint: its `config.json`."""
+"""The settings of a checkpoint: its `config.json`, whose `method` says which method the checkpoint is of."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from gp_jax.diffusion.samplers import SAMPLERS
-from gp_jax.json_config import Foreign, one_of, read_fields, within
+from gp_jax.errors import UserError
+from gp_jax.json_config import Foreign, one_of, read_fields, short, within
+
+
+class _OfMethod:
+    """Reads and writes a dataclass of settings.
+
+    Attributes:
+      method: the name by which `--method` has it.
+    """
+
+    method: ClassVar[str]
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Self:
+        """Raises UserError where a key is missing, or cannot be meant."""
+        fixed = {"format": ("gp_jax",), "method": (cls.method,)}
+        return read_fields(cls, config, Foreign(fixed=fixed), "the checkpoint's config.json")
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {"format": "gp_jax", "method": self.method, **dataclasses.asdict(self)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """The `config.json` of a checkpoint folder.
+class Settings(_OfMethod):
+    """GlobalPaint's.
 
     Attributes:
       native_area: pixels of a frame that the networks saw in training.
@@ -20,6 +41,8 @@ class Settings:
       guidance, text_guidance: weights of global tokens and of the prompt by default.
     """
 
+    method: ClassVar[str] = "globalpaint"
+
     native_area: int = within(dataclasses.MISSING, 64, 2048**2)
     segment_frames: int = within(dataclasses.MISSING, 3, 512)
     feature_frames: int = within(16, 1, 4096)
@@ -28,11 +51,34 @@ class Settings:
     guidance: float = within(1.0, -1000, 1000)
     text_guidance: float = within(7.5, -1000, 1000)
 
-    @classmethod
-    def from_json(cls, config: Mapping[str, Any]) -> "Settings":
-        """Raises UserError where a key is missing, or cannot be meant."""
-        return read_fields(cls, config, Foreign(fixed={"format": ("gp_jax",)}), "the checkpoint's config.json")
 
-    def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
-        return {"format": "gp_jax", **dataclasses.asdict(self)}
+@dataclasses.dataclass(frozen=True)
+class M3DDMSettings(_OfMethod):
+    """M3DDM's; the defaults are the published ones.
+
+    Attributes:
+      native_area: pixels of a frame that the network saw in training.
+      global_frames: frames, spread over the clip, that its global encoder reads.
+      steps: of the sampler by default.
+      guidance, local_guidance: weights of what the whole clip and of what a window shows by default.
+    """
+
+    method: ClassVar[str] = "m3ddm"
+
+    native_area: int = within(256**2, 64, 2048**2)
+    global_frames: int = within(16, 1, 4096)
+    steps: int = within(50, 3, 1000)
+    guidance: float = within(4.0, -1000, 1000)
+    local_guidance: float = within(2.0, -1000, 1000)
+
+
+# By the name of the method; a `config.json` that names none is GlobalPaint's.
+SETTINGS: dict[str, type[_OfMethod]] = {cls.method: cls for cls in (Settings, M3DDMSettings)}
+
+
+def read_settings(config: Mapping[str, Any]) -> Any:
+    """The settings in a `config.json`, of the class of its method; raises UserError as their `from_json`."""
+    name = config.get("method", Settings.method)
+    if not isinstance(name, str) or name not in SETTINGS:
+        raise UserError(f"the checkpoint's config.json: method is {short(name)}, none of {', '.join(SETTINGS)}")
+    return SETTINGS[name].from_json(config)

@@ -1,14 +1,15 @@
 """Brings checkpoints into this package's layout, or back into others.
 
 SOURCE is recognised by its content: diffusers folders (safetensors, .fp16., sharded, .bin), single Stable Diffusion
-files (.safetensors, .ckpt), CLIP towers of transformers and open_clip, checkpoints of this package, and the working
-directories of `gp-jax train`, whose newest state is taken. Every tensor must have its place; what is missing,
-unexpected or of another shape is listed, and nothing is written.
+files (.safetensors, .ckpt), CLIP towers of transformers and open_clip, M3DDM's folder and M3DDM+'s checkpoints,
+checkpoints of this package, and the working directories of `gp-jax train`, whose newest state is taken. Every tensor
+must have its place; what is missing, unexpected or of another shape is listed, and nothing is written.
 
 examples:
   gp-jax convert stable-diffusion-2-inpainting/ my_model/ --dtype bfloat16
   gp-jax convert v1-5-pruned.safetensors my_model/ --motion mm_sd_v15_v2.ckpt --tokenizer clip-vit-large-patch14/
   gp-jax convert CLIP-ViT-H-14-laion2B-s32B-b79K/ my_model/ --only clip
+  gp-jax convert M3DDM-Video-Outpainting/ m3ddm/ --vae stable-diffusion-v1-5/
   gp-jax convert my_model/ their_model/ --to diffusers
   gp-jax convert run/ newest/ --dtype bfloat16
   gp-jax convert run/state/12000/ raw/ --raw-weights
@@ -21,8 +22,8 @@ from gp_jax.cli import arguments as parse
 from gp_jax.errors import UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
-FORMATS = ("gp_jax", "diffusers", "ldm", "open_clip", "animatediff")
-COMPONENTS = ("unet", "interpolation_unet", "vae", "global_tokens", "clip", "text")
+FORMATS = ("gp_jax", "diffusers", "ldm", "open_clip", "animatediff", "m3ddm")
+COMPONENTS = ("unet", "interpolation_unet", "vae", "global_tokens", "clip", "text", "m3ddm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--motion", metavar="FILE", help="AnimateDiff's motion modules, for the UNet's temporal attention"
     )
     parser.add_argument("--tokenizer", metavar="DIR", help="CLIP's vocab.json and merges.txt, for sources without them")
+    parser.add_argument("--vae", metavar="DIR", help="a Stable Diffusion or its autoencoder, for sources without one")
     parser.add_argument(
         "--prediction-type",
         choices=("epsilon", "v_prediction"),
@@ -80,6 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
             averaged=not arguments.raw_weights,
             motion=arguments.motion,
             tokenizer=arguments.tokenizer,
+            vae=arguments.vae,
             prediction_type=arguments.prediction_type,
             seed=arguments.seed,
         )

@@ -23,7 +23,6 @@ _FAMILIES = (
     (r".*\.(time_stack|time_mixer|temporal_transformer_blocks|spatial_res_block)\..*",
      f"Stable Video Diffusion or alike, another video model; {_SD}"),
     (r".*\.(temp_convs|temp_attentions)\..*|transformer_in\..*", f"a text-to-video UNet, another video model; {_SD}"),
-    (r"fps_embedding\..*|.*\.(spatial_conv|temporal_conv)\..*", f"M3DDM or alike, another video model; {_SD}"),
     (rf"{_ROOT}(joint_blocks|transformer_blocks\.\d+\.attn\.add_[qk]_proj)\..*",
      f"Stable Diffusion 3 or Flux, a transformer; {_SD}"),
     (rf"{_ROOT}(double_blocks|single_blocks|double_stream_blocks|single_transformer_blocks)\..*",

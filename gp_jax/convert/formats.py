@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from gp_jax.checkpoint.components import COMPONENTS
-from gp_jax.convert import autoencoder, clip, motion, unet
+from gp_jax.convert import autoencoder, clip, m3ddm, motion, unet
 from gp_jax.convert.rules import ARRAY, Rule, Rules
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.unet import UNetConfig
@@ -103,6 +103,8 @@ FORMATS: dict[str, dict[str, Format]] = {
         "text": Format(_same(clip.OPEN_CLIP_TEXT), infer=clip.ldm_open_clip_text_json, describable=clip.with_end_token)
     },
     "animatediff": {"unet": Format(_same(motion.RULES), config=_motion_modules, buffers=motion.position_encodings)},
+    "m3ddm": {"m3ddm": Format(_same(m3ddm.RULES))},
+    "m3ddm_lightning": {"m3ddm": Format(_same(m3ddm.RULES), infer=m3ddm.published_json)},
     "open_clip": {
         "clip": Format(_same(clip.OPEN_CLIP_VISION)),
         "text": Format(_same(clip.OPEN_CLIP_TEXT), describable=clip.with_end_token, aliases=((r"^text\.", ""),)),
@@ -125,6 +127,9 @@ PIECES = (
     Piece("ldm", "vae", r"encoder\.mid\.block_1\.conv1\.weight", r"(.+)"),
     Piece("ldm", "text", r"cond_stage_model\.transformer\.text_model\..+", r"cond_stage_model\.transformer\.(.+)"),
     Piece("ldm_open_clip", "text", r"cond_stage_model\.model\.ln_final\.weight", r"cond_stage_model\.model\.(.+)"),
+    # M3DDM's before diffusers' UNet, whose names are among its own.
+    Piece("m3ddm_lightning", "m3ddm", r"model\.unet\.fps_embedding\.linear_1\.weight", r"model\.unet\.(.+)"),
+    Piece("m3ddm", "m3ddm", r"fps_embedding\.linear_1\.weight", r"(.+)"),
     Piece("diffusers", "unet", r"down_blocks\.0\.resnets\.0\.time_emb_proj\.weight", r"(.+)"),
     Piece("diffusers", "vae", r"encoder\.mid_block\.resnets\.0\.conv1\.weight", r"(.+)"),
     Piece(
@@ -141,6 +146,7 @@ PIECES = (
         r"((?:text\.)?(?:token_embedding|positional_embedding|transformer|ln_final|text_projection)(?:\..+)?)",
     ),
     Piece("gp_jax", "unet", r"down\.0\.residual\.0\.spatial\.conv1\.kernel", r"(.+)"),
+    Piece("gp_jax", "m3ddm", r"down\.0\.residual\.0\.conv1\.spatial\.kernel", r"(.+)"),
     Piece("gp_jax", "vae", r"from_latents\.kernel", r"(.+)"),
     Piece("gp_jax", "clip", r"class_embedding", r"(.+)"),
     Piece("gp_jax", "text", r"token_embedding\.embedding", r"(.+)"),

@@ -2,6 +2,7 @@
 
     stable-diffusion-2-inpainting   the default: OpenCLIP ViT-H/14 for text (its penultimate layer) and for features
     stable-diffusion-inpainting     version 1.5: OpenAI's CLIP ViT-L/14 for both
+    m3ddm                           M3DDM, in the latents of Stable Diffusion 1.5
 
 Sources: the `config.json` files of these models' diffusers folders.
 """
@@ -18,6 +19,7 @@ from gp_jax.convert.translate import Network, extractor
 from gp_jax.json_config import read_config
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import TextConfig, VisionConfig
+from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet import UNetConfig
 
 _VIT_H = VisionConfig(
@@ -54,6 +56,7 @@ KNOWN: dict[str, dict[str, Any]] = {
         "clip": _VIT_L,
         "global_tokens": extractor(_SD1_UNET, _VIT_L),
     },
+    "m3ddm": {"m3ddm": M3DDMConfig(), "vae": AutoencoderConfig()},
 }
 
 
@@ -77,7 +80,7 @@ def describe_known() -> list[Report]:
 def _network(component: str, config: Any) -> Network:
     cls, _ = COMPONENTS[component]
     shapes = parameters.shapes(cls, config)
-    format = FORMATS["diffusers"].get(component.removeprefix("interpolation_"))
+    format = (FORMATS["diffusers"] | FORMATS["m3ddm"]).get(component.removeprefix("interpolation_"))
     known = covered(format.rules(config), shapes) if format else set()
     return Network(
         component,

@@ -1,4 +1,11 @@
-"""M3DDM's denoiser as its published `diffusion_pytorch_model.bin` spells it."""
+"""M3DDM's denoiser as its published `diffusion_pytorch_model.bin` spells it.
+
+It has `config.json` beside it. Checkpoints of M3DDM+'s training (Lightning) hold the same tensors behind `model.unet.`,
+and no config: what shapes do not tell is then the published model's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 from gp_jax.convert.rules import CONV, LINEAR, NORM, POINTWISE, Leaf, Rule, Rules, nest
 
@@ -88,3 +95,18 @@ RULES: Rules = (
     ),
     Rule("global_img_encoder.convolution", "global_encoder.convolution", CONV),
 )
+
+
+def published_json(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The config, from the shapes: of its fields, those that leave a trace in them."""
+    shape = {name: tensor.shape for name, tensor in tensors.items()}
+    widths, layers = [], 0
+    while (name := f"down_blocks.{len(widths)}.resnets.0.conv1.spatial_conv.weight") in shape:
+        widths.append(shape[name][0])
+    while f"down_blocks.0.resnets.{layers}.norm1.weight" in shape:
+        layers += 1
+    return {
+        "block_out_channels": widths,
+        "layers_per_block": layers,
+        "cross_attention_dim": shape["global_img_encoder.convolution.weight"][0],
+    }

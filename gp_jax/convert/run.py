@@ -10,10 +10,10 @@ from jax.typing import DTypeLike
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS
-from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.settings import M3DDMSettings, read_settings
 from gp_jax.convert.animatediff import add_motion
 from gp_jax.convert.report import Report
-from gp_jax.convert.sources import Source, open_source
+from gp_jax.convert.sources import Source, open_source, with_autoencoder
 from gp_jax.convert.translate import Network, translate, widened
 from gp_jax.convert.unet import sample_area
 from gp_jax.convert.writers import WRITERS
@@ -76,6 +76,7 @@ def convert(
     averaged: bool = True,
     motion: str | Path | None = None,
     tokenizer: str | Path | None = None,
+    vae: str | Path | None = None,
     prediction_type: str | None = None,
     seed: int = 0,
 ) -> Report:
@@ -90,6 +91,7 @@ def convert(
       averaged: of a training state the moving average of the weights, not the weights as they are.
       motion: AnimateDiff's motion modules, for the temporal attention of the UNet.
       tokenizer: a folder with `vocab.json` and `merges.txt`, for sources that have none.
+      vae: an autoencoder, or the folder of a Stable Diffusion that has one, for sources that have none.
       prediction_type: for single files, which do not say it: `epsilon` or `v_prediction`.
       seed: for modules that the source does not have.
 
@@ -99,20 +101,26 @@ def convert(
     if tokenizer and not any(Path(tokenizer, name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise UserError(f"{tokenizer} is no tokenizer: it has neither vocab.json nor tokenizer.json")
     opened = open_source(source, averaged=averaged)
+    if vae is not None:
+        opened = with_autoencoder(opened, vae)
     networks, ignored = _translate(opened, only, motion, widen=to == "gp_jax")
     options: dict[str, Any] = {
         "scheduler": _scheduler(opened, prediction_type),
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
-        "settings": Settings.from_json(opened.config or _settings(opened)).to_json(),
+        "settings": read_settings(opened.config or _settings(opened)).to_json(),
         "dtype": dtype,
         "seed": check_seed(seed),
     }
     with reserved(dest):
         written = WRITERS[to](Path(dest), networks, **options)
     report = Report.of(f"{source}: {opened.format}", written, ignored)
-    if to == "gp_jax" and "text" in report.loaded and options["tokenizer"] is None:
-        note = "text: the source has no tokenizer, without which the checkpoint cannot run; give it by --tokenizer"
-        report = dataclasses.replace(report, notes=(*report.notes, note))
+    lacking = []
+    if "text" in report.loaded and options["tokenizer"] is None:
+        lacking.append("text: there is no tokenizer, without which the checkpoint cannot run; give it by --tokenizer")
+    if "m3ddm" in report.loaded and "vae" not in report.loaded:
+        lacking.append("m3ddm: there is no autoencoder, without which the checkpoint cannot run; give it by --vae")
+    if to == "gp_jax":
+        report = dataclasses.replace(report, notes=(*report.notes, *lacking))
     return report
 
 
@@ -143,6 +151,8 @@ def _translate(
 
 def _settings(opened: Source) -> dict[str, Any]:
     """What the pipeline has to know of the network: the pixels and frames that it is used to."""
+    if opened.part("m3ddm"):
+        return M3DDMSettings().to_json()
     unet = opened.part("unet")
     size = unet.config.get("sample_size") if unet else None
     return {"format": "gp_jax", "native_area": sample_area(64 if size is None else size), "segment_frames": 16}
@@ -151,6 +161,8 @@ def _settings(opened: Source) -> dict[str, Any]:
 def _scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:
     """The scheduler's config. Weights do not tell it: a plain Stable Diffusion 2 may predict noise or v."""
     unet = opened.part("unet")
+    if opened.scheduler is None and opened.part("m3ddm"):
+        return {**_SCHEDULER, "prediction_type": "epsilon"}
     if opened.scheduler is not None or unet is None:
         return opened.scheduler
     if prediction_type is None and unet.config.get("in_channels", 4) == 4 and unet.config.get("use_linear_projection"):

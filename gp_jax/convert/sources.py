@@ -16,7 +16,7 @@ from typing import Any
 from gp_jax.checkpoint import reading_state
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE
 from gp_jax.checkpoint.folder import SCHEDULER_FILE
-from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.settings import read_settings
 from gp_jax.checkpoint.tensors import LazyTensor, listed
 from gp_jax.convert import clip
 from gp_jax.convert.families import refuse_pipeline, refuse_strangers
@@ -102,6 +102,27 @@ def _diffusers_pipeline(path: Path, index: Json) -> Source:
     )
 
 
+def with_autoencoder(source: Source, path: str | Path) -> Source:
+    """The same source with the autoencoder of another one, and its noise schedule where there was none.
+
+    Args:
+      source: one without an autoencoder.
+      path: an autoencoder, or a diffusers folder of which `vae/` and `scheduler/` may be all there is.
+
+    Raises:
+      UserError: there are two autoencoders or none.
+    """
+    path = Path(path)
+    if source.part("vae"):
+        raise UserError(f"the source has an autoencoder of its own: leave {path} out")
+    alone, scheduler = path / "vae", path / SCHEDULER_FILE
+    other = open_source(alone if alone.is_dir() else path)
+    if not (part := other.part("vae")):
+        raise UserError(f"{path} holds no autoencoder: give the folder of a Stable Diffusion, or its vae/")
+    found = _scheduler(scheduler) if scheduler.is_file() else other.scheduler
+    return dataclasses.replace(source, parts=[*source.parts, part], scheduler=source.scheduler or found)
+
+
 def _open_clip(path: Path, config: Json) -> Source:
     with naming(path / "open_clip_config.json"):
         configs = clip.open_clip_jsons(config)
@@ -115,7 +136,7 @@ def _folder(path: Path, config: Json) -> Source:
         check_class(config, _CLASSES, str(path / CONFIG_FILE))
         return _weights(find_weights(path), dict.fromkeys(COMPONENTS, config))
     with naming(path / CONFIG_FILE):
-        Settings.from_json(config)
+        read_settings(config)
     opened = [open_source(folder) for folder in folders]
     parts = [
         dataclasses.replace(part, component=folder.name)
@@ -166,7 +187,7 @@ def _training_state(folder: Path, averaged: bool) -> Source:
 
 
 _FOLDERS = {"model_index.json": _diffusers_pipeline, "open_clip_config.json": _open_clip, "config.json": _folder}
-_CLASSES = ("UNet2DConditionModel", "AutoencoderKL", "GlobalTokens")
+_CLASSES = ("UNet2DConditionModel", "UNet3DConditionModel", "AutoencoderKL", "GlobalTokens")
 _NETWORK_CLASSES = (
     "UNet2DConditionModel",
     "AutoencoderKL",
@@ -221,5 +242,7 @@ _NAMES = {
     "ldm_open_clip": "single Stable Diffusion file (LDM)",
     "diffusers": "diffusers or transformers network",
     "open_clip": "open_clip model",
+    "m3ddm": "M3DDM's denoiser",
+    "m3ddm_lightning": "M3DDM's denoiser, in a checkpoint of Lightning",
     "gp_jax": "gp_jax network",
 }

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE, check_fit
 from gp_jax.checkpoint.folder import SCHEDULER_FILE
-from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.settings import read_settings
 from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.checkpoint.text import TOKENIZER_FILES, load_tokenizer
 from gp_jax.convert import clip
@@ -169,12 +169,29 @@ def write_open_clip(dest: Path, networks: list[Network], *, dtype: DTypeLike | N
     return done
 
 
+def write_m3ddm(dest: Path, networks: list[Network], *, dtype: DTypeLike | None = None, **_: Any) -> list[Network]:
+    """M3DDM's denoiser, as it is published."""
+    if not any(network.component == "m3ddm" for network in networks):
+        raise UserError("there is no M3DDM here to be written as it is published")
+    done = []
+    with replacing_folder(dest, overwrite=False) as folder:
+        for network in networks:
+            kept = ()
+            if network.component == "m3ddm":
+                config, tensors, kept = to_foreign(network.component, network.config, network.tensors, "m3ddm")
+                write_tensors(folder / "diffusion_pytorch_model.safetensors", tensors, dtype)
+                write_json(folder / CONFIG_FILE, config)
+            done.append(exported(network, kept))
+    return done
+
+
 WRITERS: dict[str, Callable[..., list[Network]]] = {
     "gp_jax": write_checkpoint,
     "diffusers": write_diffusers,
     "ldm": write_ldm,
     "animatediff": write_animatediff,
     "open_clip": write_open_clip,
+    "m3ddm": write_m3ddm,
 }
 
 # Component: (folder, library, weight file).
@@ -221,7 +238,7 @@ def _check_checkpoint(
     if there:
         settings = read_json(dest / CONFIG_FILE)
     schedule = None if scheduler is None else NoiseSchedule.from_config(scheduler)
-    check_fit(dest, configs, Settings.from_json(settings), schedule)
+    check_fit(dest, configs, read_settings(settings), schedule)
     folder = dest / "tokenizer" if (dest / "tokenizer").exists() else tokenizer
     if "text" in configs and folder is not None:
         load_tokenizer(folder, configs["text"])

@@ -233,9 +233,7 @@ def test_folders_of_other_pipelines(tmp_path, name, only):
         describe(tmp_path, only=only)
 
 
-@pytest.mark.parametrize(
-    "name", ["ControlNetModel", "SD3Transformer2DModel", "UNet3DConditionModel", "AutoencoderTiny"]
-)
+@pytest.mark.parametrize("name", ["ControlNetModel", "SD3Transformer2DModel", "UNetMotionModel", "AutoencoderTiny"])
 def test_folders_of_other_networks(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": name}))
     refused(tmp_path, f"_class_name='{name}' is not supported")

@@ -28,6 +28,7 @@ from gp_jax.models.layers import (
     layer_norm,
     sinusoidal,
 )
+from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.m3ddm.encoder import GlobalEncoder
 from gp_jax.models.transformer import Attention, SpatialTransformer
 from gp_jax.parallel import constrain
@@ -38,23 +39,6 @@ Array = jax.Array
 TIME_PERIOD, RATE_PERIOD = 1000.0, 30.0
 # Width of the sinusoids of places, whatever that of the level.
 PLACE_WIDTH = 320
-
-
-@dataclasses.dataclass(frozen=True)
-class M3DDMConfig:
-    """The keys of the published `config.json` that change the network; the defaults are the published model's.
-
-    `attention_head_dim` is the number of heads, as in the diffusers that it was made with.
-    """
-
-    in_channels: int = 9
-    out_channels: int = 4
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    layers_per_block: int = 2
-    attention_head_dim: int = 8
-    cross_attention_dim: int = 320
-    norm_num_groups: int = 32
-    norm_eps: float = 1e-5
 
 
 class M3DDM(nnx.Module):
