@@ -1,16 +1,18 @@
-"""One update, as one compiled program.
+"""One update of a flat dictionary of parameters, as one compiled program.
 
-    step = make_step(networks, objective, optimizer, config)
+    step = make_step(objective, trained, optimizer, seed=0, ema=0.999)
     program = compile_step(step, state, frozen, batch_shapes, mesh)       ahead of the loop, once per shape of a batch
     state, summary = program(state, frozen, batch)
 
+Networks are not known here: the objective is two functions, and what they make of parameters is theirs.
 The state is donated: its memory becomes the next state's. `summary` holds means since the last line of the log; nothing
 leaves the device unless somebody reads it.
 
 A step whose loss or gradient is not finite changes no parameter; it is counted in `state["skipped"]`.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -18,52 +20,77 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
-from ml_collections import ConfigDict
 
 from gp_jax.fit.state import BUCKETS, State
 from gp_jax.parallel import constrain, use_mesh
 from gp_jax.parallel.processes import process_rows
 from gp_jax.parallel.sharding import partition
 from gp_jax.seeds import random_key
-from gp_jax.training.networks import Networks
 
 Array = jax.Array
-Step = Callable[[State, Mapping[str, Array], Mapping[str, Array]], tuple[State, dict[str, Array]]]
+Arrays = Mapping[str, Array]
+Step = Callable[[State, Arrays, Arrays], tuple[State, dict[str, Array]]]
 
 
-def make_step(networks: Networks, objective: Any, optimizer: optax.GradientTransformation, config: ConfigDict) -> Step:
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What is minimised.
+
+    Attributes:
+      draw: (key, batch) -> all that is random, for the whole batch: each [B, ...]. Apart from the losses, so that a
+        batch can be cut into parts which get the draws of the whole.
+      losses: (parameters, batch, draws) -> [B] float32; the parameters are all there are, by name.
+      timesteps: where `draws["t"]`, int32 [B], is a diffusion time: of how many; losses are then told apart by it.
+    """
+
+    draw: Callable[[Array, Arrays], Arrays]
+    losses: Callable[[Arrays, Arrays, Arrays], Array]
+    timesteps: int | None = None
+
+
+def make_step(
+    objective: Objective,
+    trained: Collection[str],
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    ema: float,
+    microbatches: int = 1,
+    log_interval: int = 1,
+) -> Step:
     """The update as a pure function `(state, frozen, batch) -> (state, summary)`.
 
     Args:
-      networks: which parameters are trained, and how they become networks.
-      objective: an instance of one of `objectives.OBJECTIVES`.
-      optimizer: for the trained parameters.
-      config: seed, microbatches, ema, log_interval and objective are read.
+      objective: its mean over the batch is minimised.
+      trained: names of the parameters that are moved.
+      optimizer: for these.
+      seed: of all draws, with the number of the step.
+      ema: decay of the moving average, which warms up.
+      microbatches: parts of a batch that go through the networks one after the other.
+      log_interval: steps after which the sums in the state begin anew.
     """
-    timesteps = getattr(objective, "schedule", None) and objective.schedule.num_train_timesteps
 
-    def step(state: State, frozen: Mapping[str, Array], batch: Mapping[str, Array]) -> tuple[State, dict[str, Array]]:
-        trained = {name: state["params"][name] for name in networks.multipliers}
-        fixed = {**frozen, **{name: x for name, x in state["params"].items() if name not in trained}}
+    def step(state: State, frozen: Arrays, batch: Arrays) -> tuple[State, dict[str, Array]]:
+        old = {name: state["params"][name] for name in trained}
 
-        def loss(trained, batch, draws):
-            losses = objective.losses(networks.bind(fixed | trained), batch, draws)
+        def loss(moving, batch, draws):
+            losses = objective.losses({**frozen, **state["params"], **moving}, batch, draws)
             return losses.mean(), losses
 
-        draws = objective.draw(jax.random.fold_in(random_key(config.seed), state["step"]), batch)
-        compute = _accumulated(jax.value_and_grad(loss, has_aux=True), config.microbatches)
-        (value, losses), gradient = compute(trained, batch, draws)
+        draws = objective.draw(jax.random.fold_in(random_key(seed), state["step"]), batch)
+        compute = _accumulated(jax.value_and_grad(loss, has_aux=True), microbatches)
+        (value, losses), gradient = compute(old, batch, draws)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
-        updates, moments = optimizer.update(gradient, state["moments"], trained)
-        moved = optax.apply_updates(trained, updates)
-        decay = average_decay(config.ema, state["step"])
-        average = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, state["average"], moved)
-        sums = jax.tree.map(lambda x: jnp.where(state["step"] % config.log_interval == 0, 0.0, x), state["sums"])
+        updates, moments = optimizer.update(gradient, state["moments"], old)
+        moved = optax.apply_updates(old, updates)
+        decay = average_decay(ema, state["step"])
+        average = jax.tree.map(lambda a, x: decay * a + (1.0 - decay) * x, state["average"], moved)
+        sums = jax.tree.map(lambda x: jnp.where(state["step"] % log_interval == 0, 0.0, x), state["sums"])
         added = {"steps": jnp.float32(1), "loss": value, "grad_norm": norm}
-        if timesteps:
-            bucket = draws["t"] * BUCKETS // timesteps
+        if objective.timesteps:
+            bucket = draws["t"] * BUCKETS // objective.timesteps
             added["bucket_loss"] = jax.ops.segment_sum(losses, bucket, BUCKETS)
             added["bucket_count"] = jax.ops.segment_sum(jnp.ones_like(losses), bucket, BUCKETS)
         changed = {

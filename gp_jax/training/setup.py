@@ -27,7 +27,7 @@ from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.fit.optimizer import make_optimizer
 from gp_jax.fit.state import State, abstract_state
-from gp_jax.fit.step import Step, make_step
+from gp_jax.fit.step import Objective, Step, make_step
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.parallel import make_mesh
@@ -108,8 +108,28 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
         settings=Settings.from_json({**_read(origin, CONFIG_FILE), **config.settings.to_dict()}),
         objective=objective,
         optimizer=optimizer,
-        step=make_step(networks, objective, optimizer, config),
+        step=make_update(networks, objective, optimizer, config),
         state=abstract_state(networks.shapes_of(networks.live), networks.multipliers, optimizer, mesh),
+    )
+
+
+def make_update(
+    networks: Networks, objective: Any, optimizer: optax.GradientTransformation, config: ConfigDict
+) -> Step:
+    """The update of these networks by one of `objectives.OBJECTIVES`."""
+
+    def losses(params, batch, draws):
+        return objective.losses(networks.bind(params), batch, draws)
+
+    schedule = getattr(objective, "schedule", None)
+    return make_step(
+        Objective(objective.draw, losses, schedule and schedule.num_train_timesteps),
+        networks.multipliers,
+        optimizer,
+        seed=config.seed,
+        ema=config.ema,
+        microbatches=config.microbatches,
+        log_interval=config.log_interval,
     )
 
 
