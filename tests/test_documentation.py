@@ -38,20 +38,21 @@ SD2 = {
     "stable-diffusion-2-inpainting": "stable-diffusion-2-inpainting",
     "CLIP-ViT-H-14-laion2B-s32B-b79K": "CLIP-ViT-H-14",
 }
+M3DDM = {"M3DDM-Video-Outpainting": "M3DDM", "stable-diffusion-v1-5": "stable-diffusion-v1-5"}
 CLIP, VIDEOS = {"clip.mp4": "clip.mp4"}, {"truth.mp4": "truth.mp4", "outpainted.mp4": "outpainted.mp4"}
 SOURCES = {**CLIP, "clip.mov": "clip.mov", "frames": "frames"}
 DAVIS = {"DAVIS": "DAVIS"}
 ARMS = "baseline-0", "baseline-1", "est-0", "est-1"
 GIVEN: dict[str, dict[str, str]] = {
     "README.md": {
-        **(SOURCES | VIDEOS | DAVIS | SD2),
+        **(SOURCES | VIDEOS | DAVIS | SD2 | M3DDM),
         **{"films": "films", "outputs/motia": "outputs", "a": "plain", "b": "windows", "c": "checkpoint"},
     },
     "gp_jax/cli/outpaint.py": {**SOURCES, "phone.mp4": "phone.mp4", "my_model": "converted"},
     "gp_jax/cli/evaluate.py": {**DAVIS, "my_model": "checkpoint", "clips": "clips", "outputs/motia": "outputs"},
     "gp_jax/cli/ablation.py": {**DAVIS, "a": "plain", "b": "windows", "c": "checkpoint"},
     "gp_jax/cli/metrics.py": {**VIDEOS, **DAVIS, "outputs": "clips"},
-    "gp_jax/cli/convert.py": {**SD2},
+    "gp_jax/cli/convert.py": {**SD2, **M3DDM},
     "configs/sd2.py": {**CLIP, **SD2, "OpenVid/list.csv": "list.csv", "OpenVid/film.mp4": "clip.mp4"},
     "tools/average_checkpoints.py": {"W/soft/checkpoint": "checkpoint", "W/sharp/checkpoint": "checkpoint"},
     "tools/build_records.py": {"films": "films", **DAVIS, "clips_72x128.npy": "clips.npy"},
@@ -81,6 +82,7 @@ PARSED = {
     "W/4/checkpoint W/6/checkpoint": "what configs/tiny.py trains; tools/average_checkpoints.py",
     " sd15/": "as sd2.py; tests/convert converts what is in its place",
     "convert v1-5-pruned.safetensors": "tests/convert/test_formats.py and test_motion.py",
+    "--method m3ddm --checkpoint": "takes more steps than one: tests/methods/m3ddm",
     "convert run/": "tests/checkpoint/test_reading_state.py",
     "convert W/1 newest/": "tests/checkpoint/test_reading_state.py",
     "build_records.py videos films/ records ": "of configs/sd15.py; as sd2.py",

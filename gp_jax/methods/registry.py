@@ -41,6 +41,12 @@ METHODS: dict[str, Line] = {
         "key frames, then the frames between them",
         networks=True,
     ),
+    "m3ddm": Line(
+        "gp_jax.methods.m3ddm.method:M3DDMMethod",
+        "gp_jax.methods.m3ddm.options:Options",
+        "M3DDM: every 15th frame, then every 5th, then all; its weights are public",
+        networks=True,
+    ),
     "edge": Line("gp_jax.methods.classical:edge", _PLAIN, "the border's pixels, copied outwards"),
     "mirror": Line("gp_jax.methods.classical:mirror", _PLAIN, "the source, folded over at its borders"),
     "telea": Line("gp_jax.methods.classical:telea", _PLAIN, "OpenCV's inpainting by fast marching"),

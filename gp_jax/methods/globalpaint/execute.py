@@ -37,12 +37,19 @@ def execute(plan: Plan, make: Callable[..., Mapping[int, Frame]], batch: int) ->
     completed = iter(())
     for number, level in enumerate(plan.levels):
         size = 1 if plan.chained else batch
-        completed = _refine(completed, level, size, functools.partial(make, number))
+        completed = refine(completed, level, size, functools.partial(make, number))
     return completed
 
 
-def _refine(completed: Completed, level: Sequence[Segment], size: int, make: Make) -> Completed:
-    """One stage of the pipe: `completed` and what `level` adds to it; both, and the result, in the order of time."""
+def refine(completed: Completed, level: Sequence[Segment], size: int, make: Make) -> Completed:
+    """One stage of the pipe: `completed` and what `level` adds to it; both, and the result, in the order of time.
+
+    Args:
+      completed: of coarser levels.
+      level: its segments.
+      size: the most segments that `make` gets at once; 1 where a segment may stand on the one before it.
+      make: (segments, completed frames by index) -> the frames that the segments make, by index.
+    """
     held = {}
     for begin in range(0, len(level), size):
         segments = level[begin : begin + size]

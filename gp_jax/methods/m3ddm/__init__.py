@@ -1,0 +1,1 @@
+"""M3DDM (Fan et al. 2023, arXiv 2309.02119) on whole clips."""
