@@ -9,6 +9,10 @@ class UserError(Exception):
     """Bad input. The message says what is wrong, where, and how to mend it, in one sentence."""
 
 
+class Notice(UserWarning):
+    """Something that a user should know and that stops nothing, in one sentence; the command line prints it."""
+
+
 class Stopped(BaseException):
     """The user asked for the end by a signal, and it is here. The message says what stands, in one sentence.
 

@@ -4,6 +4,7 @@ Modules that start as zeros (EST, global tokens) get random weights too, so that
 """
 
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from gp_jax.checkpoint.settings import Settings
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.files import write_json
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from gp_jax.models.clip import VisionConfig, VisionTower
+from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 from gp_jax.models.unet import UNet, UNetConfig
 
@@ -58,11 +59,11 @@ NETWORKS = {
 }
 
 
-def build(name: str):
-    """The network of a folder of the checkpoint."""
+def build(name: str, seed: int | None = None):
+    """The network of a folder of the checkpoint; with a seed, one with other parameters."""
     cls, config = NETWORKS[name]
     network = parameters.abstract(cls, config, dtype=jnp.float32)  # as load_checkpoint does: the same program
-    parameters.load_into(network, random_weights(parameters.flatten(network), seed=len(name)))
+    parameters.load_into(network, random_weights(parameters.flatten(network), seed=len(name) if seed is None else seed))
     return network
 
 
@@ -86,3 +87,17 @@ def write(folder: Path, **settings) -> Path:
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULE.to_config())
     write_json(folder / "config.json", dataclasses.replace(SETTINGS, **settings).to_json())
     return folder
+
+
+def write_text(folder: Path) -> None:
+    """Adds a text tower to a checkpoint folder, and a tokenizer that knows the words a and b."""
+    config = TextConfig(
+        vocab_size=260, hidden_size=WIDTH, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    tower = parameters.abstract(TextTower, config)
+    parameters.load_into(tower, random_weights(parameters.flatten(tower), seed=0))
+    save_module(tower, folder / "text", config.to_json())
+    (folder / "tokenizer").mkdir()
+    words = ["a", "b", "a</w>", "b</w>", "<|startoftext|>", "<|endoftext|>"]
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")

@@ -8,6 +8,8 @@ from gp_jax.checkpoint.parameters import initialise
 from gp_jax.data import DataConfig
 from gp_jax.data.precomputed import Plan
 from gp_jax.errors import UserError
+from gp_jax.methods.globalpaint.method import GlobalPaint
+from gp_jax.methods.globalpaint.options import Options
 from gp_jax.seeds import check_seed, random_key
 from tests.small_networks import NETWORKS
 

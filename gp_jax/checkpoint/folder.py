@@ -16,8 +16,9 @@ package, such as `tiny`.
 
 import dataclasses
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -27,12 +28,16 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, check_fit, load_module, read_configs
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE, check_fit, load_module, read_configs
+from gp_jax.checkpoint.parameters import flatten
 from gp_jax.checkpoint.settings import Settings, read_settings
-from gp_jax.checkpoint.text import embed_text, load_tokenizer
+from gp_jax.checkpoint.tensors import Tensors, write_tensors
+from gp_jax.checkpoint.text import copy_tokenizer, embed_text, load_tokenizer
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
+from gp_jax.files import replacing_folder, write_json
 from gp_jax.json_config import read_config
+from gp_jax.models.attention import BACKENDS
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import TextTower, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens
@@ -69,10 +74,62 @@ class Checkpoint:
             return np.zeros((1, 1, self.unet.config.cross_attention_dim), np.float32)
         return embed_text(self.text, self.tokenizer, prompt)
 
+    def save(self, folder: str | Path, dtype: DTypeLike | None = None) -> None:
+        """Writes a folder, whole or not at all; see `OutpaintPipeline.save_pretrained`."""
+        modules = {
+            "unet": self.unet,
+            "interpolation_unet": None if self.interpolation_unet is self.unet else self.interpolation_unet,
+            "vae": self.vae,
+            "global_tokens": self.extractor,
+            "clip": self.vision,
+            "text": self.text,
+        }
+        parts = {name: (module.config.to_json(), flatten(module)) for name, module in modules.items() if module}
+        with replacing_folder(folder, overwrite=False) as building:
+            write_parts(building, parts, self.settings.to_json(), self.schedule.to_config(), dtype=dtype)
+            if self.tokenizer is not None:
+                self.tokenizer.save_pretrained(building / "tokenizer")
 
-def load_checkpoint(name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None) -> Checkpoint:
+
+def write_parts(
+    folder: Path,
+    parts: Mapping[str, tuple[Mapping[str, Any], Tensors]],
+    settings: Mapping[str, Any] | None,
+    scheduler: Mapping[str, Any] | None,
+    *,
+    tokenizer: Path | None = None,
+    dtype: DTypeLike | None = None,
+) -> None:
+    """Writes files of a checkpoint; every writer of one goes through here, within `replacing_folder`.
+
+    Args:
+      folder: of the checkpoint.
+      parts: by name in `COMPONENTS`, the config and the tensors; one tensor at a time is in memory.
+      settings: its `config.json`; None leaves the one that is there.
+      scheduler: likewise.
+      tokenizer: a folder of which the tokenizer's files are copied.
+      dtype: of the floating-point tensors in the files; None keeps theirs.
+    """
+    for name, (config, tensors) in parts.items():
+        write_tensors(folder / name / WEIGHTS_FILE, tensors, dtype)
+        write_json(folder / name / CONFIG_FILE, config)
+    if scheduler is not None:
+        write_json(folder / SCHEDULER_FILE, scheduler)
+    if tokenizer is not None:
+        copy_tokenizer(tokenizer, folder / "tokenizer")
+    if settings is not None:
+        write_json(folder / CONFIG_FILE, settings)
+
+
+def load_checkpoint(
+    name_or_folder: str | Path,
+    mesh: Mesh | None = None,
+    dtype: DTypeLike | None = None,
+    attention: str | None = None,
+    components: Mapping[str, nnx.Module] = MappingProxyType({}),
+) -> Checkpoint:
     """Reads a checkpoint folder of GlobalPaint; arguments and errors as for `load_parts`."""
-    parts = load_parts(name_or_folder, "globalpaint", ("unet", "vae"), mesh, dtype)
+    parts = load_parts(name_or_folder, "globalpaint", ("unet", "vae"), mesh, dtype, attention, components)
     networks = parts.networks
     return Checkpoint(
         settings=parts.settings,
@@ -110,6 +167,8 @@ def load_parts(
     needed: Collection[str],
     mesh: Mesh | None = None,
     dtype: DTypeLike | None = None,
+    attention: str | None = None,
+    components: Mapping[str, nnx.Module] = MappingProxyType({}),
 ) -> Parts:
     """Reads a checkpoint folder.
 
@@ -120,16 +179,23 @@ def load_parts(
       mesh: the devices over which parameters are spread; None for one device.
       dtype: in which all but the autoencoder computes and is held; by default float32 on CPUs, bfloat16 elsewhere.
         The autoencoder stays float32: bfloat16 has fewer levels than a pixel.
+      attention: a name in `attention.BACKENDS`, the kernel of the denoising networks; None for the reference.
+      components: networks that take the place of the folder's, by name in `COMPONENTS`.
 
     Raises:
-      UserError: there is no such checkpoint, or it is incomplete, damaged, of another method or another kind.
+      UserError: there is no such checkpoint, component or kernel, or the checkpoint is incomplete, damaged, of another
+        method or another kind.
     """
     folder = find_checkpoint(name_or_folder)
     settings = read_config(read_settings, folder / CONFIG_FILE)
     if settings.method != method:
         raise UserError(f"{folder} is a checkpoint of {settings.method}: run it by --method {settings.method}")
+    if unknown := sorted(components.keys() - COMPONENTS.keys()):
+        raise UserError(f"a checkpoint has no component {unknown[0]!r}: choose of {', '.join(COMPONENTS)}")
+    if attention is not None and attention not in BACKENDS:
+        raise UserError(f"there is no attention {attention!r}: choose of {', '.join(BACKENDS)}")
     dtype = dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
-    configs = read_configs(folder)
+    configs = read_configs(folder) | {part: module.config for part, module in components.items()}
     schedule = read_config(NoiseSchedule.from_config, folder / SCHEDULER_FILE)
     if lost := [part for part in needed if part not in configs]:
         raise UserError(f"{folder} has no {lost[0]}/, without which nothing can be made: convert the whole model again")
@@ -140,7 +206,10 @@ def load_parts(
     def load(part: str) -> nnx.Module:
         cls, config = COMPONENTS[part]
         held = jnp.float32 if part == "vae" else dtype
-        return load_module(cls, config, folder / part, param_dtype=held, place=place, dtype=held)
+        if part in components:
+            return components[part]
+        kernel = {"attention": attention} if attention and cls is UNet else {}
+        return load_module(cls, config, folder / part, param_dtype=held, place=place, dtype=held, **kernel)
 
     return Parts(settings, schedule, {part: load(part) for part in configs}, tokenizer)
 
@@ -151,6 +220,11 @@ def find_checkpoint(name_or_folder: str | Path) -> Path:
         if (folder / CONFIG_FILE).is_file():
             return folder
     shipped = ", ".join(sorted(file.parent.name for file in SHIPPED.glob(f"*/{CONFIG_FILE}"))) or "none"
+    if Path(name_or_folder, "model_index.json").is_file():
+        raise UserError(
+            f"{name_or_folder} is a folder of diffusers: bring it into this package's layout by "
+            f"`gp-jax convert {name_or_folder} my_model/`, and give my_model/"
+        )
     if Path(name_or_folder).is_dir():
         raise UserError(f"the folder {name_or_folder} is no checkpoint of gp_jax: it has no {CONFIG_FILE}")
     raise UserError(f"there is no checkpoint {name_or_folder}: give a folder, or one of this package's: {shipped}")

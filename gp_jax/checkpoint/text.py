@@ -1,5 +1,7 @@
 """The text tower's input: CLIP's tokenizer, and prompts as embeddings."""
 
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gp_jax.errors import UserError
+from gp_jax.errors import Notice, UserError
 from gp_jax.files import read_json
 from gp_jax.json_config import short
 from gp_jax.models.clip import TextConfig, TextTower
@@ -17,8 +19,13 @@ TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_conf
 
 
 def embed_text(tower: TextTower, tokenizer: Any, prompt: str) -> np.ndarray:
-    """[1, L, D] float32, L being the length that the tower reads."""
+    """[1, L, D] float32, L being the length that the tower reads; a `Notice` says what of the prompt is cut off."""
     length = tower.config.max_position_embeddings
+    if (count := len(tokenizer(prompt)["input_ids"])) > length:
+        cut = tokenizer.decode(tokenizer(prompt)["input_ids"][length - 1 : -1])
+        warnings.warn(
+            f"the prompt has {count} tokens and the text tower reads {length}: cut off is {cut!r}", Notice, stacklevel=2
+        )
     ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True)["input_ids"]
     return np.asarray(_read_text(tower, np.array([ids])).astype(jnp.float32))
 
@@ -47,6 +54,14 @@ def load_tokenizer(folder: Path, config: TextConfig) -> Any:
     if highest >= config.vocab_size:
         raise UserError(f"the tokenizer in {folder} has {highest + 1} words, and the text tower {config.vocab_size}")
     return tokenizer
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies what a tokenizer's folder has of `TOKENIZER_FILES`."""
+    target.mkdir()
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 @jax.jit

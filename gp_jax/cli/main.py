@@ -11,19 +11,21 @@ A signal that asks for the end unwinds the command as Ctrl-C does, so that nothi
 """
 
 import argparse
+import functools
 import os
 import select
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gp_jax import __version__
 from gp_jax.cli.arguments import HelpFormatter
-from gp_jax.errors import UserError
+from gp_jax.errors import Notice, UserError
 
 COMMANDS = {
     "outpaint": "continue a video beyond its borders",
@@ -48,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    show = warnings.showwarning
     try:
+        warnings.showwarning = functools.partial(_show, show)
         unwind_at_signals()
         arguments = _parse(argv)
         return import_module(f"gp_jax.cli.{arguments.command}").run(arguments) or 0
@@ -58,7 +62,16 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
+        warnings.showwarning = show
         print(end="", flush=True)  # here, not at the end of Python, an error of the output can be handled
+
+
+def _show(show: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """A `Notice` as one line, other warnings as ever."""
+    if issubclass(category, Notice):
+        print(f"gp-jax: {message}", file=sys.stderr)
+    else:
+        show(message, category, *place)
 
 
 def _unread() -> bool:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from jax.typing import DTypeLike
 
-from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE, check_fit
-from gp_jax.checkpoint.folder import SCHEDULER_FILE
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, check_fit
+from gp_jax.checkpoint.folder import SCHEDULER_FILE, write_parts
 from gp_jax.checkpoint.settings import read_settings
 from gp_jax.checkpoint.tensors import write_tensors
-from gp_jax.checkpoint.text import TOKENIZER_FILES, load_tokenizer
+from gp_jax.checkpoint.text import load_tokenizer
 from gp_jax.convert import clip
 from gp_jax.convert.formats import FORMATS
 from gp_jax.convert.translate import Network, exported, extractor, fields_of, fresh, refuse_lost, to_foreign
@@ -56,17 +56,14 @@ def write_checkpoint(
         networks = [*networks, fresh("global_tokens", extractor(configs["unet"], configs["clip"]))]
     _check_checkpoint(dest, networks, there, scheduler, tokenizer, settings)
     with _adding_to(dest) if there else replacing_folder(dest, overwrite=False) as folder:
-        for network in networks:
-            target = folder / network.component
-            write_tensors(target / WEIGHTS_FILE, network.complete(seed, dtype), dtype)
-            write_json(target / CONFIG_FILE, network.config.to_json())
-        _write_extras(
+        write_parts(
             folder,
+            {one.component: (one.config.to_json(), one.complete(seed, dtype)) for one in networks},
+            None if there else settings,
             None if (dest / "scheduler").exists() else scheduler,
-            None if (dest / "tokenizer").exists() else tokenizer,
+            tokenizer=None if (dest / "tokenizer").exists() else tokenizer,
+            dtype=dtype,
         )
-        if not there:
-            write_json(folder / CONFIG_FILE, settings)
     return networks
 
 
@@ -101,7 +98,7 @@ def write_diffusers(
             write_json(folder / name / CONFIG_FILE, config)
             index[name] = [library, class_name]
             done.append(exported(network, kept))
-        _write_extras(folder, scheduler, tokenizer)
+        write_parts(folder, {}, None, scheduler, tokenizer=tokenizer)
         if scheduler is not None:
             index["scheduler"] = ["diffusers", scheduler.get("_class_name", "DDIMScheduler")]
         if tokenizer is not None:
@@ -246,16 +243,6 @@ def _check_checkpoint(
 
 def _fits(sample_size: Any, native_area: int) -> bool:
     return sample_size is not None and sample_area(sample_size) == native_area
-
-
-def _write_extras(folder: Path, scheduler: dict[str, Any] | None, tokenizer: Path | None) -> None:
-    if scheduler is not None:
-        write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    if tokenizer is not None:
-        (folder / "tokenizer").mkdir()
-        for name in TOKENIZER_FILES:
-            if (tokenizer / name).is_file():
-                shutil.copyfile(tokenizer / name, folder / "tokenizer" / name)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ A new sampler of this kind is one function and one entry in `SAMPLERS`.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,9 @@ def sample(
     return follow(denoise, noise, trajectory(schedule, sampler, steps))
 
 
+OnStep = Callable[[int, np.ndarray], None]  # (number of the step, latents [B, ...] after it)
+
+
 class Trajectory(NamedTuple):
     """Numbers, which may be arguments of a compiled program: it depends on how many steps there are, not on which."""
 
@@ -90,6 +93,7 @@ def follow(
     noise: jax.Array,
     path: Trajectory,
     correct: Callable[[jax.Array], jax.Array] = lambda clean: clean,
+    on_step: OnStep | None = None,
 ) -> jax.Array:
     """Goes all the way.
 
@@ -102,19 +106,24 @@ def follow(
       noise: [B, ...], standard Gaussian.
       path: from `trajectory`.
       correct: what is to be made of each step's clean estimate [B, ...].
+      on_step: called on the host with the number of each step, from 0 on, and the latents after it.
 
     Returns:
       [B, ...] float32, the clean latents.
     """
 
-    def advance(carry: tuple[jax.Array, jax.Array], row: Steps) -> tuple[tuple[jax.Array, jax.Array], None]:
-        latents, previous = carry
+    def advance(carry: tuple[jax.Array, jax.Array], at: tuple[jax.Array, Steps]) -> tuple[Any, None]:
+        (latents, previous), (number, row) = carry, at
         clean = correct(row.noisy_to_clean * latents + row.prediction_to_clean * denoise(latents, row.timestep))
         latents = row.keep * latents + row.clean_weight * clean + row.previous_weight * previous
+        if on_step is not None:
+            jax.debug.callback(on_step, number, latents, ordered=True)
         return (latents, clean), None
 
     latents = path.start * noise.astype(jnp.float32)
-    (latents, _), _ = jax.lax.scan(advance, (latents, jnp.zeros_like(latents)), path.steps)
+    (latents, _), _ = jax.lax.scan(
+        advance, (latents, jnp.zeros_like(latents)), (jnp.arange(len(path.steps.timestep)), path.steps)
+    )
     return latents
 
 

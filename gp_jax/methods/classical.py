@@ -1,6 +1,6 @@
 """Methods that need no training: copied and folded borders, OpenCV's inpainting, propagation along optical flow.
 
-    edge().prepare(ArrayClip(source), canvas, NoOptions()).frames()      # uint8 [Hs, Ws, 3] -> uint8 [H, W, 3], each
+    edge()(frames, canvas)      # uint8 [T, Hs, Ws, 3] -> uint8 [T, H, W, 3]
 
 All of them are done in seconds, so none keeps a journal.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.memory import require
 from gp_jax.methods.flow_propagation import BYTES_PER_PIXEL, propagate
-from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.method import Clip, Estimate, Method, Progress, observed, quiet
 from gp_jax.methods.options import NoOptions
 
 RADIUS = 3  # of OpenCV's inpainting, in pixels
@@ -26,7 +26,7 @@ Make = Callable[[Iterable[np.ndarray], Canvas], Iterable[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Classical:
+class Classical(Method):
     """A method that is a function of the frames.
 
     Attributes:
@@ -38,7 +38,7 @@ class Classical:
     name: str
     make: Make
     bytes_per_pixel: int = 0
-    outputs: None = None
+    outputs: Path | None = None
     Options: ClassVar[type] = NoOptions
 
     def settings(self, options: Any) -> Mapping[str, Any]:

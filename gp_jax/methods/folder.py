@@ -15,12 +15,12 @@ import numpy as np
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
-from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.method import Clip, Estimate, Method, Progress, observed, quiet
 from gp_jax.methods.options import NoOptions
 from gp_jax.video import VideoReader
 
 
-class Folder:
+class Folder(Method):
     """Outputs that are there already.
 
     Args:

@@ -1,6 +1,8 @@
 """What a method is: something that makes a wide clip of a narrow one, be it a copied border or a trained model.
 
     method = registry.load("mirror")
+    video = method(frames, canvas)                                         uint8 [T, Hs, Ws, 3] -> uint8 [T, H, W, 3]
+
     job = method.prepare(ArrayClip(frames), canvas, method.Options())      checks everything, computes nothing heavy
     job.estimate                                                           what is to come
     for frame in job.frames():                                             uint8 [H, W, 3], in the order of time
@@ -11,7 +13,7 @@ registry.py. What can be asked of one is its dataclass of options, from which `-
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -103,15 +105,36 @@ class Method(Protocol):
     Attributes:
       name: what tables and reports call it.
       Options: a frozen dataclass whose fields have defaults (options.py).
+      outputs: where its frames lie already, as FOLDER/CASE/CLIP, because another system made them; else None.
     """
 
     name: str
     Options: ClassVar[type]
 
-    @property
-    def outputs(self) -> Path | None:
-        """Where its frames lie already, as FOLDER/CASE/CLIP, because another system made them; else None."""
-        return None
+    outputs: Path | None = None
+
+    def __call__(self, frames: np.ndarray, canvas: Canvas, **options: Any) -> np.ndarray:
+        """Outpaints a clip in memory.
+
+        Args:
+          frames: uint8 [T, Hs, Ws, 3].
+          canvas: the target frame.
+          **options: the fields of `Options`.
+
+        Returns:
+          uint8 [T, H, W, 3], observed pixels exactly those of `frames`.
+
+        Raises:
+          UserError: the method has no such option, or as for `prepare` and `Job.frames`.
+        """
+        return np.stack(list(self.stream(ArrayClip(frames), canvas, **options)))
+
+    def stream(self, clip: Clip, canvas: Canvas, **options: Any) -> Iterator[np.ndarray]:
+        """The same, frame by frame, of a clip of any length; arguments and errors as there."""
+        if unknown := sorted(options.keys() - {field.name for field in fields(self.Options)}):
+            known = ", ".join(field.name for field in fields(self.Options)) or "none"
+            raise UserError(f"{self.name} has no option {unknown[0]!r}: it has {known}")
+        return self.prepare(clip, canvas, self.Options(**options)).frames()
 
     def settings(self, options: Any) -> Mapping[str, Any]:
         """What its frames depend on beside clip and canvas, as JSON; equal settings, equal frames."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE
-from gp_jax.checkpoint.tensors import LazyTensor, write_tensors
-from gp_jax.files import replacing_folder, write_json
+from gp_jax.checkpoint.components import COMPONENTS
+from gp_jax.checkpoint.folder import write_parts
+from gp_jax.checkpoint.tensors import LazyTensor
+from gp_jax.files import replacing_folder
 from gp_jax.fit.state import State
 from gp_jax.parallel.gather import gathered
 from gp_jax.parallel.processes import on_first
@@ -53,6 +54,13 @@ def write_checkpoint(
         assert found == name, f"{name} is written where {found} was gathered"
         return array
 
+    def part(component: str) -> tuple[dict[str, Any], dict[str, LazyTensor]]:
+        tensors = {
+            name: LazyTensor(x.shape, x.dtype, lambda name=f"{component}.{name}": take(name))
+            for name, x in sorted(within(component, averaged).items())  # sorted, in the order of `gathered`
+        }
+        return networks.configs[component].to_json(), tensors
+
     def finish_gathering() -> None:
         for _ in arrays:
             pass
@@ -60,18 +68,11 @@ def write_checkpoint(
     def write() -> None:
         try:
             with replacing_folder(target) as temporary:
-                for component in sorted(networks.live):  # and its tensors sorted: in the order of `gathered`
-                    tensors = {
-                        name: LazyTensor(x.shape, x.dtype, lambda name=f"{component}.{name}": take(name))
-                        for name, x in sorted(within(component, averaged).items())
-                    }
-                    write_tensors(temporary / component / WEIGHTS_FILE, tensors)
-                    write_json(temporary / component / CONFIG_FILE, networks.configs[component].to_json())
-                for part in (*COMPONENTS, "tokenizer") if origin else ():
-                    if (origin / part).is_dir() and part not in (*networks.live, *STAGES[stage].discards):
-                        shutil.copytree(origin / part, temporary / part)
-                write_json(temporary / "scheduler" / "scheduler_config.json", scheduler)
-                write_json(temporary / CONFIG_FILE, settings)
+                parts = {name: part(name) for name in sorted(networks.live)}  # in the order of `gathered`
+                write_parts(temporary, parts, settings, scheduler)
+                for name in (*COMPONENTS, "tokenizer") if origin else ():
+                    if (origin / name).is_dir() and name not in (*networks.live, *STAGES[stage].discards):
+                        shutil.copytree(origin / name, temporary / name)
         finally:
             finish_gathering()  # after a full disk too: the others take part in all of it
 

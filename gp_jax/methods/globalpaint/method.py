@@ -13,31 +13,35 @@ from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.geometry import Canvas
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintJob, OutpaintPipeline
-from gp_jax.methods.method import Clip
+from gp_jax.methods.method import Clip, Method
 from gp_jax.methods.options import changed
 from gp_jax.seeds import check_seed
 
 
-class GlobalPaint:
+class GlobalPaint(Method):
     """This package's model.
 
     Args:
       checkpoint: a folder, or a model of this package; None for `tiny`.
       mesh: the devices to spread segments over.
-      dtype: see `load_checkpoint`.
+      dtype, attention: see `load_checkpoint`.
 
     Raises:
       UserError: there is no such checkpoint.
     """
 
     name = "globalpaint"
-    outputs = None
     Options: ClassVar[type] = Options
 
     def __init__(
-        self, checkpoint: str | Path | None = None, *, mesh: Mesh | None = None, dtype: DTypeLike | None = None
+        self,
+        checkpoint: str | Path | None = None,
+        *,
+        mesh: Mesh | None = None,
+        dtype: DTypeLike | None = None,
+        attention: str | None = None,
     ):
-        self.checkpoint, self.mesh, self.dtype = checkpoint or "tiny", mesh, dtype
+        self.checkpoint, self.mesh, self.dtype, self.attention = checkpoint or "tiny", mesh, dtype, attention
         self.folder = find_checkpoint(self.checkpoint)
 
     def settings(self, options: Options) -> Mapping[str, Any]:
@@ -52,13 +56,17 @@ class GlobalPaint:
 
     def prepare(self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None) -> OutpaintJob:
         """See `Method`."""
-        return load(self.folder, self.mesh, self.dtype, self.weights).prepare(clip, canvas, options, work)
+        return load(self.folder, self.mesh, self.dtype, self.attention, self.weights).prepare(
+            clip, canvas, options, work
+        )
 
 
 @functools.lru_cache(maxsize=1)
-def load(folder: Path, mesh: Mesh | None, dtype: DTypeLike | None, weights: str) -> OutpaintPipeline:
+def load(
+    folder: Path, mesh: Mesh | None, dtype: DTypeLike | None, attention: str | None, weights: str
+) -> OutpaintPipeline:
     """A model whose fingerprint is `weights`; the one that was asked for last stays in memory."""
-    return OutpaintPipeline.from_pretrained(folder, mesh=mesh, dtype=dtype)
+    return OutpaintPipeline.from_pretrained(folder, mesh=mesh, dtype=dtype, attention=attention)
 
 
 def fingerprint(folder: Path) -> str:

@@ -19,5 +19,6 @@ class Options:
         None, "weight of what the whole clip shows; by default the checkpoint's", "S", spellings=("--token-guidance",)
     )
     prompt: str | None = option(None, "what the new sides show, for checkpoints that read text", "TEXT")
+    negative_prompt: str | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)

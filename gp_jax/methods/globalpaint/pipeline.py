@@ -22,10 +22,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.folder import Checkpoint, load_checkpoint
+from gp_jax.diffusion.samplers import OnStep
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas, patch_positions
 from gp_jax.jobs.compilation_cache import keep_programs
@@ -61,42 +63,92 @@ class OutpaintPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None
+        cls,
+        name_or_folder: str | Path,
+        *,
+        mesh: Mesh | None = None,
+        dtype: DTypeLike | None = None,
+        attention: str | None = None,
+        **components: nnx.Module,
     ) -> "OutpaintPipeline":
-        """Loads a checkpoint folder, or one of this package by its name; see `checkpoint.load_checkpoint`.
+        """Loads a checkpoint folder, or one of this package by its name.
+
+        Args:
+          name_or_folder, mesh, dtype, attention: see `checkpoint.folder.load_checkpoint`.
+          **components: networks in the place of the folder's, such as `vae=my_autoencoder`.
 
         Programs that are compiled from here on are kept for the next process; see compilation_cache.py.
         """
         keep_programs()
-        return cls(load_checkpoint(name_or_folder, mesh, dtype), mesh)
+        return cls(load_checkpoint(name_or_folder, mesh, dtype, attention, components), mesh)
+
+    def save_pretrained(self, folder: str | Path, dtype: DTypeLike | None = None) -> None:
+        """Writes a checkpoint folder, whole or not at all, which `from_pretrained` reads.
+
+        Args:
+          folder: must not be there.
+          dtype: of the parameters in the files; None keeps theirs.
+
+        Raises:
+          UserError: the folder is there or can't be written.
+        """
+        self.checkpoint.save(folder, dtype)
 
     def __call__(
         self,
-        frames: np.ndarray,
+        frames: np.ndarray | Sequence[np.ndarray],
         canvas: Canvas,
         *,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         steps: int | None = None,
         sampler: str | None = None,
         prompt: str | None = None,
+        negative_prompt: str | None = None,
+        prompt_embeds: np.ndarray | None = None,
         guidance: float | None = None,
         text_guidance: float | None = None,
         plan: str = "hierarchical",
         progress: Progress = quiet,
+        on_step: OnStep | None = None,
         batch: int | None = None,
-    ) -> np.ndarray:
-        """Outpaints a clip in memory.
+    ) -> np.ndarray | list[np.ndarray]:
+        """Outpaints a clip in memory, or several, or one with several seeds.
 
         Args:
-          frames: uint8 [T, Hs, Ws, 3].
+          frames: uint8 [T, Hs, Ws, 3]; or a list of such clips.
           canvas: the target frame.
-          seed, steps, sampler, prompt, guidance, text_guidance, plan, progress, batch: those of `stream`.
+          seed: or a list of seeds.
+          steps, sampler, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, progress, on_step,
+            batch: those of `stream`.
 
         Returns:
-          uint8 [T, H, W, 3], observed pixels exactly those of `frames`.
+          uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
+          of both clip by clip.
         """
-        options = Options(Seed(seed), steps and Count(steps), sampler, guidance, prompt, text_guidance, plan)
-        return np.stack(list(self.prepare(frames, canvas, options, batch=batch).frames(progress)))
+        clips = frames if isinstance(frames, list | tuple) else [frames]
+        seeds = seed if isinstance(seed, Sequence) else [seed]
+        videos = [
+            self.stream(
+                clip,
+                canvas,
+                seed=each,
+                steps=steps,
+                sampler=sampler,
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                prompt_embeds=prompt_embeds,
+                guidance=guidance,
+                text_guidance=text_guidance,
+                plan=plan,
+                progress=progress,
+                on_step=on_step,
+                batch=batch,
+            )
+            for clip in clips
+            for each in seeds
+        ]
+        made = [np.stack(list(video)) for video in videos]
+        return made if clips is frames or seeds is seed else made[0]
 
     def stream(
         self,
@@ -107,10 +159,13 @@ class OutpaintPipeline:
         steps: int | None = None,
         sampler: str | None = None,
         prompt: str | None = None,
+        negative_prompt: str | None = None,
+        prompt_embeds: np.ndarray | None = None,
         guidance: float | None = None,
         text_guidance: float | None = None,
         plan: str = "hierarchical",
         progress: Progress = quiet,
+        on_step: OnStep | None = None,
         batch: int | None = None,
     ) -> Iterator[np.ndarray]:
         """Outpaints a clip frame by frame.
@@ -120,9 +175,13 @@ class OutpaintPipeline:
           canvas: the target frame.
           seed: from 0 to 2^64 - 1; the same seed gives the same clip, however it is batched.
           steps, sampler, guidance, text_guidance: see `programs.Sampling.of`; None for the checkpoint's own.
-          prompt: what the new region shows, for checkpoints with a text tower.
+          prompt: what the new region shows, for checkpoints with a text tower; what is too long is cut, with a notice.
+          negative_prompt: what it is not to show; weighs as much as the prompt, and needs one.
+          prompt_embeds: float [1, L, D] in the place of the prompt.
           plan: a name in `plan.PLANS`.
           progress: called with (segments done, segments in all, name of the level).
+          on_step: called with (step, latents [B, T, h, w, C]) after each denoising step of some segments; it takes a
+            program of its own, and the latents to this process.
           batch: segments denoised at once.
 
         Returns:
@@ -133,8 +192,18 @@ class OutpaintPipeline:
             no prompt or, on the way, frames are not of the size that the canvas was made for, or a network made NaN or
             infinity of them.
         """
-        options = Options(Seed(seed), steps and Count(steps), sampler, guidance, prompt, text_guidance, plan)
-        return self.prepare(reader, canvas, options, batch=batch).frames(progress)
+        options = Options(
+            seed=Seed(seed),
+            steps=steps and Count(steps),
+            sampler=sampler,
+            guidance=guidance,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            text_guidance=text_guidance,
+            plan=plan,
+        )
+        job = self.prepare(reader, canvas, options, prompt_embeds=prompt_embeds, on_step=on_step, batch=batch)
+        return job.frames(progress)
 
     def prepare(
         self,
@@ -143,12 +212,14 @@ class OutpaintPipeline:
         options: Options,
         work: Path | None = None,
         *,
+        prompt_embeds: np.ndarray | None = None,
+        on_step: OnStep | None = None,
         batch: int | None = None,
     ) -> "OutpaintJob":
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
-          clip, canvas, batch: those of `stream`.
+          clip, canvas, prompt_embeds, on_step, batch: those of `stream`.
           options: what is asked for.
           work: a folder for the journal.
 
@@ -169,7 +240,7 @@ class OutpaintPipeline:
         settings = self.checkpoint.settings
         plan = PLANS[options.plan](len(clip), settings.segment_frames)
         check_seed(options.seed)
-        text = self.checkpoint.embed(options.prompt) if options.prompt else None
+        text, null_text = self._texts(options, prompt_embeds)
         sampling = programs.Sampling.of(
             self.checkpoint.schedule,
             settings.sampler if options.sampler is None else options.sampler,
@@ -181,7 +252,23 @@ class OutpaintPipeline:
         )
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        return OutpaintJob(self, clip, canvas, plan, sampling, options.seed, text, batch)
+        return OutpaintJob(self, clip, canvas, plan, sampling, options.seed, text, null_text, on_step, batch)
+
+    def _texts(self, options: Options, embeds: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
+        """[1, L, D] each: the prompt's embedding, None for no prompt, and what guidance leads away from."""
+        if embeds is not None and options.prompt:
+            raise UserError("there are both a prompt and prompt_embeds: give one of them")
+        if options.negative_prompt and embeds is None and not options.prompt:
+            raise UserError("guidance leads from the negative prompt to the prompt, and there is no prompt: give one")
+        null = self.checkpoint.embed(options.negative_prompt or "")
+        if embeds is None:
+            return (self.checkpoint.embed(options.prompt) if options.prompt else None), null
+        embeds = np.asarray(embeds, np.float32)
+        if embeds.ndim != 3 or len(embeds) != 1 or embeds.shape[2] != null.shape[2]:
+            raise UserError(f"prompt_embeds must be [1, L, {null.shape[2]}], and are {list(embeds.shape)}")
+        if embeds.shape != null.shape:
+            raise UserError(f"prompt_embeds have {embeds.shape[1]} places, and this checkpoint's have {null.shape[1]}")
+        return embeds, null
 
     @property
     def slices(self) -> int:
@@ -201,6 +288,8 @@ class OutpaintJob:
         sampling: programs.Sampling,
         seed: int,
         text: np.ndarray | None,
+        null_text: np.ndarray,
+        on_step: OnStep | None,
         batch: int,
     ):
         checkpoint = pipeline.checkpoint
@@ -210,13 +299,13 @@ class OutpaintJob:
         self.native = canvas.native(checkpoint.settings.native_area, cell)
         self.place = Placement.of(canvas, self.native, cell)
         self.key = random_key(seed)
-        self.text, self.null_text = text, checkpoint.embed("")
+        self.text, self.null_text, self.on_step = text, null_text, on_step
         self.done, self.total = 0, sum(map(len, plan.levels))
 
     @property
     def estimate(self) -> Estimate:
         """See `Job`."""
-        steps = len(self.sampling.path.timesteps) * sum(self.sampling.branches)
+        steps = len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)
         return Estimate(evaluations=self.total * steps)
 
     def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
@@ -297,6 +386,7 @@ class OutpaintJob:
                 self.place,
                 self.sampling,
                 shared_noise=self.checkpoint.schedule.shared_noise,
+                on_step=self.on_step,
             )
         made = np.asarray(made)
         if not np.isfinite(made).all():

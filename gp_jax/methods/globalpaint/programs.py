@@ -18,7 +18,7 @@ import numpy as np
 
 from gp_jax.diffusion.guidance import branches_of, check_scales, guide
 from gp_jax.diffusion.noise import frame_noise
-from gp_jax.diffusion.samplers import Trajectory, follow, trajectory
+from gp_jax.diffusion.samplers import OnStep, Trajectory, follow, trajectory
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.methods.globalpaint.compositing import composite
 from gp_jax.methods.globalpaint.conditioning import (
@@ -102,7 +102,7 @@ def read_clip(
     return clip_tokens(vision, extractor, views[None], positions, times[None], valid[None])
 
 
-@functools.partial(jax.jit, static_argnames="shared_noise")
+@functools.partial(jax.jit, static_argnames=("shared_noise", "on_step"))
 def make_segments(
     unet: UNet,
     vae: AutoencoderKL,
@@ -118,6 +118,7 @@ def make_segments(
     sampling: Sampling,
     *,
     shared_noise: float,
+    on_step: OnStep | None = None,
 ) -> Array:
     """Encodes, draws noise, samples.
 
@@ -135,6 +136,7 @@ def make_segments(
       place: of the source.
       sampling: how to sample.
       shared_noise: that of the schedule.
+      on_step: see `follow`.
 
     Returns:
       [B, T, h, w, C] float32, scaled latents.
@@ -170,7 +172,7 @@ def make_segments(
         share = held[:, :, None, None, None]
         return share * completed + (1 - share) * clean
 
-    made = follow(denoise, noise, sampling.path, correct=hold)
+    made = follow(denoise, noise, sampling.path, correct=hold, on_step=on_step)
     # Latents that know nothing beyond their cell are exact where the cell was observed.
     return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
 

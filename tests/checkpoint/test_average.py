@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from average_checkpoints import average
 
+from gp_jax.checkpoint.average import average
 from gp_jax.checkpoint.components import WEIGHTS_FILE
 from gp_jax.checkpoint.tensors import read_tensors, write_tensors
 from gp_jax.errors import UserError
