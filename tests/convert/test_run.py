@@ -141,7 +141,7 @@ def test_a_component_is_added_whole_or_not_at_all(tmp_path, tower, monkeypatch, 
     (tmp_path / "ours" / "notes").write_text("of the user")
     before = contents(tmp_path / "ours")
     with monkeypatch.context() as patch, pytest.raises(UserError, match=f"cannot write {tmp_path / 'ours'}: No space"):
-        patch.setattr("gp_jax.convert.writers._write_extras", fail)
+        patch.setattr("gp_jax.checkpoint.folder.write_json", fail)
         convert(tmp_path / "tower", tmp_path / "ours")
     assert contents(tmp_path / "ours") == before
     convert(tmp_path / "tower", tmp_path / "ours")
