@@ -44,7 +44,7 @@ setup(
         "clip": CLIP,
         "parity": PARITY,
         "plots": PLOTS,
-        "test": [*PARITY, *SAMPLES, *PLOTS, "pytest>=8", "hypothesis>=6", "ruff>=0.14"],
+        "test": [*PARITY, *SAMPLES, *PLOTS, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.14"],
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
     },
