@@ -10,6 +10,7 @@ Loading is strict: the names and shapes that come are those of the network, or n
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -30,6 +31,19 @@ Place = Callable[[dict[str, Any]], Mapping[str, Sharding]]
 def flatten(module: nnx.Module) -> dict[str, Any]:
     """The parameters of a network by dotted path; `ShapeDtypeStruct`s where the network is abstract."""
     return {_name(path): param.get_value() for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param))}
+
+
+def digest(module: nnx.Module) -> str:
+    """sha256 of a network as it is in memory: its config, and the names, dtypes, shapes and numbers of its parameters.
+
+    Equal networks have equal digests, wherever their parameters lie.
+    """
+    total = hashlib.sha256(f"{type(module).__name__} {getattr(module, 'config', None)}".encode())
+    for name, leaf in sorted(flatten(module).items()):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
 
 
 def bind(module: Module, tensors: Mapping[str, Any]) -> Module:

@@ -17,11 +17,15 @@ examples:
   gp-jax outpaint frames/ wider_frames --pad 100,100,50,50 --frame-rate 30
   gp-jax outpaint clip.mp4 plain.mp4 --aspect 16:9 --method mirror
   gp-jax outpaint clip.mp4 dawn.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
+  gp-jax outpaint film.mp4 wide.mp4 --aspect 21:9 --resume              again, after a crash or Ctrl-C, to go on
 """
 
 import argparse
+import contextlib
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from gp_jax.cli import arguments as parse
@@ -29,12 +33,16 @@ from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.geometry import ANCHORS, Canvas, frame_of, shrunk
+from gp_jax.jobs.journal import holds_work
+from gp_jax.jobs.threads import behind
 from gp_jax.memory import require
 from gp_jax.methods.method import Method
 from gp_jax.methods.registry import METHODS, load
 from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
 
 VISIBLE = 0.01  # of a side; less than that nobody sees
+WORK = ".gp-jax-work"  # behind the name of the result: what is done of it
+AHEAD = 8  # frames that wait for the encoder, which works beside the networks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +77,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--frame-rate", type=parse.rate, default=24, metavar="N", help="of a folder of images, which has none itself"
     )
+    files.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep what is done in a folder, and go on with what an earlier run that ended early has left there",
+    )
+    files.add_argument(
+        "--work-folder",
+        type=Path,
+        metavar="DIR",
+        help=f"that folder, which stays; by default, with --resume, OUT{WORK}, which is removed at the end",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -80,6 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
     original = VideoReader(arguments.input, arguments.frame_rate)
     if target.exists() and target.samefile(original.path):
         raise UserError(f"{target} is the source itself: choose another name for the result")
+    work = _work_folder(arguments, target)
     reader, canvas = _canvas(arguments, original)
     writer = VideoWriter(
         target,
@@ -93,16 +113,33 @@ def run(arguments: argparse.Namespace) -> None:
     if notes := [*reader.info.notes, *writer.notes]:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
-    method = load_method(arguments)
-    with progress() as report, writer:
-        for frame in method.prepare(reader, canvas, options).frames(report):
-            writer.write(frame)
+    job = load_method(arguments).prepare(reader, canvas, options, work)
+    with (
+        progress() as report,
+        writer,
+        behind(writer.write, AHEAD) as write,
+        contextlib.closing(job.frames(report)) as frames,
+    ):
+        for frame in frames:
+            write(frame)
+    if work is not None and arguments.work_folder is None:
+        shutil.rmtree(work, ignore_errors=True)
     frames, seconds = f"{len(reader)} frame{'s' * (len(reader) > 1)}", time.monotonic() - begin
     scaled = ""
     if reader is not original:
         scaled = f", source scaled to {canvas.source_width}x{canvas.source_height}"
     size = f"{canvas.width}x{canvas.height}{scaled}"
     print(f"{target}: {frames}, {size}, {seconds:.1f} s, {_made_by(arguments)}")
+
+
+def _work_folder(arguments: argparse.Namespace, target: Path) -> Path | None:
+    """Where what is done is kept, None for nowhere; raises UserError where work lies and nobody asked to go on."""
+    if not arguments.resume and arguments.work_folder is None:
+        return None
+    work = arguments.work_folder or target.with_name(target.name + WORK)
+    if holds_work(work) and not arguments.resume:
+        raise UserError(f"{work} holds work that was begun: go on with it by --resume, or choose another folder")
+    return work
 
 
 def add_method_arguments(group: Any) -> None:

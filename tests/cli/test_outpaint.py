@@ -102,7 +102,7 @@ def test_wishes_reach_the_pipeline(tmp_path, source):
     assert main(["outpaint", str(source("a.mp4")), str(tmp_path / "out.mp4"), *options]) == 0
     wishes, canvas = FlatMethod.wishes
     assert (canvas.height, canvas.width, canvas.top, canvas.left) == (60, 100, 0, 0)
-    assert wishes == Options(7, 4, "euler", 2.5, "a cat", 3.0, "sequential")
+    assert wishes == Options(7, 4, "euler", 2.5, "a cat", text_guidance=3.0, plan="sequential")
 
 
 BAD = {

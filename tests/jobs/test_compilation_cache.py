@@ -7,14 +7,14 @@ import sys
 import jax
 import pytest
 
-from gp_jax import compilation_cache
+from gp_jax.jobs import compilation_cache
 
 NAMES = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 # Compiles one program and says whether it came from the cache.
 PROGRAM = """
 import jax, jax.numpy as jnp
-from gp_jax import compilation_cache
+from gp_jax.jobs import compilation_cache
 compilation_cache.LEAST_SECONDS = 0
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)

@@ -11,8 +11,9 @@ from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.geometry import Canvas
+from gp_jax.methods.globalpaint.job import OutpaintJob
 from gp_jax.methods.globalpaint.options import Options
-from gp_jax.methods.globalpaint.pipeline import OutpaintJob, OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.method import Clip, Method
 from gp_jax.methods.options import changed
 from gp_jax.seeds import check_seed

@@ -10,14 +10,12 @@
 The work is done at the model's native size, on `canvas.native(...)`; what is made there is brought up to the canvas'
 size and put around the source's own pixels, which come back exactly.
 
-Frames stream: the clip is read once for its global tokens, once per level of its plan and once for the result, each
-pass a few frames ahead of the work. Kept are only latents of completed frames that a level still stands on,
-`4 * h * w * C` bytes each, no more of them than a batch of segments has frames (execute.py).
+Frames stream: memory does not grow with the length of the clip (job.py).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -29,25 +27,20 @@ from jax.typing import DTypeLike
 from gp_jax.checkpoint.folder import Checkpoint, load_checkpoint
 from gp_jax.diffusion.samplers import OnStep
 from gp_jax.errors import UserError
-from gp_jax.geometry import Canvas, patch_positions
+from gp_jax.geometry import Canvas
 from gp_jax.jobs.compilation_cache import keep_programs
 from gp_jax.memory import require
 from gp_jax.methods.globalpaint import programs
-from gp_jax.methods.globalpaint.conditioning import Placement
-from gp_jax.methods.globalpaint.execute import execute
+from gp_jax.methods.globalpaint.job import OutpaintJob
 from gp_jax.methods.globalpaint.options import Options
-from gp_jax.methods.globalpaint.plan import PLANS, Plan, Segment, spread
-from gp_jax.methods.method import ArrayClip, Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.globalpaint.plan import PLANS
+from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed
-from gp_jax.parallel import use_mesh
-from gp_jax.seeds import check_seed, random_key
+from gp_jax.seeds import check_seed
 
 # Segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.
 BATCH = {"cpu": 1}
 DEFAULT_BATCH = 4
-
-# Frames decoded and composited at once, fewer where they are large.
-CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
 
 
 class OutpaintPipeline:
@@ -215,13 +208,13 @@ class OutpaintPipeline:
         prompt_embeds: np.ndarray | None = None,
         on_step: OnStep | None = None,
         batch: int | None = None,
-    ) -> "OutpaintJob":
+    ) -> OutpaintJob:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
           clip, canvas, prompt_embeds, on_step, batch: those of `stream`.
           options: what is asked for.
-          work: a folder for the journal.
+          work: a folder for the journal, and for frames that memory does not hold; without one nothing is kept.
 
         Raises:
           UserError: as for `stream`.
@@ -238,21 +231,37 @@ class OutpaintPipeline:
         if options.plan not in PLANS:
             raise UserError(f"there is no plan {options.plan!r}: choose one of {', '.join(PLANS)}")
         settings = self.checkpoint.settings
+        own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
+        options = replace(options, **{name: own[name] for name in own if getattr(options, name) is None})
         plan = PLANS[options.plan](len(clip), settings.segment_frames)
         check_seed(options.seed)
         text, null_text = self._texts(options, prompt_embeds)
         sampling = programs.Sampling.of(
             self.checkpoint.schedule,
-            settings.sampler if options.sampler is None else options.sampler,
-            settings.steps if options.steps is None else options.steps,
-            settings.guidance if options.guidance is None else options.guidance,
-            settings.text_guidance if options.text_guidance is None else options.text_guidance,
+            options.sampler,
+            options.steps,
+            options.guidance,
+            options.text_guidance,
             text=text is not None,
             tokens=self.checkpoint.extractor is not None and self.checkpoint.vision is not None,
         )
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        return OutpaintJob(self, clip, canvas, plan, sampling, options.seed, text, null_text, on_step, batch)
+        return OutpaintJob(
+            self.checkpoint,
+            self.mesh,
+            clip,
+            canvas,
+            plan,
+            sampling,
+            options,
+            text,
+            null_text,
+            slices=self.slices,
+            batch=batch,
+            work=work,
+            on_step=on_step,
+        )
 
     def _texts(self, options: Options, embeds: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
         """[1, L, D] each: the prompt's embedding, None for no prompt, and what guidance leads away from."""
@@ -274,149 +283,3 @@ class OutpaintPipeline:
     def slices(self) -> int:
         """How many segments the mesh takes side by side."""
         return math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1
-
-
-class OutpaintJob:
-    """One clip on its way through a pipeline."""
-
-    def __init__(
-        self,
-        pipeline: OutpaintPipeline,
-        clip: Clip,
-        canvas: Canvas,
-        plan: Plan,
-        sampling: programs.Sampling,
-        seed: int,
-        text: np.ndarray | None,
-        null_text: np.ndarray,
-        on_step: OnStep | None,
-        batch: int,
-    ):
-        checkpoint = pipeline.checkpoint
-        self.checkpoint, self.mesh, self.slices, self.batch = checkpoint, pipeline.mesh, pipeline.slices, batch
-        self.clip, self.canvas, self.plan, self.sampling = clip, canvas, plan, sampling
-        cell = checkpoint.vae.config.downsampling
-        self.native = canvas.native(checkpoint.settings.native_area, cell)
-        self.place = Placement.of(canvas, self.native, cell)
-        self.key = random_key(seed)
-        self.text, self.null_text, self.on_step = text, null_text, on_step
-        self.done, self.total = 0, sum(map(len, plan.levels))
-
-    @property
-    def estimate(self) -> Estimate:
-        """See `Job`."""
-        steps = len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)
-        return Estimate(evaluations=self.total * steps)
-
-    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
-        """See `Job`; nothing is to be made of a canvas that the source fills."""
-        if self.canvas.is_complete:
-            return observed(self.clip, self.canvas, range(len(self.clip)))
-        return self._frames(progress)
-
-    def _frames(self, progress: Progress) -> Iterator[np.ndarray]:
-        self.progress = progress
-        self.progress(0, self.total, self._label(0))
-        self.sources = [
-            self._native_frames(frame for segment in level for frame in segment.denoised) for level in self.plan.levels
-        ]
-        self.tokens = self._global_tokens()
-        made = execute(self.plan, self._make, self.batch)
-        source = observed(self.clip, self.canvas, range(len(self.clip)))
-        size = max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (self.canvas.height * self.canvas.width)))
-        while chunk := list(islice(zip(made, source), size)):
-            latents = _fill([latents for (_, latents), _ in chunk], size)
-            pixels = _fill([pixels for _, pixels in chunk], size)
-            with use_mesh(self.mesh):
-                finished, finite = programs.finish(
-                    self.checkpoint.vae, latents, pixels, self.place, size=(self.canvas.height, self.canvas.width)
-                )
-            if not finite:
-                raise _not_finite("autoencoder", [index for (index, _), _ in chunk])
-            yield from np.asarray(finished)[: len(chunk)]
-
-    def _global_tokens(self) -> jax.Array | None:
-        vision, extractor = self.checkpoint.vision, self.checkpoint.extractor
-        if vision is None or extractor is None:
-            return None
-        count = self.checkpoint.settings.feature_frames
-        indices = spread(len(self.clip), count)
-        times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
-        pixels = list(self._native_frames(indices))
-        positions = patch_positions(self.native, vision.config.image_size // vision.config.patch_size)
-        with use_mesh(self.mesh):
-            return programs.read_clip(
-                vision,
-                extractor,
-                _fill(pixels, count),
-                self.place.pixel_mask,
-                positions,
-                _fill(times, count),
-                np.arange(count) < len(indices),
-            )
-
-    def _make(
-        self, number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
-    ) -> dict[int, np.ndarray]:
-        """The latents of the frames that some segments of a level make."""
-        config = self.checkpoint.vae.config
-        native, cell = self.native, config.downsampling
-        nothing = np.zeros((native.height, native.width, 3), np.float32)
-        no_latents = np.zeros((native.height // cell, native.width // cell, config.latent_channels), np.float32)
-        # Key frames are one segment and chained ones come one by one: more than a row per slice would be idle work.
-        size = self.batch if number and not self.plan.chained else self.slices
-        times, pixels, latents, held = [], [], [], []
-        for segment in segments:
-            source = dict(zip(segment.denoised, self.sources[number]))
-            shares = dict(zip(segment.kept, segment.shares))
-            hold = [1.0 if known else 1.0 - shares.get(at, 1.0) for at, known in enumerate(segment.known)]
-            times.append(segment.times)
-            pixels.append([source.get(frame, nothing) for frame in segment.frames])
-            latents.append([completed[frame] if share else no_latents for frame, share in zip(segment.frames, hold)])
-            held.append(np.float32(hold))
-        with use_mesh(self.mesh):
-            made = programs.make_segments(
-                self.checkpoint.interpolation_unet if number else self.checkpoint.unet,
-                self.checkpoint.vae,
-                self.key,
-                *(_fill(list(map(np.asarray, column)), size) for column in (times, pixels, latents, held)),
-                self.text,
-                self.null_text,
-                self.tokens,
-                self.place,
-                self.sampling,
-                shared_noise=self.checkpoint.schedule.shared_noise,
-                on_step=self.on_step,
-            )
-        made = np.asarray(made)
-        if not np.isfinite(made).all():
-            raise _not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
-        self.done += len(segments)
-        self.progress(self.done, self.total, self._label(number))
-        return {
-            segment.frames[position]: made[row, position]
-            for row, segment in enumerate(segments)
-            for position in segment.kept
-        }
-
-    def _native_frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
-        """Float [H, W, 3] at the model's size, for rising indices."""
-        source = observed(self.clip, self.canvas, indices)
-        while chunk := list(islice(source, CHUNK_FRAMES)):
-            frames = programs.shrink(_fill(chunk, CHUNK_FRAMES), self.place)
-            yield from np.asarray(frames)[: len(chunk)]
-
-    def _label(self, number: int) -> str:
-        return f"level {number} of {len(self.plan.levels) - 1}" if number else "key frames"
-
-
-def _not_finite(network: str, frames: Sequence[int]) -> UserError:
-    return UserError(
-        f"the {network} made NaN or infinity of the frames {min(frames)} to {max(frames)}: its weights are broken, or "
-        "the guidance is too strong or the dtype too narrow for it"
-    )
-
-
-def _fill(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
-    """A batch of `size` rows, the last one repeated: one shape, one program."""
-    return np.stack([*rows, *[rows[-1]] * (size - len(rows))])

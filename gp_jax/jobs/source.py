@@ -1,0 +1,48 @@
+"""Which clip a job is of: a fingerprint of what it holds, not of its name.
+
+    identity(VideoReader("clip.mp4"))   -> {"frames": 250, "width": 1280, "height": 720, "sha256": "9f2c..."}
+
+The same clip under another name is the same; the same name with other bytes is another one. What lies in a file or in
+a folder of images is read as it lies there, without decoding it; the frames of other clips are read all.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gp_jax.geometry import Canvas
+
+
+class Clip(Protocol):
+    """See `gp_jax.methods.method.Clip`."""
+
+    def __len__(self) -> int: ...
+
+    def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
+        """uint8 [Hs, Ws, 3] for each of the rising indices."""
+        ...
+
+
+def identity(clip: Clip, canvas: Canvas) -> dict[str, Any]:
+    """What makes a clip this clip, as JSON.
+
+    Args:
+      clip: whose frames have the canvas' source size; one with a `path` is what lies there, cut to that size.
+      canvas: of the clip.
+    """
+    path = getattr(clip, "path", None)
+    total = hashlib.sha256()
+    if isinstance(path, Path):
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb") as data:
+                    name = file.name if path.is_dir() else ""
+                    total.update(f"{name} {hashlib.file_digest(data, 'sha256').hexdigest()}\n".encode())
+    else:
+        for frame in clip.frames_at(range(len(clip))):
+            total.update(np.ascontiguousarray(frame).data)
+    size = {"width": canvas.source_width, "height": canvas.source_height}
+    return {"frames": len(clip), **size, "sha256": total.hexdigest()}

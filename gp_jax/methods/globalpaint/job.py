@@ -1,0 +1,269 @@
+"""One clip on its way through the networks, as a stream.
+
+    decode, shrink   ->  spool                     once, by a thread: frames of the model's size, read in any order
+    spool            ->  global tokens             a few frames, spread over the clip
+    spool            ->  level 0, level 1, ...     segments, each taken from the journal if an earlier run made it
+    decode           ->  finish                    once more, ahead of the work: the source's own pixels go around it
+
+Kept are, of each level, only latents of completed frames that the next one still stands on, `4 * h * w * C` bytes each,
+no more of them than a batch of segments has frames (execute.py).
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from gp_jax import __version__
+from gp_jax.checkpoint.folder import Checkpoint
+from gp_jax.checkpoint.parameters import digest
+from gp_jax.diffusion.samplers import OnStep
+from gp_jax.errors import UserError
+from gp_jax.geometry import Canvas, patch_positions
+from gp_jax.jobs.journal import Journal, remembering
+from gp_jax.jobs.source import identity
+from gp_jax.jobs.spool import Spool, check_room
+from gp_jax.jobs.threads import ahead
+from gp_jax.methods.globalpaint import programs
+from gp_jax.methods.globalpaint.conditioning import Placement
+from gp_jax.methods.globalpaint.execute import execute
+from gp_jax.methods.globalpaint.options import Options
+from gp_jax.methods.globalpaint.plan import Plan, Segment, spread
+from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.parallel import use_mesh
+from gp_jax.seeds import random_key
+
+# Frames decoded and composited at once, fewer where they are large.
+CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
+
+
+class OutpaintJob:
+    """A clip and all that was decided of it; `OutpaintPipeline.prepare` makes and checks it.
+
+    Args:
+      checkpoint: networks and settings.
+      mesh: the devices, None for a single one.
+      clip, canvas, plan, sampling: what is to be made, and how.
+      options: what was asked for, the checkpoint's own where nothing was.
+      text: [1, L, D] embedding of the prompt, None for none.
+      null_text: [1, L, D], what guidance leads away from.
+      slices: segments that the mesh takes side by side.
+      batch: segments denoised at once.
+      work: a folder for the journal and for a spool that memory does not hold; None for no journal.
+      on_step: see `OutpaintPipeline.stream`; not called for what the journal knows.
+
+    Raises:
+      UserError: the folder holds other work, or there is no room for the spool.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        mesh: Mesh | None,
+        clip: Clip,
+        canvas: Canvas,
+        plan: Plan,
+        sampling: programs.Sampling,
+        options: Options,
+        text: np.ndarray | None,
+        null_text: np.ndarray,
+        *,
+        slices: int,
+        batch: int,
+        work: Path | None,
+        on_step: OnStep | None,
+    ):
+        self.checkpoint, self.mesh, self.slices, self.batch = checkpoint, mesh, slices, batch
+        self.clip, self.canvas, self.plan, self.sampling = clip, canvas, plan, sampling
+        cell = checkpoint.vae.config.downsampling
+        self.native = canvas.native(checkpoint.settings.native_area, cell)
+        self.place = Placement.of(canvas, self.native, cell)
+        self.key = random_key(options.seed)
+        self.text, self.null_text, self.on_step = text, null_text, on_step
+        self.total = sum(map(len, plan.levels))
+        self.chunk = max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (canvas.height * canvas.width)))
+        self.work, self.shape = work, (self.native.height, self.native.width, 3)
+        check_room(len(clip), self.shape, work)
+        self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity(options))
+
+    @property
+    def estimate(self) -> Estimate:
+        """See `Job`."""
+        steps = len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)
+        return Estimate(evaluations=self.total * steps)
+
+    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+        """See `Job`; nothing is to be made of a canvas that the source fills."""
+        if self.canvas.is_complete:
+            return observed(self.clip, self.canvas, range(len(self.clip)))
+        return self._frames(progress)
+
+    def _frames(self, progress: Progress) -> Iterator[np.ndarray]:
+        progress(0, self.total, self._label(0))
+        with ExitStack() as stack:
+            if self.journal is not None:
+                stack.enter_context(self.journal)
+            spool = stack.enter_context(Spool(len(self.clip), self.shape, self.work))
+            spool.fill(self._native_frames())
+            made = execute(self.plan, self._maker(spool, self._global_tokens(spool), progress), self.batch)
+            source = observed(self.clip, self.canvas, range(len(self.clip)))
+            yield from self._finished(made, stack.enter_context(ahead(source, self.chunk)))
+
+    def _finished(self, made: Iterator[tuple[int, np.ndarray]], source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Frames of the canvas, of the latents of all frames and the source, both in the order of time."""
+        size = self.chunk
+        while chunk := list(islice(zip(made, source), size)):
+            latents = _fill([latents for (_, latents), _ in chunk], size)
+            pixels = _fill([pixels for _, pixels in chunk], size)
+            with use_mesh(self.mesh):
+                finished, finite = programs.finish(
+                    self.checkpoint.vae, latents, pixels, self.place, size=(self.canvas.height, self.canvas.width)
+                )
+            if not finite:
+                raise _not_finite("autoencoder", [index for (index, _), _ in chunk])
+            yield from np.asarray(finished)[: len(chunk)]
+
+    def _maker(self, spool: Spool, tokens: np.ndarray | None, progress: Progress) -> Any:
+        """`make` for `execute`, which asks the journal first and reports what is done."""
+        done = 0
+
+        def make(
+            number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
+        ) -> dict[int, np.ndarray]:
+            return self._make(number, segments, completed, spool, tokens)
+
+        remember = remembering(self.journal, make)
+
+        def report(number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]) -> Any:
+            nonlocal done
+            made = remember(number, segments, completed)
+            done += len(segments)
+            progress(done, self.total, self._label(number))
+            return made
+
+        return report
+
+    def _global_tokens(self, spool: Spool) -> np.ndarray | None:
+        if self.checkpoint.vision is None or self.checkpoint.extractor is None:
+            return None
+        if self.journal is None:
+            return self._read_clip(spool)
+        return self.journal.piece("tokens", lambda: {"tokens": self._read_clip(spool)})["tokens"]
+
+    def _read_clip(self, spool: Spool) -> np.ndarray:
+        vision, extractor = self.checkpoint.vision, self.checkpoint.extractor
+        count = self.checkpoint.settings.feature_frames
+        indices = spread(len(self.clip), count)
+        times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
+        positions = patch_positions(self.native, vision.config.image_size // vision.config.patch_size)
+        pixels = _fill([spool[index] for index in indices], count)
+        valid = np.arange(count) < len(indices)
+        with use_mesh(self.mesh):
+            tokens = programs.read_clip(
+                vision, extractor, pixels, self.place.pixel_mask, positions, _fill(times, count), valid
+            )
+        return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
+
+    def _make(
+        self,
+        number: int,
+        segments: Sequence[Segment],
+        completed: Mapping[int, np.ndarray],
+        source: Spool,
+        tokens: np.ndarray | None,
+    ) -> dict[int, np.ndarray]:
+        """The latents of the frames that some segments of a level make: a function of its arguments."""
+        config = self.checkpoint.vae.config
+        cell = config.downsampling
+        nothing = np.zeros(self.shape, np.float32)
+        no_latents = np.zeros((self.shape[0] // cell, self.shape[1] // cell, config.latent_channels), np.float32)
+        times, pixels, latents, held = [], [], [], []
+        for segment in segments:
+            observed_frames = {frame: source[frame] for frame in segment.denoised}
+            shares = dict(zip(segment.kept, segment.shares))
+            hold = [1.0 if known else 1.0 - shares.get(at, 1.0) for at, known in enumerate(segment.known)]
+            times.append(segment.times)
+            pixels.append([observed_frames.get(frame, nothing) for frame in segment.frames])
+            latents.append([completed[frame] if share else no_latents for frame, share in zip(segment.frames, hold)])
+            held.append(np.float32(hold))
+        size = self._rows(number)
+        with use_mesh(self.mesh):
+            made = programs.make_segments(
+                self.checkpoint.interpolation_unet if number else self.checkpoint.unet,
+                self.checkpoint.vae,
+                self.key,
+                *(_fill(list(map(np.asarray, column)), size) for column in (times, pixels, latents, held)),
+                self.text,
+                self.null_text,
+                tokens,
+                self.place,
+                self.sampling,
+                shared_noise=self.checkpoint.schedule.shared_noise,
+                on_step=self.on_step,
+            )
+        made = np.asarray(made)
+        if not np.isfinite(made).all():
+            raise _not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
+        return {
+            segment.frames[position]: made[row, position]
+            for row, segment in enumerate(segments)
+            for position in segment.kept
+        }
+
+    def _rows(self, number: int) -> int:
+        """Segments of a level that are denoised at once. Key frames are one and chained ones come one by one: more
+        than a row per slice would be idle work."""
+        return self.batch if number and not self.plan.chained else self.slices
+
+    def _native_frames(self) -> Iterator[np.ndarray]:
+        """Float [H, W, 3] at the model's size, of the whole clip."""
+        source = observed(self.clip, self.canvas, range(len(self.clip)))
+        while chunk := list(islice(source, CHUNK_FRAMES)):
+            with use_mesh(self.mesh):
+                frames = programs.shrink(_fill(chunk, CHUNK_FRAMES), self.place)
+            yield from np.asarray(frames)[: len(chunk)]
+
+    def _label(self, number: int) -> str:
+        return f"level {number} of {len(self.plan.levels) - 1}" if number else "key frames"
+
+    def _identity(self, options: Options) -> dict[str, Any]:
+        """All that the latents depend on, bit for bit, for the journal."""
+        parts = {field.name: getattr(self.checkpoint, field.name) for field in dataclasses.fields(self.checkpoint)}
+        networks = {name: digest(part) for name, part in parts.items() if isinstance(part, nnx.Module)}
+        settings = self.checkpoint.settings
+        texts = [text for text in (self.text, self.null_text) if text is not None]
+        return {
+            "method": "globalpaint",
+            "source": identity(self.clip, self.canvas),
+            "canvas": dataclasses.asdict(self.canvas),
+            "checkpoint": networks | settings.to_json() | {"scheduler": self.checkpoint.schedule.to_config()},
+            **dataclasses.asdict(options),
+            "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text)).hexdigest() for text in texts],
+            "batch": self.batch,
+            "mesh": None if self.mesh is None else dict(self.mesh.shape),
+            "device": jax.devices()[0].device_kind,
+            "gp_jax": __version__,
+            "jax": version("jax"),
+            "jaxlib": version("jaxlib"),
+        }
+
+
+def _not_finite(network: str, frames: Sequence[int]) -> UserError:
+    return UserError(
+        f"the {network} made NaN or infinity of the frames {min(frames)} to {max(frames)}: its weights are broken, or "
+        "the guidance is too strong or the dtype too narrow for it"
+    )
+
+
+def _fill(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """A batch of `size` rows, the last one repeated: one shape, one program."""
+    return np.stack([*rows, *[rows[-1]] * (size - len(rows))])
