@@ -104,7 +104,7 @@ LONG = (
     *(f"gp_jax/cli/{name}.py" for name in ("ablation", "convert", "evaluate", "metrics")),
 )
 # The environment that the tests run in; .ci/run makes it by these.
-SET_UP = ("python3 -m venv .venv", "pip install -e .[samples]", "pip install -e .[test]", "pytest")
+SET_UP = ("python3 -m venv .venv", "pip install -e .[samples]", "pip install -e .[test]", "pytest -n 2 --dist loadfile")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -183,7 +183,8 @@ def run(words: list[str], whole: bool, made: Callable[[str], Path]) -> int | str
     line = " ".join(words)
     if line in SET_UP:
         return 0
-    words = [os.path.expanduser(SMALLER.get(word, word)) for word in words] + BESIDE.get(" ".join(words[:2]), [])
+    beside = [] if "--method" in words else BESIDE.get(" ".join(words[:2]), [])
+    words = [os.path.expanduser(SMALLER.get(word, word)) for word in words] + beside
     parsed = any(part in line for part in PARSED)
     trained = words[:2] == ["gp-jax", "train"] and not whole and not parsed
     with pytest.MonkeyPatch.context() as patch:

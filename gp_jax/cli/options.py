@@ -74,6 +74,7 @@ def _add(group: Any, field: dataclasses.Field, kind: Any) -> None:
 
 def _help(field: dataclasses.Field) -> str:
     shown = f"{', '.join(field.metadata['choices'])}: " if field.metadata["choices"] else ""
-    default = "" if field.default in (None, False) or "default" in field.metadata["help"] else field.default
-    text = f"{shown}{field.metadata['help']}" + (f" (default: {default})" if default != "" else "")
+    text = f"{shown}{field.metadata['help']}"
+    if field.default is not None and field.default is not False and "default" not in text:
+        text += f" (default: {field.default})"
     return text.replace("%", "%%")

@@ -43,7 +43,7 @@ def test_help_tells_what_arguments_are_their_defaults_and_how_to_begin(document)
     for action in parser._actions:
         about = f"{document}: {action.option_strings or action.dest}"
         assert action.help, about
-        if action.nargs == 0 or action.default in (None, (), [], "") or not action.option_strings:
+        if action.nargs == 0 or action.default in (None, (), [], "", argparse.SUPPRESS) or not action.option_strings:
             continue
         shown = " ".join(map(str, action.default)) if isinstance(action.default, tuple) else str(action.default)
         described = parser._get_formatter()._expand_help(action)
