@@ -8,11 +8,7 @@ import functools
 import json
 import math
 import random
-import resource
 import shutil
-import signal
-from contextlib import contextmanager
-from pathlib import Path
 
 import diffusers
 import pytest
@@ -27,8 +23,8 @@ from gp_jax.errors import UserError
 from gp_jax.models.clip import TextConfig, TextTower
 from tests import small_networks
 from tests.convert import references
+from tests.limits import bounded
 
-SECONDS, BYTES = 20, 4 * 2**30
 NESTED = functools.reduce(lambda inner, _: [inner], range(400), 1)
 VALUES = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 12, 10**6, 10**9, -(10**9), 10**30, 10**400, 0.5, -0.5, 1e-30, 1e300),
@@ -70,25 +66,6 @@ def damaged(text: str, rng: random.Random) -> bytes:
     return content
 
 
-@contextmanager
-def limited():
-    """A limit on the time and the memory that the work within may take."""
-
-    def late(*_):
-        raise TimeoutError(f"took more than {SECONDS} seconds")
-
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    resource.setrlimit(resource.RLIMIT_AS, (now + BYTES, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
 def fuzz(folder, load, rounds, seed):
     """How many of the rounds were loaded, and how many refused."""
     rng, files = random.Random(seed), sorted(folder.rglob("*.json"))
@@ -99,7 +76,7 @@ def fuzz(folder, load, rounds, seed):
         content = damaged(text, rng)
         path.write_bytes(content)
         try:
-            with limited():
+            with bounded():
                 load(folder)
             loaded += 1
         except UserError as error:
