@@ -1,0 +1,95 @@
+"""Work that is stopped and goes on, on disk or in memory, makes the same frames and leaves nobody behind."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from gp_jax.errors import UserError
+from gp_jax.geometry import Canvas
+from gp_jax.jobs import spool
+from gp_jax.methods.globalpaint.options import Options
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+from gp_jax.methods.method import ArrayClip
+from tests import small_networks
+
+CANVAS = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left")  # that of test_end_to_end.py
+FRAMES = np.random.default_rng(17).integers(0, 256, (17, 21, 27, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory):
+    return OutpaintPipeline.from_pretrained(small_networks.write(tmp_path_factory.mktemp("checkpoint")))
+
+
+@pytest.fixture(scope="module")
+def result(pipe):
+    return pipe(FRAMES, CANVAS)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    yield
+    assert not {"ahead", "spool"} & {thread.name for thread in threading.enumerate()}
+
+
+class CountingClip(ArrayClip):
+    """Counts how often it is read, and fails from a frame on where it is told to."""
+
+    reads, broken = 0, None
+
+    def frames_at(self, indices):
+        self.reads += 1
+        for index in indices:
+            if self.broken is not None and index >= self.broken:
+                raise UserError("the disk is gone")
+            yield self.frames[index]
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 16])
+def test_a_job_that_was_closed_goes_on(pipe, result, count, tmp_path):
+    frames = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames()
+    taken = [next(frames) for _ in range(count)]
+    frames.close()
+    again = list(pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames())
+    np.testing.assert_array_equal(again, result)
+    np.testing.assert_array_equal(taken, again[:count])
+
+
+def test_the_networks_make_nothing_twice(pipe, result, tmp_path, monkeypatch):
+    list(pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames())
+    job, reports = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path), []
+    monkeypatch.setattr(job, "_make", None)
+    monkeypatch.setattr(job, "_read_clip", None)
+    np.testing.assert_array_equal(list(job.frames(lambda done, total, label: reports.append((done, total)))), result)
+    assert reports[-1] == (job.total, job.total)
+
+
+def test_a_clip_is_read_twice_however_many_levels_there_are(pipe):
+    clip = CountingClip(FRAMES)
+    job = pipe.prepare(clip, CANVAS, Options())
+    list(job.frames())
+    assert len(job.plan.levels) > 2 and clip.reads == 2
+
+
+def test_on_disk_and_in_memory_are_the_same(pipe, result, tmp_path, monkeypatch):
+    monkeypatch.setattr(spool, "MEMORY", 0)
+    np.testing.assert_array_equal(list(pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames()), result)
+
+
+@pytest.mark.parametrize("broken", [0, 8, 16])
+def test_a_clip_that_breaks_ends_all_of_it(pipe, broken, tmp_path):
+    clip = CountingClip(FRAMES)
+    job = pipe.prepare(clip, CANVAS, Options(), tmp_path)
+    clip.broken = broken
+    with pytest.raises(UserError, match="the disk is gone"):
+        list(job.frames())
+    clip.broken = None
+    assert len(list(job.frames())) == 17
+
+
+def test_a_canvas_without_new_pixels_leaves_no_work(pipe, tmp_path):
+    whole = Canvas.from_size(21, 27, 21, 27)
+    made = list(pipe.prepare(FRAMES, whole, Options(), tmp_path / "work").frames())
+    np.testing.assert_array_equal(made, FRAMES)
+    assert not (tmp_path / "work").exists()
