@@ -13,7 +13,7 @@ from gp_jax.methods.globalpaint import method
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.options import NoOptions
 from gp_jax.methods.registry import METHODS
-from tests import small_networks
+from tests import small_m3ddm, small_networks
 from tests.evaluation import small_protocol
 
 
@@ -68,11 +68,19 @@ def test_a_checkpoint_is_evaluated(data, tmp_path, capsys):
     assert Results(tmp_path / "out").manifest.methods["globalpaint"]["checkpoint"] == str(checkpoint)
 
 
-def check(output, printed):
+def test_m3ddm_of_a_folder_of_its_name_stands_beside_a_classical_method(data, tmp_path, capsys):
+    checkpoint = small_m3ddm.write(tmp_path / "m3ddm", native_area=1024, steps=3, global_frames=4)
+    assert run(data, tmp_path / "out", "--method", f"edge,m3ddm:{checkpoint}", "--frames", "7") == 0
+    check(tmp_path / "out", capsys.readouterr().out, "m3ddm")
+    about = Results(tmp_path / "out").manifest.methods["m3ddm"]
+    assert about["checkpoint"] == str(checkpoint) and about["weights"]
+
+
+def check(output, printed, model="globalpaint"):
     """Both methods have scores, and all files are there and named."""
     psnr = {score.method: score.value for score in Results(output).scores() if score.metric == "psnr"}
-    assert psnr.keys() == {"globalpaint", "edge"} and min(psnr.values()) > 0
-    for text in ("globalpaint", "edge", "PSNR", "report.html", "summary.md", "summary.csv"):
+    assert psnr.keys() == {model, "edge"} and min(psnr.values()) > 0
+    for text in (model, "edge", "PSNR", "report.html", "summary.md", "summary.csv"):
         assert text in printed
     for name in ("report.html", "summary.md", "summary.csv"):
         assert (output / name).is_file()

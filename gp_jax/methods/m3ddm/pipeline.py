@@ -42,7 +42,7 @@ from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
 from gp_jax.parallel import use_mesh
 from gp_jax.seeds import check_seed, random_key
 
-# Windows denoised at once, per slice of the mesh; each is three rows of the network's batch, one per branch.
+# Windows denoised at once, per slice of the mesh.
 BATCH = {"cpu": 1}
 DEFAULT_BATCH = 2
 # Frames brought to another size or composited at once, fewer where they are large.

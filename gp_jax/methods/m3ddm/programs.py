@@ -95,18 +95,25 @@ def make_windows(
         mask, latents = complete(latents, mask[None], known, completed)
         return jnp.concatenate([latents, jnp.broadcast_to(mask, (*latents.shape[:-1], 1))], axis=-1)
 
+    batch = len(times)
     local = condition(seen, place.latent_mask)
     nothing = condition(jnp.broadcast_to(black, seen.shape), jnp.ones_like(place.latent_mask))
-    conditions = _side_by_side([nothing, local, local])
-    batch = len(times)
-    context = jnp.tile(tokens[jnp.array([0, 0, 1])], (batch, 1, 1))
-    weights = jnp.stack([1 - scales[0], scales[0] - scales[1], scales[1]])
+    branches = (
+        jnp.stack([nothing, local, local]),
+        tokens[jnp.array([0, 0, 1])],
+        jnp.stack([1 - scales[0], scales[0] - scales[1], scales[1]]),
+    )
 
     def denoise(latents: Array, timestep: Array) -> Array:
-        sample = jnp.concatenate([jnp.repeat(latents, BRANCHES, axis=0), conditions], axis=-1)
-        rows = jnp.ones(BRANCHES * batch)
-        predicted = network(sample, timestep * rows, rate * rows, context).astype(jnp.float32)
-        return jnp.einsum("b,nb...->n...", weights, predicted.reshape(batch, BRANCHES, *latents.shape[1:]))
+        def add(total: Array, branch: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            condition, context, weight = branch
+            sample = jnp.concatenate([latents, condition], axis=-1)
+            steps, rates = (jnp.full(batch, x, jnp.float32) for x in (timestep, rate))
+            predicted = network(sample, steps, rates, jnp.broadcast_to(context, (batch, *context.shape)))
+            return total + weight * predicted.astype(jnp.float32), None
+
+        # One after the other: attention to the global tokens takes gigabytes for each.
+        return jax.lax.scan(add, jnp.zeros_like(latents), branches)[0]
 
     noise = jax.random.normal(jax.random.fold_in(key, _NOISE), seen.shape[1:])
     start = schedule.add_noise(initial, noise[None], jnp.full(batch, plms_timesteps(schedule, steps)[0]))
@@ -167,8 +174,3 @@ def paste(
     frames = jax.lax.dynamic_update_slice(frames, source, (0, *place.corner, 0))
     cut = jax.lax.dynamic_slice(frames, (0, *crop, 0), (len(latents), *size, 3))
     return cut, jnp.isfinite(decoded).all()
-
-
-def _side_by_side(branches: list[Array]) -> Array:
-    """[B, ...] each, to [B * branches, ...] with the branches of a window beside each other."""
-    return jnp.stack(branches, axis=1).reshape(-1, *branches[0].shape[1:])
