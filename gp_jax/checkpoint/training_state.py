@@ -19,6 +19,7 @@ import hashlib
 import json
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,36 @@ class _Damaged(Exception):
     """What of a state is not as it was saved."""
 
 
+def _telling(failures: list[BaseException]) -> ocp.StandardCheckpointHandler:
+    """Writes arrays, and says at once where that fails.
+
+    Orbax says it too, but only when all processes have met once more, for which those that wrote their part well wait
+    minutes in another place.
+    """
+    handler = ocp.StandardCheckpointHandler()
+    write = handler.async_save
+
+    async def async_save(*args: Any, **kwargs: Any) -> list[Any]:
+        return [_Told(future, failures) for future in await write(*args, **kwargs) or ()]
+
+    handler.async_save = async_save  # a class of our own would have to be made known to Orbax' registries
+    return handler
+
+
+class _Told:
+    """A future that leaves its error in a list as well."""
+
+    def __init__(self, future: Any, failures: list[BaseException]):
+        self._future, self._failures = future, failures
+
+    def result(self, timeout: int | None = None) -> Any:
+        try:
+            return self._future.result(timeout=timeout)
+        except BaseException as error:
+            self._failures.append(error)
+            raise
+
+
 class Checkpoints:
     """The checkpoints of a working directory.
 
@@ -56,6 +87,7 @@ class Checkpoints:
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror}") from error
         self._saving = 0
+        self._failures: list[BaseException] = []
         asynchronous = ocp.AsyncOptions(post_finalization_callback=self._add_checksums)
         self._options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False, async_options=asynchronous)
         self._manager = self._open()
@@ -79,10 +111,15 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raises UserError where what is being saved has failed already; waits for nothing."""
+        if self._failures:
+            raise self._cannot_save(self._failures[0])
         self._guarded(self._manager.check_for_errors)
 
     def wait(self) -> None:
         """Until what was begun is on disk; raises UserError where that failed."""
+        while jax.process_count() > 1 and self._manager.is_saving_in_progress():
+            self.check()
+            time.sleep(0.02)
         self._guarded(self._manager.wait_until_finished)
 
     def restore(self, state: State, signature: str) -> tuple[State, dict[str, Any]] | None:
@@ -152,7 +189,8 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         with quiet():
-            return ocp.CheckpointManager(self.folder, options=self._options)
+            handlers = {"state": _telling(self._failures), "meta": ocp.JsonCheckpointHandler()}
+            return ocp.CheckpointManager(self.folder, options=self._options, item_handlers=handlers)
 
     def _add_checksums(self) -> None:
         """Called on the first process when all files of a state are there, and before it gets its name."""
@@ -163,8 +201,11 @@ class Checkpoints:
         try:
             work()
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0][:300]
-            raise UserError(f"cannot save to {self.folder}, older checkpoints are whole: {reason}") from error
+            raise self._cannot_save(error) from error
+
+    def _cannot_save(self, error: BaseException) -> UserError:
+        reason = str(error).strip().partition("\n")[0][:300]
+        return UserError(f"cannot save to {self.folder}, older checkpoints are whole: {reason}")
 
 
 def signature_of(state: State) -> str:
