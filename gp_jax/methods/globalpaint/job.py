@@ -10,11 +10,10 @@ no more of them than a batch of segments has frames (execute.py).
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,22 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from gp_jax import __version__
 from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import digest
 from gp_jax.diffusion.samplers import OnStep
-from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas, patch_positions
-from gp_jax.jobs.journal import Journal, remembering
+from gp_jax.jobs.journal import Journal
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool, check_room
-from gp_jax.jobs.threads import ahead
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.conditioning import Placement
 from gp_jax.methods.globalpaint.execute import execute
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import Plan, Segment, spread
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.streams import chunk_size, fill, finished, native_frames, not_finite, reporting, surroundings
 from gp_jax.parallel import use_mesh
 from gp_jax.seeds import random_key
-
-# Frames decoded and composited at once, fewer where they are large.
-CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
 
 
 class OutpaintJob:
@@ -90,7 +84,6 @@ class OutpaintJob:
         self.key = random_key(options.seed)
         self.text, self.null_text, self.on_step = text, null_text, on_step
         self.total = sum(map(len, plan.levels))
-        self.chunk = max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (canvas.height * canvas.width)))
         self.work, self.shape = work, (self.native.height, self.native.width, 3)
         check_room(len(clip), self.shape, work)
         self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity(options))
@@ -113,44 +106,10 @@ class OutpaintJob:
             if self.journal is not None:
                 stack.enter_context(self.journal)
             spool = stack.enter_context(Spool(len(self.clip), self.shape, self.work))
-            spool.fill(self._native_frames())
-            made = execute(self.plan, self._maker(spool, self._global_tokens(spool), progress), self.batch)
-            source = observed(self.clip, self.canvas, range(len(self.clip)))
-            yield from self._finished(made, stack.enter_context(ahead(source, self.chunk)))
-
-    def _finished(self, made: Iterator[tuple[int, np.ndarray]], source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Frames of the canvas, of the latents of all frames and the source, both in the order of time."""
-        size = self.chunk
-        while chunk := list(islice(zip(made, source), size)):
-            latents = _fill([latents for (_, latents), _ in chunk], size)
-            pixels = _fill([pixels for _, pixels in chunk], size)
-            with use_mesh(self.mesh):
-                finished, finite = programs.finish(
-                    self.checkpoint.vae, latents, pixels, self.place, size=(self.canvas.height, self.canvas.width)
-                )
-            if not finite:
-                raise _not_finite("autoencoder", [index for (index, _), _ in chunk])
-            yield from np.asarray(finished)[: len(chunk)]
-
-    def _maker(self, spool: Spool, tokens: np.ndarray | None, progress: Progress) -> Any:
-        """`make` for `execute`, which asks the journal first and reports what is done."""
-        done = 0
-
-        def make(
-            number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
-        ) -> dict[int, np.ndarray]:
-            return self._make(number, segments, completed, spool, tokens)
-
-        remember = remembering(self.journal, make)
-
-        def report(number: int, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]) -> Any:
-            nonlocal done
-            made = remember(number, segments, completed)
-            done += len(segments)
-            progress(done, self.total, self._label(number))
-            return made
-
-        return report
+            spool.fill(native_frames(self.clip, self.canvas, self.place, self.mesh))
+            make = functools.partial(self._make, spool, self._global_tokens(spool))
+            made = execute(self.plan, reporting(self.journal, make, self.total, self._label, progress), self.batch)
+            yield from finished(made, self.clip, self.canvas, self._finish, chunk_size(self.canvas))
 
     def _global_tokens(self, spool: Spool) -> np.ndarray | None:
         if self.checkpoint.vision is None or self.checkpoint.extractor is None:
@@ -165,21 +124,21 @@ class OutpaintJob:
         indices = spread(len(self.clip), count)
         times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
         positions = patch_positions(self.native, vision.config.image_size // vision.config.patch_size)
-        pixels = _fill([spool[index] for index in indices], count)
+        pixels = fill([spool[index] for index in indices], count)
         valid = np.arange(count) < len(indices)
         with use_mesh(self.mesh):
             tokens = programs.read_clip(
-                vision, extractor, pixels, self.place.pixel_mask, positions, _fill(times, count), valid
+                vision, extractor, pixels, self.place.pixel_mask, positions, fill(times, count), valid
             )
         return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
 
     def _make(
         self,
+        source: Spool,
+        tokens: np.ndarray | None,
         number: int,
         segments: Sequence[Segment],
         completed: Mapping[int, np.ndarray],
-        source: Spool,
-        tokens: np.ndarray | None,
     ) -> dict[int, np.ndarray]:
         """The latents of the frames that some segments of a level make: a function of its arguments."""
         config = self.checkpoint.vae.config
@@ -201,7 +160,7 @@ class OutpaintJob:
                 self.checkpoint.interpolation_unet if number else self.checkpoint.unet,
                 self.checkpoint.vae,
                 self.key,
-                *(_fill(list(map(np.asarray, column)), size) for column in (times, pixels, latents, held)),
+                *(fill(list(map(np.asarray, column)), size) for column in (times, pixels, latents, held)),
                 self.text,
                 self.null_text,
                 tokens,
@@ -212,25 +171,22 @@ class OutpaintJob:
             )
         made = np.asarray(made)
         if not np.isfinite(made).all():
-            raise _not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
+            raise not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
         return {
             segment.frames[position]: made[row, position]
             for row, segment in enumerate(segments)
             for position in segment.kept
         }
 
+    def _finish(self, latents: np.ndarray, source: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        size = self.canvas.height, self.canvas.width
+        with use_mesh(self.mesh):
+            return programs.finish(self.checkpoint.vae, latents, source, self.place, size=size)
+
     def _rows(self, number: int) -> int:
         """Segments of a level that are denoised at once. Key frames are one and chained ones come one by one: more
         than a row per slice would be idle work."""
         return self.batch if number and not self.plan.chained else self.slices
-
-    def _native_frames(self) -> Iterator[np.ndarray]:
-        """Float [H, W, 3] at the model's size, of the whole clip."""
-        source = observed(self.clip, self.canvas, range(len(self.clip)))
-        while chunk := list(islice(source, CHUNK_FRAMES)):
-            with use_mesh(self.mesh):
-                frames = programs.shrink(_fill(chunk, CHUNK_FRAMES), self.place)
-            yield from np.asarray(frames)[: len(chunk)]
 
     def _label(self, number: int) -> str:
         return f"level {number} of {len(self.plan.levels) - 1}" if number else "key frames"
@@ -248,22 +204,5 @@ class OutpaintJob:
             "checkpoint": networks | settings.to_json() | {"scheduler": self.checkpoint.schedule.to_config()},
             **dataclasses.asdict(options),
             "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text)).hexdigest() for text in texts],
-            "batch": self.batch,
-            "mesh": None if self.mesh is None else dict(self.mesh.shape),
-            "device": jax.devices()[0].device_kind,
-            "gp_jax": __version__,
-            "jax": version("jax"),
-            "jaxlib": version("jaxlib"),
+            **surroundings(self.batch, self.mesh),
         }
-
-
-def _not_finite(network: str, frames: Sequence[int]) -> UserError:
-    return UserError(
-        f"the {network} made NaN or infinity of the frames {min(frames)} to {max(frames)}: its weights are broken, or "
-        "the guidance is too strong or the dtype too narrow for it"
-    )
-
-
-def _fill(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
-    """A batch of `size` rows, the last one repeated: one shape, one program."""
-    return np.stack([*rows, *[rows[-1]] * (size - len(rows))])

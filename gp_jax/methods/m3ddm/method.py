@@ -12,8 +12,9 @@ from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.globalpaint.method import fingerprint
+from gp_jax.methods.m3ddm.job import OutpaintJob
 from gp_jax.methods.m3ddm.options import Options
-from gp_jax.methods.m3ddm.pipeline import Model, OutpaintJob
+from gp_jax.methods.m3ddm.pipeline import Model
 from gp_jax.methods.method import Clip
 from gp_jax.methods.options import changed
 from gp_jax.seeds import check_seed
@@ -58,7 +59,7 @@ class M3DDMMethod:
 
     def prepare(self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None) -> OutpaintJob:
         """See `Method`."""
-        return load(self.folder, self.mesh, self.dtype, self.weights).prepare(clip, canvas, options)
+        return load(self.folder, self.mesh, self.dtype, self.weights).prepare(clip, canvas, options, work)
 
 
 @functools.lru_cache(maxsize=1)

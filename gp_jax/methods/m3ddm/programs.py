@@ -56,7 +56,7 @@ def make_windows(
     vae: AutoencoderKL,
     key: Array,
     times: Array,
-    frames: Array,
+    pixels: Array,
     completed: Array,
     known: Array,
     rate: Array,
@@ -72,7 +72,7 @@ def make_windows(
     Args:
       key: of the clip.
       times: [B, T] int, of the frames.
-      frames: uint8 [B, T, H, W, 3], the source's pixels where observed, a first guess elsewhere.
+      pixels: [B, T, H, W, 3] in [-1, 1], the source's where observed, a first guess elsewhere.
       completed: [B, T, h, w, C], latents of frames that are known, read where `known`.
       known: [B, T] bool.
       rate: frames per second of a window, float32.
@@ -84,7 +84,7 @@ def make_windows(
     Returns:
       [B, T, h, w, C] float32, scaled latents.
     """
-    pixels = to_float(constrain(frames, "batch", None, None, None, None))
+    pixels = constrain(pixels, "batch", None, None, None, None)
     masked = jnp.where(place.pixel_mask[..., None] == 1, -1.0, pixels)
     initial = sampled_latents(vae, jax.random.fold_in(key, _INITIAL), times, pixels)
     seen = sampled_latents(vae, jax.random.fold_in(key, _MASKED), times, masked)

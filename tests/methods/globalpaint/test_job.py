@@ -59,8 +59,8 @@ def test_a_job_that_was_closed_goes_on(pipe, result, count, tmp_path):
 def test_the_networks_make_nothing_twice(pipe, result, tmp_path, monkeypatch):
     list(pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames())
     job, reports = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path), []
-    monkeypatch.setattr(job, "_make", None)
-    monkeypatch.setattr(job, "_read_clip", None)
+    for name in ("_make", "_read_clip"):
+        monkeypatch.setattr(job, name, lambda *_: pytest.fail("made twice"))
     np.testing.assert_array_equal(list(job.frames(lambda done, total, label: reports.append((done, total)))), result)
     assert reports[-1] == (job.total, job.total)
 

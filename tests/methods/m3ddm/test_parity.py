@@ -76,13 +76,13 @@ def test_three_branches_of_the_network(network, reference):
 def test_a_whole_trajectory(network, reference, vae):
     """Two of the frames are known; the frame rate is cut off; published weights of guidance."""
     key, times = jax.random.key(5), np.arange(LENGTH)[None] * 15
-    frames = RNG.integers(0, 256, (1, LENGTH, SIDE, SIDE, 3), dtype=np.uint8)
+    pixels = RNG.uniform(-1, 1, (1, LENGTH, SIDE, SIDE, 3)).astype(np.float32)
     whole = RNG.integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
     known = np.array([[True, False, False, True, False]])
     completed = RNG.normal(size=(1, LENGTH, 8, 8, 4)).astype(np.float32)
     tokens = programs.read_clip(network, vae, key, np.arange(3), whole)
     made = programs.make_windows(
-        *(network, vae, key, times, frames, completed, known, np.float32(1.6), tokens, PLACE),
+        *(network, vae, key, times, pixels, completed, known, np.float32(1.6), tokens, PLACE),
         np.float32([2, 4]),
         schedule=SCHEDULE,
         steps=50,
@@ -91,7 +91,7 @@ def test_a_whole_trajectory(network, reference, vae):
     def encoded(purpose, pixels, times=times):
         return theirs(programs.sampled_latents(vae, jax.random.fold_in(key, purpose), times, jnp.asarray(pixels)))
 
-    pixels, unknown = np.asarray(to_float(frames)), PLACE.pixel_mask[..., None] == 1
+    unknown = PLACE.pixel_mask[..., None] == 1
     initial, seen = encoded(programs._INITIAL, pixels), encoded(programs._MASKED, np.where(unknown, -1, pixels))
     black = encoded(programs._MASKED, np.full((1, 1, SIDE, SIDE, 3), -1.0), times[:, :1]).expand_as(seen)
     is_known, complete = torch.tensor(known)[:, None, :, None, None], theirs(completed)

@@ -40,7 +40,7 @@ def outpaint(model, frames, canvas=SQUARE, batch=None, rate=None, **options):
     source = ArrayClip(frames)
     if rate:
         source.info = SimpleNamespace(frame_rate=rate)
-    return np.stack(list(model.prepare(source, canvas, Options(**options), batch).frames()))
+    return np.stack(list(model.prepare(source, canvas, Options(**options), batch=batch).frames()))
 
 
 def check(made, source, canvas=SQUARE):
@@ -76,6 +76,34 @@ def test_a_window_knows_the_whole_clip_and_all_its_frames(model):
     made, changed = outpaint(model, source), outpaint(model, other)
     # Of the first window no frame is another, but one that the global encoder reads is.
     assert not np.array_equal(made[0], changed[0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 33, 59])
+def test_a_job_that_was_closed_goes_on(model, count, tmp_path, monkeypatch):
+    source = ArrayClip(clip(60))
+    whole = list(model.prepare(source, SQUARE, Options()).frames())
+    frames = model.prepare(source, SQUARE, Options(), tmp_path / "work").frames()
+    taken = [next(frames) for _ in range(count)]
+    frames.close()
+    again = list(model.prepare(source, SQUARE, Options(), tmp_path / "work").frames())
+    np.testing.assert_array_equal(taken + again[count:], whole)
+    np.testing.assert_array_equal(again, whole)
+
+    job, reports = model.prepare(source, SQUARE, Options(), tmp_path / "work"), []
+    for name in ("_make", "_read_clip"):
+        monkeypatch.setattr(job, name, lambda *_: pytest.fail("made twice"))
+    np.testing.assert_array_equal(list(job.frames(lambda *report: reports.append(report))), whole)
+    assert reports[0] == (0, 6, "every 15th frame") and reports[-1] == (6, 6, "all frames")
+    with pytest.raises(UserError, match=r"was begun with guidance 4\.0, not 3\.0"):
+        model.prepare(source, SQUARE, Options(guidance=3.0), tmp_path / "work")
+
+
+def test_a_clip_is_read_three_times(model):
+    """For its global tokens, for all levels, for the result."""
+    source, reads = ArrayClip(clip(60)), []
+    frames_at = source.frames_at
+    source.frames_at = lambda indices: reads.append(1) or frames_at(indices)
+    assert len(list(model.prepare(source, SQUARE, Options()).frames())) == 60 and len(reads) == 3
 
 
 def test_nothing_is_to_be_made_of_a_complete_canvas(model):

@@ -1,0 +1,122 @@
+"""What methods that work on latents have in common: the ends of their streams, and what keeps and reports the middle.
+
+    native_frames   source frames -> float frames of the network's size              for a spool
+    reporting       `make` of an executor -> the same, asked only for what the journal does not know
+    finished        latents in the order of time, and the source -> frames of the canvas
+    surroundings    what else changes a bit of the result, for the journal
+
+Work goes by chunks and batches of one size, the last one filled up: one shape, one program.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from gp_jax import __version__
+from gp_jax.errors import UserError
+from gp_jax.geometry import Canvas
+from gp_jax.jobs.journal import Journal, remembering
+from gp_jax.jobs.threads import ahead
+from gp_jax.methods.globalpaint.conditioning import Placement
+from gp_jax.methods.globalpaint.programs import shrink
+from gp_jax.methods.method import Clip, Progress, observed
+from gp_jax.parallel import use_mesh
+
+# Frames decoded and composited at once, fewer where they are large.
+CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
+
+Make = Callable[[int, Sequence[Any], Mapping[int, np.ndarray]], Mapping[int, np.ndarray]]
+
+
+def native_frames(clip: Clip, canvas: Canvas, place: Placement, mesh: Mesh | None) -> Iterator[np.ndarray]:
+    """Float [H, W, 3] at the network's size, of the whole clip."""
+    source = observed(clip, canvas, range(len(clip)))
+    while chunk := list(islice(source, CHUNK_FRAMES)):
+        with use_mesh(mesh):
+            frames = shrink(fill(chunk, CHUNK_FRAMES), place)
+        yield from np.asarray(frames)[: len(chunk)]
+
+
+def reporting(journal: Journal | None, make: Make, total: int, label: Callable[[int], str], progress: Progress) -> Make:
+    """`make` of an executor, which asks the journal first and tells `progress` what of `total` segments is done.
+
+    Args:
+      journal: None for none.
+      make: (number of the level, segments, completed frames by index) -> the frames that these segments make.
+      total: segments of all levels.
+      label: of a level.
+      progress: see `gp_jax.methods.method`.
+    """
+    remember, done = remembering(journal, make), 0
+
+    def report(number: int, segments: Sequence[Any], completed: Mapping[int, np.ndarray]) -> Mapping[int, np.ndarray]:
+        nonlocal done
+        made = remember(number, segments, completed)
+        done += len(segments)
+        progress(done, total, label(number))
+        return made
+
+    return report
+
+
+def chunk_size(frame: Canvas) -> int:
+    """Frames of this size that are finished at once."""
+    return max(1, min(CHUNK_FRAMES, CHUNK_PIXELS // (frame.height * frame.width)))
+
+
+def finished(
+    made: Iterator[tuple[int, np.ndarray]],
+    clip: Clip,
+    canvas: Canvas,
+    finish: Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]],
+    size: int,
+) -> Iterator[np.ndarray]:
+    """Frames of the canvas, the source read once more, ahead of the work.
+
+    Args:
+      made: index and latents of all frames, in the order of time.
+      clip, canvas: the source.
+      finish: ([N, h, w, C] latents, uint8 [N, Hs, Ws, 3] source) -> uint8 [N, H, W, 3], and whether all is finite.
+      size: N.
+
+    Yields:
+      uint8 [H, W, 3].
+    """
+    with ahead(observed(clip, canvas, range(len(clip))), size) as source:
+        while chunk := list(islice(zip(made, source), size)):
+            frames, finite = finish(
+                fill([latents for (_, latents), _ in chunk], size), fill([pixels for _, pixels in chunk], size)
+            )
+            if not finite:
+                raise not_finite("autoencoder", [index for (index, _), _ in chunk])
+            yield from np.asarray(frames)[: len(chunk)]
+
+
+def surroundings(batch: int, mesh: Mesh | None) -> dict[str, Any]:
+    """Of a journal's mapping, what changes a bit of the result and nobody asked for."""
+    return {
+        "batch": batch,
+        "mesh": None if mesh is None else dict(mesh.shape),
+        "device": jax.devices()[0].device_kind,
+        "gp_jax": __version__,
+        "jax": version("jax"),
+        "jaxlib": version("jaxlib"),
+    }
+
+
+def not_finite(network: str, frames: Sequence[int]) -> UserError:
+    """What is told where a network made NaN of some frames."""
+    return UserError(
+        f"the {network} made NaN or infinity of the frames {min(frames)} to {max(frames)}: its weights are broken, or "
+        "the guidance is too strong or the dtype too narrow for it"
+    )
+
+
+def fill(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """A batch of `size` rows, the last one repeated."""
+    return np.stack([*rows, *[rows[-1]] * (size - len(rows))])
