@@ -21,8 +21,8 @@ from gp_jax.training.log import read_log
 from gp_jax.training.loop import train
 from gp_jax.training.samples import sample_file
 from tests import small_networks
-from tests.fit.test_step import one_device
 from tests.training import small
+from tests.training.test_update import one_device
 
 TIMES = ("seconds_per_step", "flops_per_second")
 VIDEO = {"temporal": True, "window": (2, 2, 2), "global_tokens": True, "est_multiplier": 1}

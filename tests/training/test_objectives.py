@@ -15,8 +15,8 @@ from gp_jax.training import objectives
 from gp_jax.training.networks import initial
 from gp_jax.training.objectives import Reconstruction
 from gp_jax.training.setup import prepare
-from tests.fit.test_step import one_device
 from tests.training import small
+from tests.training.test_update import one_device
 
 BATCH = small.batch(np.random.default_rng(1), rows=4)
 WITH_TEXT = BATCH | {"text": np.random.default_rng(2).normal(size=(4, 1, 16)).astype(np.float16)}
