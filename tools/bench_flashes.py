@@ -22,7 +22,8 @@ from gp_jax.cli.progress import progress
 from gp_jax.data.videos import cover
 from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
-from gp_jax.methods.globalpaint.plan import PLANS, Plan, plan
+from gp_jax.methods.globalpaint.plan import PLANS, plan
+from gp_jax.methods.segments import Plan
 from gp_jax.video import VideoReader
 
 HEADINGS = "clip", "plan", "where segments met", "ends of the last level", "largest", "median"

@@ -29,12 +29,13 @@ from gp_jax.geometry import Canvas, patch_positions
 from gp_jax.jobs.journal import Journal
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool, check_room
+from gp_jax.methods.execute import execute
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.conditioning import Placement
-from gp_jax.methods.globalpaint.execute import execute
 from gp_jax.methods.globalpaint.options import Options
-from gp_jax.methods.globalpaint.plan import Plan, Segment, spread
+from gp_jax.methods.globalpaint.plan import spread
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import chunk_size, fill, finished, native_frames, not_finite, reporting, surroundings
 from gp_jax.parallel import use_mesh
 from gp_jax.seeds import random_key

@@ -29,14 +29,14 @@ from gp_jax.geometry import Canvas
 from gp_jax.jobs.journal import Journal
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool, check_room
+from gp_jax.methods.execute import refine
 from gp_jax.methods.globalpaint.conditioning import Placement
-from gp_jax.methods.globalpaint.execute import refine
-from gp_jax.methods.globalpaint.plan import Segment
 from gp_jax.methods.globalpaint.programs import finish
 from gp_jax.methods.m3ddm import programs
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.plan import hierarchy
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import chunk_size, fill, finished, native_frames, not_finite, reporting, surroundings
 from gp_jax.parallel import use_mesh
 from gp_jax.seeds import random_key

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gp_jax.errors import UserError
-from gp_jax.methods.globalpaint.plan import Segment
+from gp_jax.methods.segments import Segment
 
 LENGTH = 16  # frames of a window
 STRIDES = (15, 5, 1)

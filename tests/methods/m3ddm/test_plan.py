@@ -3,7 +3,7 @@
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.methods.globalpaint.execute import refine
+from gp_jax.methods.execute import refine
 from gp_jax.methods.m3ddm.plan import LENGTH, STRIDES, hierarchy
 
 LENGTHS = [*range(1, 130), 225, 226, 240, 241, 242, 256, 500, 1127, 1128]

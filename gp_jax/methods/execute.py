@@ -15,7 +15,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from gp_jax.methods.globalpaint.plan import Plan, Segment
+from gp_jax.methods.segments import Plan, Segment
 
 Frame = TypeVar("Frame")
 Completed = Iterator[tuple[int, Frame]]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gp_jax.methods.globalpaint.execute import execute
+from gp_jax.methods.execute import execute
 from gp_jax.methods.globalpaint.plan import PLANS
 
 
