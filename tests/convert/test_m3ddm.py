@@ -125,6 +125,11 @@ def test_a_wrong_autoencoder(tmp_path, published, change):
     refused(tmp_path / "dest", "holds no autoencoder", published, vae=published)
 
 
+def test_what_there_is_too_much_or_nothing_of(tmp_path, diffusion):
+    refused(tmp_path / "dest", "no M3DDM here", diffusion / "vae", to="m3ddm")
+    refused(tmp_path / "dest", "has an autoencoder of its own", diffusion / "vae", vae=diffusion)
+
+
 def test_a_wrong_scheduler(tmp_path, published):
     wrong = small_m3ddm.write_stable_diffusion(tmp_path / "wrong")
     path = wrong / "scheduler" / "scheduler_config.json"

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -127,6 +128,15 @@ def test_neither_batching_nor_a_mesh_changes_a_clip(folder, model):
         difference = np.abs(made.astype(int) - alone)
         # Rounding alone, through three levels and guidance that weighs differences four times.
         assert difference.max() <= 5 and (difference > 1).mean() < 0.01
+
+
+@pytest.mark.slow  # a program of its own
+def test_half_precision(folder, model):
+    source = clip(2)
+    made = outpaint(Model.from_pretrained(folder, dtype=jnp.bfloat16), source)
+    check(made, source)
+    difference = np.abs(made.astype(int) - outpaint(model, source)).mean()
+    assert 0 < difference < 5, difference
 
 
 @pytest.mark.parametrize(
