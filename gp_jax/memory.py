@@ -6,6 +6,7 @@ What is needed is counted from shapes and is a lower bound: what passes may stil
 """
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,21 @@ def machine_bytes() -> int:
 def device_bytes(device: Any) -> int:
     """Of a `jax.Device`: its own memory, or, of a CPU, that of the machine."""
     return (device.memory_stats() or {}).get("bytes_limit") or machine_bytes()
+
+
+def used_bytes() -> int:
+    """Of main memory, by this process now."""
+    return _status("VmRSS")
+
+
+def most_used_bytes() -> int:
+    """Of main memory, by this process at any time until now."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    """A line of Linux' account of this process; elsewhere the most that it ever used."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii", errors="replace").splitlines() if status.is_file() else []
+    kilobytes = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -91,7 +91,7 @@ def test_frames_stream_with_progress(pipe, result):
 
     stream = pipe.stream(Reader(clip(17)), CANVAS, seed=0, progress=lambda *report: reports.append(report))
     first = next(stream)
-    assert reports[0] == (0, reports[-1][1], "key frames") and reports[-1][0] < reports[-1][1]
+    assert reports[0] == (0, reports[-1][1], "reading") and reports[-1][0] < reports[-1][1]
     np.testing.assert_array_equal(np.stack([first, *stream]), result)
     assert reports[-1][0] == reports[-1][1]
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(reports))

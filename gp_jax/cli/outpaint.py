@@ -25,17 +25,19 @@ import contextlib
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gp_jax.cli import arguments as parse
 from gp_jax.cli.options import add_options, check_used, options_for
-from gp_jax.cli.progress import progress
+from gp_jax.cli.progress import expected, progress
 from gp_jax.errors import UserError
 from gp_jax.geometry import ANCHORS, Canvas, frame_of, shrunk
 from gp_jax.jobs.journal import holds_work
+from gp_jax.jobs.rates import Clock, Rates
 from gp_jax.jobs.threads import behind
-from gp_jax.memory import require
+from gp_jax.memory import most_used_bytes, require
 from gp_jax.methods.method import Method
 from gp_jax.methods.registry import METHODS, load
 from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
@@ -43,6 +45,8 @@ from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
 VISIBLE = 0.01  # of a side; less than that nobody sees
 WORK = ".gp-jax-work"  # behind the name of the result: what is done of it
 AHEAD = 8  # frames that wait for the encoder, which works beside the networks
+ENCODING = 15e-9  # seconds a pixel that the work waits for an encoder of which nothing is known yet
+ENCODER_BYTES = 120  # a pixel: the frames between which x264 looks back and forth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,22 +118,31 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
     job = load_method(arguments).prepare(reader, canvas, options, work)
-    with (
-        progress() as report,
-        writer,
-        behind(writer.write, AHEAD) as write,
-        contextlib.closing(job.frames(report)) as frames,
-    ):
-        for frame in frames:
-            write(frame)
+    encoder, clock = Rates("encoder"), Clock()
+    stage = f"encode {target.suffix.lower() or 'folder'}", canvas.height * canvas.width
+    encoding = len(reader) * (encoder.seconds(*stage) or ENCODING * canvas.height * canvas.width)
+    estimate = job.estimate  # takes its time: programs are compiled here
+    memory = ENCODER_BYTES * canvas.height * canvas.width
+    if told := expected(estimate, encoding + time.monotonic() - begin, memory):
+        print(f"gp-jax: {told}", file=sys.stderr)
+    with _told_where(work), progress(len(reader)) as report:
+        with writer, behind(writer.write, AHEAD) as write, contextlib.closing(job.frames(report)) as frames:
+            for frame in frames:
+                with clock(*stage):
+                    write(frame)
+            end = time.monotonic()
+        clock.add(*stage, time.monotonic() - end, calls=0)
+    encoder.learn(clock)
     if work is not None and arguments.work_folder is None:
         shutil.rmtree(work, ignore_errors=True)
-    frames, seconds = f"{len(reader)} frame{'s' * (len(reader) > 1)}", time.monotonic() - begin
+    seconds = time.monotonic() - begin
     scaled = ""
     if reader is not original:
         scaled = f", source scaled to {canvas.source_width}x{canvas.source_height}"
     size = f"{canvas.width}x{canvas.height}{scaled}"
-    print(f"{target}: {frames}, {size}, {seconds:.1f} s, {_made_by(arguments)}")
+    frames = f"{len(reader)} frame{'s' * (len(reader) > 1)}"
+    took = f"{seconds:.1f} s ({len(reader) / seconds:.3g} frames/s), {most_used_bytes() / 1e9:.2g} GB"
+    print(f"{target}: {frames}, {size}, {took}, {_made_by(arguments)}")
 
 
 def _work_folder(arguments: argparse.Namespace, target: Path) -> Path | None:
@@ -140,6 +153,17 @@ def _work_folder(arguments: argparse.Namespace, target: Path) -> Path | None:
     if holds_work(work) and not arguments.resume:
         raise UserError(f"{work} holds work that was begun: go on with it by --resume, or choose another folder")
     return work
+
+
+@contextlib.contextmanager
+def _told_where(work: Path | None) -> Iterator[None]:
+    """Says, where the work ends early, that what is done of it is not lost."""
+    try:
+        yield
+    except BaseException:
+        if work is not None and work.is_dir() and holds_work(work):
+            print(f"gp-jax: what is done lies in {work}: --resume goes on with it", file=sys.stderr)
+        raise
 
 
 def add_method_arguments(group: Any) -> None:

@@ -76,8 +76,8 @@ class Journal:
         self._stack.close()
 
     def has(self, name: str) -> bool:
-        """Whether there is a piece of this name, be it damaged."""
-        return bool(self._files(name))
+        """Whether a piece of this name stands there undamaged."""
+        return any(_read(path) is not None for path in self._files(name))
 
     def piece(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         """The arrays of a piece: those that lie there or, where none do, those of `make`, which are kept."""

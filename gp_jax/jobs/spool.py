@@ -67,7 +67,7 @@ class Spool:
         self.count, self.shape = count, shape
         self._frame_bytes = math.prod(shape) * DTYPE.itemsize
         self._stack = ExitStack()
-        self._there, self._error, self._ended = 0, None, False
+        self._there, self._error, self._is_filled, self._ended = 0, None, False, False
         self._news = threading.Condition()
         self._memory = self._file = None
         if check_room(count, shape, folder):
@@ -86,11 +86,14 @@ class Spool:
         """Starts to take frames, in the order of time, in a thread of its own; what goes wrong there is raised by
         whoever asks for a frame that did not come."""
         thread = threading.Thread(target=self._fill, args=[frames], name="spool", daemon=True)
+        self._is_filled = True
         self._stack.callback(thread.join)
         thread.start()
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """float32 of `shape`, waited for."""
+        """float32 of `shape`, waited for; somebody must have begun to `fill`."""
+        if not self._is_filled:
+            raise RuntimeError("a frame is asked for of a spool that nobody fills")
         with self._news:
             self._news.wait_for(lambda: self._there > index or self._error is not None)
             if self._there <= index:

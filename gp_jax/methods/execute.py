@@ -41,6 +41,15 @@ def execute(plan: Plan, make: Callable[..., Mapping[int, Frame]], batch: int) ->
     return completed
 
 
+def batches(plan: Plan, level: Sequence[Segment], batch: int) -> list[Sequence[Segment]]:
+    """The segments of a level of a plan as `make` gets them; see `execute`."""
+    return _cut(level, 1 if plan.chained else batch)
+
+
+def _cut(level: Sequence[Segment], size: int) -> list[Sequence[Segment]]:
+    return [level[begin : begin + size] for begin in range(0, len(level), size)]
+
+
 def refine(completed: Completed, level: Sequence[Segment], size: int, make: Make) -> Completed:
     """One stage of the pipe: `completed` and what `level` adds to it; both, and the result, in the order of time.
 
@@ -51,8 +60,7 @@ def refine(completed: Completed, level: Sequence[Segment], size: int, make: Make
       make: (segments, completed frames by index) -> the frames that the segments make, by index.
     """
     held = {}
-    for begin in range(0, len(level), size):
-        segments = level[begin : begin + size]
+    for segments in _cut(level, size):
         needed = set().union(*(segment.needed for segment in segments))
         # Only what the batch stands on is held; everything before it is passed on.
         start = min(needed, default=0)

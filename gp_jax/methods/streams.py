@@ -9,6 +9,7 @@ Work goes by chunks and batches of one size, the last one filled up: one shape, 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from itertools import islice
 from typing import Any
@@ -75,6 +76,7 @@ def finished(
     canvas: Canvas,
     finish: Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]],
     size: int,
+    timed: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Iterator[np.ndarray]:
     """Frames of the canvas, the source read once more, ahead of the work.
 
@@ -83,18 +85,20 @@ def finished(
       clip, canvas: the source.
       finish: ([N, h, w, C] latents, uint8 [N, Hs, Ws, 3] source) -> uint8 [N, H, W, 3], and whether all is finite.
       size: N.
+      timed: what a chunk is made in, once its latents are there; see `gp_jax.jobs.rates.Clock`.
 
     Yields:
       uint8 [H, W, 3].
     """
     with ahead(observed(clip, canvas, range(len(clip))), size) as source:
-        while chunk := list(islice(zip(made, source), size)):
-            frames, finite = finish(
-                fill([latents for (_, latents), _ in chunk], size), fill([pixels for _, pixels in chunk], size)
-            )
-            if not finite:
-                raise not_finite("autoencoder", [index for (index, _), _ in chunk])
-            yield from np.asarray(frames)[: len(chunk)]
+        while chunk := list(islice(made, size)):
+            with timed():
+                pixels = list(islice(source, len(chunk)))
+                frames, finite = finish(fill([latents for _, latents in chunk], size), fill(pixels, size))
+                if not finite:
+                    raise not_finite("autoencoder", [index for index, _ in chunk])
+                frames = np.asarray(frames)[: len(chunk)]
+            yield from frames
 
 
 def surroundings(batch: int, mesh: Mesh | None) -> dict[str, Any]:

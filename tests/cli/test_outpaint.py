@@ -15,6 +15,7 @@ from gp_jax.cli.arguments import aspect, pads, size
 from gp_jax.cli.main import main
 from gp_jax.errors import UserError
 from gp_jax.methods.globalpaint.options import Options
+from gp_jax.methods.method import Estimate
 from gp_jax.video import VideoReader, VideoWriter
 
 
@@ -24,6 +25,7 @@ class FlatMethod:
     wishes = None
 
     Options = Options
+    estimate = Estimate()
 
     @classmethod
     def load(cls, checkpoint, mesh=None):

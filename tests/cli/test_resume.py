@@ -1,6 +1,7 @@
 """`gp-jax outpaint --resume` after kill -9: the same frames, bit for bit, as if nothing had happened."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -130,3 +131,17 @@ def test_other_work_is_refused_and_a_named_folder_stays(tmp_path, outpaint, chec
 def test_a_folder_of_other_things_is_no_work_folder(tmp_path, outpaint, capsys):
     assert main(outpaint("out", "--work-folder", str(tmp_path))) == 2
     assert "other things than the work of a job" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_threads_and_the_job_goes_on(tmp_path, outpaint, number):
+    arguments, work = outpaint("out", "--resume", frames=60), tmp_path / f"out{WORK}"
+    process = subprocess.Popen([sys.executable, "-m", "gp_jax", *arguments], stderr=subprocess.PIPE, text=True)
+    while len(pieces(work)) < 3 and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number and "Traceback" not in said
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".gp_jax*")) and not list(work.glob(".gp_jax*"))
+    assert said.splitlines()[-1] == f"gp-jax: what is done lies in {work}: --resume goes on with it"
+    assert main(arguments) == 0 and not work.exists()

@@ -50,6 +50,7 @@ def test_a_damaged_piece_is_made_again(tmp_path, place):
     path.write_bytes({"cut": data[:-1], "empty": b"", "longer": data + b" "}.get(place, data))
     calls = []
     with Journal(tmp_path, OF) as journal:
+        assert not journal.has("a")
         again = journal.piece("a", lambda: calls.append(1) or PIECE)
         np.testing.assert_array_equal(again["0"], PIECE["0"])
         journal.piece("a", forbidden)

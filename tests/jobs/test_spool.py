@@ -94,3 +94,8 @@ def test_a_disk_that_is_full_at_last_is_an_error_in_a_sentence(monkeypatch, tmp_
     with pytest.raises(UserError, match="No space left"):
         Spool(7, SHAPE, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_nobody_waits_for_what_nobody_makes(folder):
+    with Spool(7, SHAPE, folder) as kept, pytest.raises(RuntimeError, match="nobody fills"):
+        kept[0]

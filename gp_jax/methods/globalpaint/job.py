@@ -12,6 +12,7 @@ no more of them than a batch of segments has frames (execute.py).
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,25 +21,41 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax import ShapeDtypeStruct as Shape
 from jax.sharding import Mesh
 
 from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import digest
 from gp_jax.diffusion.samplers import OnStep
 from gp_jax.geometry import Canvas, patch_positions
-from gp_jax.jobs.journal import Journal
+from gp_jax.jobs.estimate import Stage, peak_bytes, rates_of_this_device, seconds
+from gp_jax.jobs.journal import Journal, name_of
+from gp_jax.jobs.programs import Call, Cost, prepare
+from gp_jax.jobs.rates import Clock, Rates
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool, check_room
-from gp_jax.methods.execute import execute
+from gp_jax.methods.execute import batches, execute
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.conditioning import Placement
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import spread
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
 from gp_jax.methods.segments import Plan, Segment
-from gp_jax.methods.streams import chunk_size, fill, finished, native_frames, not_finite, reporting, surroundings
+from gp_jax.methods.streams import (
+    CHUNK_FRAMES,
+    chunk_size,
+    fill,
+    finished,
+    native_frames,
+    not_finite,
+    reporting,
+    surroundings,
+)
 from gp_jax.parallel import use_mesh
 from gp_jax.seeds import random_key
+
+# Stages of the work, by which its speed is remembered.
+SHRINK, DECODE, TOKENS, KEYS, BETWEEN, FINISH = "shrink", "decode", "tokens", "key frames", "interpolation", "finish"
 
 
 class OutpaintJob:
@@ -89,11 +106,34 @@ class OutpaintJob:
         check_room(len(clip), self.shape, work)
         self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity(options))
 
-    @property
+    @functools.cached_property
     def estimate(self) -> Estimate:
-        """See `Job`."""
+        """See `Job`; compiles all programs, so that only work is left to be estimated and done."""
+        if self.canvas.is_complete:
+            return Estimate()
         steps = len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)
-        return Estimate(evaluations=self.total * steps)
+        evaluations = steps * sum(len(segments) for _, segments in self._missing)
+        costs, shrink = self.costs[1:], self.costs[0]
+        stages = [Stage(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in costs]
+        pixels = self.canvas.source_height * self.canvas.source_width
+        if self._needs_source:
+            decoding = shrink.bytes // CHUNK_FRAMES + 12 * pixels
+            stages.append(Stage(DECODE, pixels, len(self.clip), shrink.flops // CHUNK_FRAMES, decoding))
+        spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
+        # Decoded ahead, composited, and on their way to the encoder.
+        frames = 4 * chunk_size(self.canvas) * 3 * self.canvas.height * self.canvas.width
+        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, spool + frames))
+
+    @functools.cached_property
+    def rates(self) -> Rates:
+        """What this device is known to do."""
+        return rates_of_this_device()
+
+    @functools.cached_property
+    def costs(self) -> list[Cost]:
+        """The job's programs, compiled: of `shrink` first, then of all whose calls are waited for."""
+        with use_mesh(self.mesh):
+            return prepare(self._calls())
 
     def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
         """See `Job`; nothing is to be made of a canvas that the source fills."""
@@ -102,34 +142,46 @@ class OutpaintJob:
         return self._frames(progress)
 
     def _frames(self, progress: Progress) -> Iterator[np.ndarray]:
-        progress(0, self.total, self._label(0))
+        progress(0, self.total, "reading")
+        clock = Clock()
         with ExitStack() as stack:
             if self.journal is not None:
                 stack.enter_context(self.journal)
             spool = stack.enter_context(Spool(len(self.clip), self.shape, self.work))
-            spool.fill(native_frames(self.clip, self.canvas, self.place, self.mesh))
-            make = functools.partial(self._make, spool, self._global_tokens(spool))
+            work = {cost.name: cost.work for cost in self.costs}
+            if self._needs_source:
+                spool.fill(native_frames(self.clip, self.canvas, self.place, self.mesh))
+                with clock(DECODE, self.canvas.source_height * self.canvas.source_width, len(self.clip)):
+                    spool[self.plan.levels[0][0].denoised[-1]]  # nothing can be done before it is there
+            tokens = self._global_tokens(spool)
+
+            def make(number: int, *arguments: Any) -> dict[int, np.ndarray]:
+                with clock(_level(number), work[_level(number)]):
+                    return self._make(spool, tokens, number, *arguments)
+
+            progress(0, self.total, self._label(0))
             made = execute(self.plan, reporting(self.journal, make, self.total, self._label, progress), self.batch)
-            yield from finished(made, self.clip, self.canvas, self._finish, chunk_size(self.canvas))
+            timed = functools.partial(clock, FINISH, work[FINISH])
+            yield from finished(made, self.clip, self.canvas, self._finish, chunk_size(self.canvas), timed)
+        self.rates.learn(clock)
 
     def _global_tokens(self, spool: Spool) -> np.ndarray | None:
         if self.checkpoint.vision is None or self.checkpoint.extractor is None:
             return None
         if self.journal is None:
             return self._read_clip(spool)
-        return self.journal.piece("tokens", lambda: {"tokens": self._read_clip(spool)})["tokens"]
+        return self.journal.piece(TOKENS, lambda: {TOKENS: self._read_clip(spool)})[TOKENS]
 
     def _read_clip(self, spool: Spool) -> np.ndarray:
         vision, extractor = self.checkpoint.vision, self.checkpoint.extractor
         count = self.checkpoint.settings.feature_frames
         indices = spread(len(self.clip), count)
         times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
-        positions = patch_positions(self.native, vision.config.image_size // vision.config.patch_size)
         pixels = fill([spool[index] for index in indices], count)
         valid = np.arange(count) < len(indices)
         with use_mesh(self.mesh):
             tokens = programs.read_clip(
-                vision, extractor, pixels, self.place.pixel_mask, positions, fill(times, count), valid
+                vision, extractor, pixels, self.place.pixel_mask, self._positions(), fill(times, count), valid
             )
         return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
 
@@ -184,6 +236,68 @@ class OutpaintJob:
         with use_mesh(self.mesh):
             return programs.finish(self.checkpoint.vae, latents, source, self.place, size=size)
 
+    @functools.cached_property
+    def _missing(self) -> list[tuple[int, Sequence[Segment]]]:
+        """Level and segments of each call of `_make` that is to come, by level."""
+        levels = enumerate(self.plan.levels)
+        calls = [(number, batch) for number, level in levels for batch in batches(self.plan, level, self.batch)]
+        return [call for call in calls if self.journal is None or not self.journal.has(name_of(*call))]
+
+    @functools.cached_property
+    def _needs_source(self) -> bool:
+        """Whether anything is to be made of the source, or all is in the journal."""
+        has_tokens = self.checkpoint.vision is not None and self.checkpoint.extractor is not None
+        is_read = self.journal is not None and self.journal.has(TOKENS)
+        return bool(self._missing) or (has_tokens and not is_read)
+
+    def _calls(self) -> list[Call]:
+        """How the programs will be called."""
+        checkpoint, (height, width, _), settings = self.checkpoint, self.shape, self.checkpoint.settings
+        source = Shape((CHUNK_FRAMES, self.canvas.source_height, self.canvas.source_width, 3), np.uint8)
+        calls = [Call(SHRINK, programs.shrink, (source, self.place), times=-(-len(self.clip) // CHUNK_FRAMES))]
+        tokens, count = None, settings.feature_frames
+        if checkpoint.vision is not None and checkpoint.extractor is not None:
+            arguments = (
+                Shape((count, *self.shape), np.float32),
+                self.place.pixel_mask,
+                self._positions(),
+                Shape((count,), np.float32),
+                Shape((count,), bool),
+            )
+            calls.append(Call(TOKENS, programs.read_clip, (checkpoint.vision, checkpoint.extractor, *arguments)))
+            config = checkpoint.extractor.config
+            tokens = Shape((1, config.tokens, config.output_width), np.float32)
+        cell, channels = checkpoint.vae.config.downsampling, checkpoint.vae.config.latent_channels
+        latents = height // cell, width // cell, channels
+        missing = [number for number, _ in self._missing]
+        for number in sorted({min(number, 1) for number in missing}):
+            rows = self._rows(number), settings.segment_frames
+            arguments = (
+                checkpoint.interpolation_unet if number else checkpoint.unet,
+                checkpoint.vae,
+                self.key,
+                Shape(rows, np.int32),
+                Shape((*rows, *self.shape), np.float32),
+                Shape((*rows, *latents), np.float32),
+                Shape(rows, np.float32),
+                self.text,
+                self.null_text,
+                tokens,
+                self.place,
+                self.sampling,
+            )
+            static = {"shared_noise": checkpoint.schedule.shared_noise, "on_step": self.on_step}
+            times = sum(min(other, 1) == number for other in missing)
+            calls.append(Call(_level(number), programs.make_segments, arguments, static, times))
+        pixels = Shape((chunk_size(self.canvas), *source.shape[1:]), np.uint8)
+        arguments = checkpoint.vae, Shape((chunk_size(self.canvas), *latents), np.float32), pixels, self.place
+        size = {"size": (self.canvas.height, self.canvas.width)}
+        return [*calls, Call(FINISH, programs.finish, arguments, size, -(-len(self.clip) // chunk_size(self.canvas)))]
+
+    def _positions(self) -> np.ndarray:
+        config = self.checkpoint.vision.config
+        return patch_positions(self.native, config.image_size // config.patch_size)
+
     def _rows(self, number: int) -> int:
         """Segments of a level that are denoised at once. Key frames are one and chained ones come one by one: more
         than a row per slice would be idle work."""
@@ -207,3 +321,8 @@ class OutpaintJob:
             "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text)).hexdigest() for text in texts],
             **surroundings(self.batch, self.mesh),
         }
+
+
+def _level(number: int) -> str:
+    """The stage that a level belongs to."""
+    return BETWEEN if number else KEYS

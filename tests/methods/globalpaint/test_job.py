@@ -1,13 +1,16 @@
 """Work that is stopped and goes on, on disk or in memory, makes the same frames and leaves nobody behind."""
 
+import logging
 import threading
 
+import jax
 import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs import spool
+from gp_jax.jobs.journal import SUFFIX
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.method import ArrayClip
@@ -65,6 +68,14 @@ def test_the_networks_make_nothing_twice(pipe, result, tmp_path, monkeypatch):
     assert reports[-1] == (job.total, job.total)
 
 
+@pytest.mark.parametrize("names", ["level-0*", "level-3*", "tokens*", "*"])
+def test_what_was_damaged_is_made_again(pipe, result, names, tmp_path):
+    list(pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames())
+    for path in tmp_path.glob(f"{names}{SUFFIX}"):
+        path.write_bytes(path.read_bytes()[:-1])
+    np.testing.assert_array_equal(list(pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames()), result)
+
+
 def test_a_clip_is_read_twice_however_many_levels_there_are(pipe):
     clip = CountingClip(FRAMES)
     job = pipe.prepare(clip, CANVAS, Options())
@@ -93,3 +104,13 @@ def test_a_canvas_without_new_pixels_leaves_no_work(pipe, tmp_path):
     made = list(pipe.prepare(FRAMES, whole, Options(), tmp_path / "work").frames())
     np.testing.assert_array_equal(made, FRAMES)
     assert not (tmp_path / "work").exists()
+
+
+def test_all_programs_are_compiled_when_the_estimate_is_there(pipe, tmp_path, caplog):
+    canvas = Canvas.from_size(21, 27, 21, 60)
+    job = pipe.prepare(FRAMES, canvas, Options(steps=3), tmp_path)
+    assert job.estimate.evaluations == 3 * job.total and 0 < job.estimate.seconds < 600
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        list(job.frames())
+        assert not [record.message for record in caplog.records if "Compiling" in record.message]
+    assert pipe.prepare(FRAMES, canvas, Options(steps=3), tmp_path).estimate.evaluations == 0, "all is done"
