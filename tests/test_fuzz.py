@@ -169,7 +169,7 @@ def test_what_converts_is_loaded(tmp_path):
         text = path.read_text()
         path.write_bytes(damaged(text, rng))
         try:
-            convert(folder, tmp_path / "out")
+            convert(folder, tmp_path / "out", tokenizer=folder / "tokenizer")
         except UserError:
             continue
         finally:

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from gp_jax.errors import UserError
+from gp_jax.json_config import short
 
 
 def guide(
@@ -91,7 +92,7 @@ def check_scales(**scales: float) -> None:
     """Raises UserError with the name of a scale that is not a finite number."""
     for name, scale in scales.items():
         if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
-            raise UserError(f"{name} is a finite number, such as 1.5, not {scale!r}")
+            raise UserError(f"{name} is a finite number, such as 1.5, not {short(scale)}")
 
 
 def branches_of(text_scale: float, token_scale: float, text: bool, tokens: bool) -> tuple[bool, ...]:

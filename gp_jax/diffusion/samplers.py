@@ -25,6 +25,7 @@ import numpy as np
 
 from gp_jax.diffusion.schedules import NoiseSchedule, clean_weights
 from gp_jax.errors import UserError
+from gp_jax.json_config import short
 
 
 class Steps(NamedTuple):
@@ -83,7 +84,7 @@ def trajectory(schedule: NoiseSchedule, sampler: str, steps: int) -> Trajectory:
       UserError: the sampler is unknown, or the schedule has too few timesteps for the steps.
     """
     if sampler not in SAMPLERS:
-        raise UserError(f"There is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+        raise UserError(f"There is no sampler {short(sampler)}; choose one of {', '.join(SAMPLERS)}.")
     start, table = SAMPLERS[sampler](schedule, steps)
     return Trajectory(np.float32(start), Steps(*(np.asarray(column, np.float32) for column in table)))
 

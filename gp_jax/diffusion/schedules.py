@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.errors import UserError
-from gp_jax.json_config import Foreign, check_class, read_fields, within
+from gp_jax.json_config import Foreign, check_class, read_fields, short, within
 
 # The weights (a, b) of (clean, noise) in what a network predicts, given the rates (alpha, sigma).
 PREDICTIONS = {
@@ -149,7 +149,9 @@ class NoiseSchedule:
         tables = {"beta_schedule": BETA_SCHEDULES, "prediction_type": PREDICTIONS, "timestep_spacing": SPACINGS}
         for field, table in tables.items():
             if (value := getattr(self, field)) not in table:
-                raise UserError(f"The noise schedule's {field} is {value!r}; it must be one of {', '.join(table)}.")
+                raise UserError(
+                    f"The noise schedule's {field} is {short(value)}; it must be one of {', '.join(table)}."
+                )
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(
                 f"The noise schedule's betas run from {self.beta_start} to {self.beta_end}; they must rise in (0, 1)."

@@ -18,6 +18,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from gp_jax.errors import UserError
+from gp_jax.json_config import short
 
 AXES = ("data", "fsdp", "tensor", "context")
 
@@ -36,7 +37,7 @@ def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[ja
     devices = jax.devices() if devices is None else list(devices)
     sizes = parse_mesh(shape) if isinstance(shape, str) else dict(shape or {"data": -1})
     if unknown := set(sizes) - set(AXES):
-        raise UserError(f"mesh axis {sorted(unknown)[0]!r} is unknown; the axes are {', '.join(AXES)}")
+        raise UserError(f"mesh axis {short(sorted(unknown)[0])} is unknown; the axes are {', '.join(AXES)}")
     open_axes = [axis for axis, size in sizes.items() if size == -1]
     if len(open_axes) > 1 or not all(isinstance(size, int) and (size > 0 or size == -1) for size in sizes.values()):
         raise UserError(f"mesh {sizes} must have positive whole sizes and at most one -1")
@@ -59,5 +60,5 @@ def parse_mesh(text: str) -> dict[str, int]:
         raise UserError(f"mesh {text[:80]!r} is not of the form data=2,context=4") from None
     sizes = dict(parts)
     if len(sizes) < len(parts):
-        raise UserError(f"mesh {text!r} names an axis twice")
+        raise UserError(f"mesh {short(text)} names an axis twice")
     return sizes

@@ -201,6 +201,8 @@ def _replace(config: ConfigDict, override: str) -> None:
         place[last] = new
     except (TypeError, ValueError):
         raise UserError(f"{override}: {key} is of type {type(old).__name__}") from None
+    except OverflowError:
+        raise UserError(f"{override:.80}...: {key} is a number that no computer has room for") from None
 
 
 def _value(text: str) -> Any:

@@ -32,6 +32,7 @@ from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE
 from gp_jax.checkpoint.tensors import LazyTensor, cast, check_match, read_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
+from gp_jax.json_config import short
 from gp_jax.models.unet import UNetConfig
 from gp_jax.parallel import parameter_shardings
 from gp_jax.seeds import check_seed
@@ -243,7 +244,7 @@ def _multipliers(
         if multiplier and component_of(name) in needed:
             chosen[name] = float(multiplier)
     if unused := [pattern for pattern, _ in groups if pattern not in used]:
-        raise UserError(f"optimizer.groups: the pattern {unused[0]!r} decides over no parameter")
+        raise UserError(f"optimizer.groups: the pattern {short(unused[0])} decides over no parameter")
     if not chosen:
         raise UserError("optimizer.groups freezes every parameter: there is nothing to train")
     return chosen

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -42,6 +43,9 @@ def whole(low: int, high: int = 2**31 - 1) -> Rule:
     return Rule(f"a whole number from {low} to {high}", lambda x: type(x) is int and low <= x <= high)
 
 
+LARGEST = float(np.finfo(np.float32).max)  # what the programs compute with
+
+
 def number(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
     """A finite number from `low` to `high`; `above` and `below`: but not these themselves."""
     said = f"a number {'above' if above else 'from'} {low}{'' if above else ' on'}"
@@ -51,8 +55,8 @@ def number(low: float, high: float = math.inf, *, above: bool = False, below: bo
     def holds(x: Any) -> bool:
         return (
             type(x) in (int, float)
-            and low <= x <= high
-            and not ((above and x == low) or (below and x == high) or x == math.inf)
+            and low <= x <= min(high, LARGEST)
+            and not ((above and x == low) or (below and x == high))
         )
 
     return Rule(said, holds)

@@ -29,6 +29,7 @@ from gp_jax.diffusion.samplers import OnStep
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.compilation_cache import keep_programs
+from gp_jax.json_config import short
 from gp_jax.memory import require
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.job import OutpaintJob
@@ -229,7 +230,7 @@ class OutpaintPipeline:
         if not hasattr(clip, "frames_at"):
             clip = ArrayClip(clip)
         if options.plan not in PLANS:
-            raise UserError(f"there is no plan {options.plan!r}: choose one of {', '.join(PLANS)}")
+            raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
         settings = self.checkpoint.settings
         own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
         options = replace(options, **{name: own[name] for name in own if getattr(options, name) is None})
