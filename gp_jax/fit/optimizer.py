@@ -1,7 +1,12 @@
-"""The optimizer: AdamW with a warm-up, clipping, and a multiplier of the rate for each parameter."""
+"""The optimizer: AdamW with a warm-up, clipping, and a multiplier of the rate for each parameter.
+
+It is one formula for each parameter. Optax's chain of the same steps goes over all of them a dozen times, and a network
+of a few hundred small tensors then spends more of its compilation on them than on itself.
+"""
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -11,6 +16,8 @@ SCHEDULES = {
     "linear": lambda rate, steps, final: optax.linear_schedule(rate, final * rate, steps),
     "cosine": lambda rate, steps, final: optax.cosine_decay_schedule(rate, steps, final),
 }
+
+_EPSILON = 1e-8
 
 
 def learning_rate(config: ConfigDict, steps: int) -> optax.Schedule:
@@ -34,23 +41,43 @@ def make_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
     """For a flat dictionary of parameters.
 
+    Clipping by the norm of the whole gradient (arXiv 1211.5063), Adam with its corrections of the moments (arXiv
+    1412.6980, algorithm 1), weight decay beside it (arXiv 1711.05101, algorithm 2), all times rate and multiplier.
+
     Args:
       config: the section `optimizer`.
       steps: of the whole run.
       multipliers: parameter -> multiplier of its rate, of its weight decay too.
+
+    Returns:
+      An optimizer with the state of the chain of Optax's transformations, whose `update` takes `norm`, float32: that of
+      the whole gradient.
     """
-
-    def multiply(updates, params=None):
-        return {name: update * multipliers[name] for name, update in updates.items()}
-
-    return optax.chain(
+    rate = learning_rate(config, steps)
+    chain = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate(config, steps),
-            b1=config.b1,
-            b2=config.b2,
-            weight_decay=config.weight_decay,
-            mask=lambda params: {name: decays(name) for name in params},
-        ),
-        optax.stateless(multiply),
+        optax.adamw(rate, mask=lambda params: {name: decays(name) for name in params}),
+        optax.stateless(lambda updates, params: updates),
     )
+    b1, b2 = config.b1, config.b2
+
+    def update(gradient, state, params, *, norm):
+        clipping, (adam, decay, schedule), multiplying = state
+        clip = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
+        count = optax.safe_increment(adam.count)
+        first, second = 1 - b1**count, 1 - b2**count  # shares of the moments that have come in since they were 0
+        factor = -rate(schedule.count)
+        updates, mu, nu = {}, {}, {}
+        for name, x in gradient.items():
+            x = clip * x
+            mu[name] = b1 * adam.mu[name] + (1 - b1) * x
+            nu[name] = b2 * adam.nu[name] + (1 - b2) * x * x
+            step = mu[name] / first / (jnp.sqrt(nu[name] / second) + _EPSILON)
+            if decays(name):
+                step += config.weight_decay * params[name]
+            updates[name] = factor * multipliers[name] * step
+        adam = adam._replace(count=count, mu=mu, nu=nu)
+        schedule = schedule._replace(count=optax.safe_increment(schedule.count))
+        return updates, (clipping, (adam, decay, schedule), multiplying)
+
+    return optax.GradientTransformationExtraArgs(chain.init, update)

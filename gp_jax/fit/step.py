@@ -63,12 +63,13 @@ def make_step(
     Args:
       objective: its mean over the batch is minimised.
       trained: names of the parameters that are moved.
-      optimizer: for these.
+      optimizer: for these; it may ask for `norm`, that of the whole gradient.
       seed: of all draws, with the number of the step.
       ema: decay of the moving average, which warms up.
       microbatches: parts of a batch that go through the networks one after the other.
       log_interval: steps after which the sums in the state begin anew.
     """
+    update = optax.with_extra_args_support(optimizer).update
 
     def step(state: State, frozen: Arrays, batch: Arrays) -> tuple[State, dict[str, Array]]:
         old = {name: state["params"][name] for name in trained}
@@ -83,27 +84,28 @@ def make_step(
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
-        updates, moments = optimizer.update(gradient, state["moments"], old)
-        moved = optax.apply_updates(old, updates)
-        decay = average_decay(ema, state["step"])
-        average = jax.tree.map(lambda a, x: decay * a + (1.0 - decay) * x, state["average"], moved)
+        def move(params, moments, average):
+            updates, moments = update(gradient, moments, params, norm=norm)
+            params = optax.apply_updates(params, updates)
+            decay = average_decay(ema, state["step"])
+            return params, moments, jax.tree.map(lambda a, x: decay * a + (1.0 - decay) * x, average, params)
+
+        # Not a choice between new and old for each array: a branch costs less to compile, and no pass over memory.
+        kept = old, state["moments"], state["average"]
+        params, moments, average = jax.lax.cond(finite, move, lambda *kept: kept, *kept)
         sums = jax.tree.map(lambda x: jnp.where(state["step"] % log_interval == 0, 0.0, x), state["sums"])
         added = {"steps": jnp.float32(1), "loss": value, "grad_norm": norm}
         if objective.timesteps:
             bucket = draws["t"] * BUCKETS // objective.timesteps
             added["bucket_loss"] = jax.ops.segment_sum(losses, bucket, BUCKETS)
             added["bucket_count"] = jax.ops.segment_sum(jnp.ones_like(losses), bucket, BUCKETS)
-        changed = {
-            "params": {**state["params"], **moved},
-            "average": average,
-            "moments": moments,
-            "sums": {name: x + added.get(name, 0.0) for name, x in sums.items()},
-        }
-        kept = {name: state[name] for name in ("params", "average", "moments")} | {"sums": sums}
         state = {
             "step": state["step"] + 1,
             "skipped": state["skipped"] + ~finite,
-            **jax.tree.map(lambda new, old: jnp.where(finite, new, old), changed, kept),
+            "params": {**state["params"], **params},
+            "average": average,
+            "moments": moments,
+            "sums": {name: x + jnp.where(finite, added.get(name, 0.0), 0.0) for name, x in sums.items()},
         }
         return state, _summary(state)
 

@@ -5,6 +5,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from ml_collections import ConfigDict
@@ -40,9 +41,45 @@ def test_decay_is_for_kernels_and_multipliers_are_for_everything():
     )
     params = {"a.kernel": jnp.ones((2, 2)), "b.kernel": jnp.ones((2, 2)), "b.bias": jnp.ones(2)}
     nothing = {name: jnp.zeros_like(x) for name, x in params.items()}
-    updates, _ = optimizer.update(nothing, optimizer.init(params), params)
+    updates, _ = optimizer.update(nothing, optimizer.init(params), params, norm=jnp.float32(0))
     assert float(updates["a.kernel"][0, 0]) == pytest.approx(-0.1 * 0.5)
     assert float(updates["b.kernel"][0, 0]) == pytest.approx(-0.1 * 0.5 * 0.5) and not updates["b.bias"].any()
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0], ids=["within the norm", "clipped"])
+def test_the_formula_is_that_of_the_chain_of_transformations(size):
+    """Six steps, through the warm-up; each part of the state too. Clipping multiplies once where Optax does twice."""
+    multipliers = {"a.kernel": 1.0, "b.kernel": 0.5, "b.bias": 0.25}
+    config = ConfigDict(FIELDS | {"schedule": "cosine"})
+    chain = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            learning_rate(config, 10),
+            b1=config.b1,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mask=lambda params: {name: decays(name) for name in params},
+        ),
+        optax.stateless(lambda updates, params: {name: multipliers[name] * x for name, x in updates.items()}),
+    )
+    keys = jax.random.split(jax.random.key(0), 7)
+    first, *rest = [
+        {name: jax.random.normal(jax.random.fold_in(key, i), (5, 3)) for i, name in enumerate(multipliers)}
+        for key in keys
+    ]
+
+    def run(optimizer, norm):
+        params, state = first, optimizer.init(first)
+        for gradient in rest:
+            gradient = {name: size * x for name, x in gradient.items()}
+            updates, state = optimizer.update(gradient, state, params, **norm(gradient))
+            params = optax.apply_updates(params, updates)
+        return params, state
+
+    ours = run(make_optimizer(config, 10, multipliers), lambda gradient: {"norm": optax.tree.norm(gradient)})
+    theirs = run(chain, lambda gradient: {})
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=5e-7), ours, theirs)
 
 
 # Of each network the last parts of the names of its parameters that do not decay.
