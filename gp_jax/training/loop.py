@@ -29,6 +29,7 @@ from gp_jax.files import locked
 from gp_jax.fit.optimizer import learning_rate
 from gp_jax.fit.state import State, make_state
 from gp_jax.fit.step import compile_step, on_mesh
+from gp_jax.jobs.side_by_side import at_once, side_by_side
 from gp_jax.methods.globalpaint.conditioning import to_float
 from gp_jax.parallel.processes import on_first
 from gp_jax.training.checks import check_inputs
@@ -158,13 +159,16 @@ def _begin(
     progress(0, config.steps, "reading")
     frozen = initial(run.networks, run.networks.frozen, run.mesh)
     state = _restore(run, checkpoints, loader) or _fresh(run)
-    programs: list[jax.stages.Compiled] = []
-    first = int(state["step"])
+    first, count = int(state["step"]), len(loader.specs)
     if first >= config.steps:
-        return _Start(run, loader, checkpoints, state, frozen, programs, None)
-    for number, spec in enumerate(loader.specs):
-        progress(first, config.steps, f"compiling {number + 1} of {len(loader.specs)}")
-        programs.append(compile_step(run.step, state, frozen, spec, run.mesh))
+        return _Start(run, loader, checkpoints, state, frozen, [], None)
+
+    def tell(compiled: int) -> None:
+        progress(first, config.steps, f"compiling, {compiled} of {count} done")
+
+    tell(0)
+    compiling = [functools.partial(compile_step, run.step, state, frozen, spec, run.mesh) for spec in loader.specs]
+    programs = side_by_side(compiling, at_once(run.mesh.devices.flat[0], count), tell)
     validate = Validation(run, state, frozen) if config.validation.interval else None
     return _Start(run, loader, checkpoints, state, frozen, programs, validate)
 

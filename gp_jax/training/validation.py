@@ -1,6 +1,7 @@
 """The loss on clips that training never sees: always the same few batches, with the same noise."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Mapping
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from gp_jax.fit.state import State
 from gp_jax.fit.step import on_mesh
+from gp_jax.jobs.side_by_side import at_once, side_by_side
 from gp_jax.parallel import use_mesh
 from gp_jax.training.setup import Run, open_data
 
@@ -35,11 +37,13 @@ class Validation:
             networks = run.networks.bind({**frozen, **state["params"], **state["average"]})
             return run.objective.losses(networks, batch, run.objective.draw(jax.random.key(seed), batch)).mean()
 
-        with use_mesh(self._mesh):  # frame sizes take turns, and each has its program
-            self._programs = [
-                jax.jit(loss).lower(state, frozen, batch, np.uint32(0)).compile()
-                for batch in self._batches[: len(turns)]
-            ]
+        def compile_loss(batch):
+            with use_mesh(self._mesh):
+                return jax.jit(loss).lower(state, frozen, batch, np.uint32(0)).compile()
+
+        sizes = self._batches[: len(turns)]  # frame sizes take turns, and each has its program
+        works = [functools.partial(compile_loss, batch) for batch in sizes]
+        self._programs = side_by_side(works, at_once(run.mesh.devices.flat[0], len(works)))
 
     def __call__(self, state: State, frozen: Mapping[str, jax.Array]) -> jax.Array:
         """The mean loss of the averaged weights; nobody has waited for it yet."""
