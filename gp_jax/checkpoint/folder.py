@@ -41,6 +41,7 @@ from gp_jax.models.attention import BACKENDS
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import TextTower, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens
+from gp_jax.models.m3ddm.network import M3DDM
 from gp_jax.models.unet import UNet
 from gp_jax.parallel import parameter_shardings
 
@@ -208,7 +209,7 @@ def load_parts(
         held = jnp.float32 if part == "vae" else dtype
         if part in components:
             return components[part]
-        kernel = {"attention": attention} if attention and cls is UNet else {}
+        kernel = {"attention": attention} if attention and cls in (UNet, M3DDM) else {}
         return load_module(cls, config, folder / part, param_dtype=held, place=place, dtype=held, **kernel)
 
     return Parts(settings, schedule, {part: load(part) for part in configs}, tokenizer)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.methods import add_kernel_arguments, check_networks, has_networks, load_method
 from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="DIR|NAME", help="of methods that name none: a folder, or a model of this package"
     )
+    add_kernel_arguments(parser)
     add_options(parser, METHODS)
 
 
@@ -128,12 +130,13 @@ def _contenders(names: list[str], arguments: argparse.Namespace, mesh: Any) -> "
             raise UserError(f"there are two methods of the name {label}: rename the folder")
         if kind == FOLDER:
             method = load(name)
-        elif kind in METHODS and METHODS[kind].networks:
-            method = load(kind, place or arguments.checkpoint, mesh=mesh)
         else:
-            method = load(kind, place or None)
+            checkpoint = place or (arguments.checkpoint if has_networks(kind) else None)
+            method = load_method(kind, checkpoint, arguments, mesh)
         contenders[label] = Contender(method, options_for(kind, arguments))
-    check_used(arguments, [name.partition(":")[0] for name in names], METHODS)
+    kinds = [name.partition(":")[0] for name in names]
+    check_used(arguments, kinds, METHODS)
+    check_networks(arguments, kinds, ("attention", "dtype"))
     return contenders
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.methods import add_kernel_arguments, check_networks, load_method
 from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.progress import expected, progress
 from gp_jax.errors import UserError
@@ -38,8 +39,7 @@ from gp_jax.jobs.journal import holds_work
 from gp_jax.jobs.rates import Clock, Rates
 from gp_jax.jobs.threads import behind
 from gp_jax.memory import most_used_bytes, require
-from gp_jax.methods.method import Method
-from gp_jax.methods.registry import METHODS, load
+from gp_jax.methods.registry import METHODS
 from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
 
 VISIBLE = 0.01  # of a side; less than that nobody sees
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     model = parser.add_argument_group("the method")
-    add_method_arguments(model)
+    _add_method_arguments(model)
     add_options(parser, METHODS)
 
     files = parser.add_argument_group("files")
@@ -98,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Outpaints one clip. All that can be wrong with the request is found out before the model is loaded."""
     begin = time.monotonic()
     check_used(arguments, [arguments.method], METHODS)
+    check_networks(arguments, [arguments.method], ("mesh", "attention", "dtype"))
     options = options_for(arguments.method, arguments)
     target = check_target(arguments.output, arguments.overwrite)
     original = VideoReader(arguments.input, arguments.frame_rate)
@@ -117,7 +118,13 @@ def run(arguments: argparse.Namespace) -> None:
     if notes := [*reader.info.notes, *writer.notes]:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
-    job = load_method(arguments).prepare(reader, canvas, options, work)
+    mesh = None
+    if arguments.mesh:
+        from gp_jax.parallel import make_mesh
+
+        mesh = make_mesh(arguments.mesh)
+    method = load_method(arguments.method, arguments.checkpoint, arguments, mesh)
+    job = method.prepare(reader, canvas, options, work)
     encoder, clock = Rates("encoder"), Clock()
     stage = f"encode {target.suffix.lower() or 'folder'}", canvas.height * canvas.width
     encoding = len(reader) * (encoder.seconds(*stage) or ENCODING * canvas.height * canvas.width)
@@ -166,7 +173,7 @@ def _told_where(work: Path | None) -> Iterator[None]:
         raise
 
 
-def add_method_arguments(group: Any) -> None:
+def _add_method_arguments(group: Any) -> None:
     """Which method, and what it is made of."""
     group.add_argument(
         "--method",
@@ -177,18 +184,8 @@ def add_method_arguments(group: Any) -> None:
     group.add_argument(
         "--checkpoint", metavar="DIR|NAME", help="a folder, or a model of this package; by default globalpaint's tiny"
     )
-    group.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4")
-
-
-def load_method(arguments: argparse.Namespace) -> Method:
-    """The method that was asked for, on the mesh that was asked for."""
-    if not arguments.mesh:
-        return load(arguments.method, arguments.checkpoint)
-    if arguments.method not in METHODS or not METHODS[arguments.method].networks:
-        raise UserError(f"--mesh spreads networks over devices, and {arguments.method} has none: leave it out")
-    from gp_jax.parallel import make_mesh
-
-    return load(arguments.method, arguments.checkpoint, mesh=make_mesh(arguments.mesh))
+    group.add_argument("--mesh", metavar="AXES", help="spread the work over devices: data=2,context=4; by default one")
+    add_kernel_arguments(group)
 
 
 def _made_by(arguments: argparse.Namespace) -> str:

@@ -44,7 +44,7 @@ def test_the_model_gets_its_options_and_stands_beside_a_classical_method(data, t
         """Stands in for `OutpaintPipeline`."""
 
         @classmethod
-        def from_pretrained(cls, folder, mesh, dtype):
+        def from_pretrained(cls, folder, mesh, dtype, attention):
             wishes.append(dict(mesh.shape)["data"])
             return cls()
 
@@ -52,7 +52,7 @@ def test_the_model_gets_its_options_and_stands_beside_a_classical_method(data, t
             wishes.append(options)
             return mirror().prepare(clip, canvas, NoOptions())
 
-    monkeypatch.setattr(method, "OutpaintPipeline", Pipeline)
+    monkeypatch.setattr(method.GlobalPaint, "Pipeline", Pipeline)
     options = "--seed", "3", "--plan", "sequential", "--steps", "1", "--mesh", "data=8"
     assert run(data, tmp_path / "out", "--method", "globalpaint,edge", "--clips", "reed", *options) == 0
     assert wishes == [8, *[Options(seed=3, plan="sequential", steps=1)] * 4]
@@ -114,9 +114,9 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
         (["--protocol", "m3ddm"], "invalid choice"),
         (["--data", "nowhere"], "no folder nowhere"),
         (["--mesh", "data=3"], "does not fit the 8 devices"),
-        (["--sampler", "dpm"], "no sampler 'dpm'"),
+        (["--sampler", "dpm"], "invalid choice: 'dpm'"),
         (["--steps", "1001"], "1001"),
-        (["--plan", "random"], "no plan 'random'"),
+        (["--plan", "random"], "invalid choice: 'random'"),
     ],
 )
 def test_mistakes_are_one_sentence(data, tmp_path, arguments, sentence, capsys):

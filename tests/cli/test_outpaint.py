@@ -28,7 +28,7 @@ class FlatMethod:
     estimate = Estimate()
 
     @classmethod
-    def load(cls, checkpoint, mesh=None):
+    def load(cls, checkpoint, mesh, attention, dtype):
         if checkpoint not in (None, "tiny", "other"):
             raise UserError(f"there is no checkpoint {checkpoint}")
         return cls()
@@ -107,7 +107,24 @@ def test_wishes_reach_the_pipeline(tmp_path, source):
     assert wishes == Options(7, 4, "euler", 2.5, "a cat", text_guidance=3.0, plan="sequential")
 
 
+def test_a_method_without_networks(tmp_path, source, capsys):
+    path, out = source("a.mp4"), tmp_path / "out"
+    assert main(["outpaint", str(path), str(out), "--pad", "9,0,0,0", "--method", "mirror"]) == 0
+    assert "method mirror" in capsys.readouterr().out
+    for before, after in zip(VideoReader(path), VideoReader(out)):
+        np.testing.assert_array_equal(after[:, :9], before[:, 8::-1])
+
+
 BAD = {
+    "an option of another method": (
+        ["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "mirror", "--steps", "2"],
+        "--steps is no option of mirror: leave it out",
+    ),
+    "networks of a method without": (
+        ["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "edge", "--attention", "xla"],
+        "--attention is for networks, and edge has none",
+    ),
+    "no such method": (["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "motia"], "there is no method motia"),
     "both aspect and size": (["a.mp4", "out.mp4", "--aspect", "16:9", "--size", "90x90"], "not allowed with"),
     "no frame asked for": (["a.mp4", "out.mp4"], "required"),
     "smaller than the source": (["a.mp4", "out.mp4", "--size", "60x48"], "smaller than the source of 64x48"),
@@ -208,7 +225,7 @@ def test_what_reading_changes_and_writing_loses_is_one_line(tmp_path, source, ca
 
 def test_a_file_that_appears_meanwhile_stays(tmp_path, source, monkeypatch, capsys):
     path, out = source("a.mp4"), tmp_path / "out.mp4"
-    monkeypatch.setattr(FlatMethod, "load", lambda name: out.write_text("new") and FlatMethod())
+    monkeypatch.setattr(FlatMethod, "load", lambda name, **_: out.write_text("new") and FlatMethod())
     assert main(["outpaint", str(path), str(out), "--aspect", "2"]) == 2
     assert "exists already" in capsys.readouterr().err and out.read_text() == "new"
     assert sorted(tmp_path.iterdir()) == [path, out]

@@ -45,11 +45,16 @@ class Model:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | Path, mesh: Mesh | None = None, dtype: DTypeLike | None = None
+        cls,
+        name_or_folder: str | Path,
+        *,
+        mesh: Mesh | None = None,
+        dtype: DTypeLike | None = None,
+        attention: str | None = None,
     ) -> "Model":
         """Loads a checkpoint folder of M3DDM; see `checkpoint.folder.load_parts`."""
         keep_programs()
-        return cls(load_parts(name_or_folder, "m3ddm", ("m3ddm", "vae"), mesh, dtype), mesh)
+        return cls(load_parts(name_or_folder, "m3ddm", ("m3ddm", "vae"), mesh, dtype, attention), mesh)
 
     def prepare(
         self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None

@@ -122,7 +122,7 @@ def test_the_estimate_counts_windows_steps_and_branches(model):
 def test_neither_batching_nor_a_mesh_changes_a_clip(folder, model):
     source = clip(60)
     alone = outpaint(model, source, batch=1)
-    spread = Model.from_pretrained(folder, make_mesh("data=2,context=2,tensor=2"))
+    spread = Model.from_pretrained(folder, mesh=make_mesh("data=2,context=2,tensor=2"))
     for made in (outpaint(model, source, batch=3), outpaint(spread, source)):
         check(made, source)
         difference = np.abs(made.astype(int) - alone)
