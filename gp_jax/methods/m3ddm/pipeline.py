@@ -25,9 +25,9 @@ from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.method import Clip
 from gp_jax.seeds import check_seed
 
-# Windows denoised at once, per slice of the mesh.
+# Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
 BATCH = {"cpu": 1}
-DEFAULT_BATCH = 4
+DEFAULT_BATCH = 2
 FEWEST_STEPS = 3  # of the sampler
 
 
