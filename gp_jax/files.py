@@ -234,11 +234,11 @@ def _beside(target: Path, suffix: str = "") -> Iterator[Path]:
     """A free name beside `target`; what bears it is gone afterwards."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
-    file = None
-    while file is None:
+    while True:
         lock = target.with_name(f"{_PREFIX}{secrets.token_hex(4)}{_LOCK}")
         with contextlib.suppress(BlockingIOError):  # somebody looks whether its owner is dead
             file, _ = _acquire(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
     try:
         os.write(file, json.dumps({"target": target.name}).encode())
         yield lock.with_suffix(f".new{suffix}")

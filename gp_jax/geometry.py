@@ -244,7 +244,7 @@ def sample_canvas(
       KeyError: a direction has no rule.
     """
     directions = directions or tuple(MASK_RULES)
-    rule = MASK_RULES[directions[rng.integers(len(directions))]]
+    rule = MASK_RULES[directions[int(rng.integers(len(directions)))]]
     pads = rule(rng, rng.uniform(*ratio_range))
     top, bottom = (round(share * height) for share in pads[:2])
     left, right = (round(share * width) for share in pads[2:])

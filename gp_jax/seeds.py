@@ -30,4 +30,4 @@ def random_key(seed: int):
     import jax  # here, because the command line checks seeds without waiting for it
 
     high, low = divmod(check_seed(seed), 2**32)
-    return jax.random.wrap_key_data(np.array([high, low], np.uint32), impl="threefry2x32")
+    return jax.random.wrap_key_data(jax.numpy.array([high, low], np.uint32), impl="threefry2x32")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gp_jax.checkpoint.components import WEIGHTS_FILE
-from gp_jax.checkpoint.tensors import check_match, read_tensors, write_tensors
+from gp_jax.checkpoint.tensors import LazyTensor, check_match, read_tensors, write_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import replacing_folder
 
@@ -36,7 +36,7 @@ def average(first: Path, second: Path, target: Path, share: float) -> None:
             write_tensors(file, {name: _mean(theirs[name], x, share) for name, x in ours.items()})
 
 
-def _mean(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+def _mean(first: LazyTensor, second: LazyTensor, share: float) -> np.ndarray:
     """In float32, stored in the type of the second."""
     a, b = (np.asarray(x).astype(np.float32) for x in (first, second))
     return ((1 - share) * a + share * b).astype(second.dtype)

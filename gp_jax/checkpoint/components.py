@@ -131,7 +131,7 @@ def check_fit(
                 f"{where / name} has {unet.in_channels} input channels where inpainting has {2 * channels + 1}: "
                 "use the inpainting variant of this model"
             )
-        if settings and unet.motion_modules and settings.segment_frames > unet.motion_positions:
+        if isinstance(settings, Settings) and unet.motion_modules and settings.segment_frames > unet.motion_positions:
             raise UserError(
                 f"{where}: segment_frames is {settings.segment_frames}, and the motion modules of {name}/ know "
                 f"{unet.motion_positions} places (motion_positions)"

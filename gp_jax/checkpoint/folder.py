@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
@@ -127,7 +126,7 @@ def load_checkpoint(
     mesh: Mesh | None = None,
     dtype: DTypeLike | None = None,
     attention: str | None = None,
-    components: Mapping[str, nnx.Module] = MappingProxyType({}),
+    components: Mapping[str, Any] = MappingProxyType({}),
 ) -> Checkpoint:
     """Reads a checkpoint folder of GlobalPaint; arguments and errors as for `load_parts`."""
     parts = load_parts(name_or_folder, "globalpaint", ("unet", "vae"), mesh, dtype, attention, components)
@@ -152,13 +151,13 @@ class Parts:
     Attributes:
       settings: of the class that `settings.SETTINGS` has for the method.
       schedule: of the noise.
-      networks: by component.
+      networks: by component, of the classes that `COMPONENTS` has.
       tokenizer: of the text tower, if there is one.
     """
 
     settings: Any
     schedule: NoiseSchedule
-    networks: dict[str, nnx.Module]
+    networks: dict[str, Any]
     tokenizer: Any | None
 
 
@@ -169,7 +168,7 @@ def load_parts(
     mesh: Mesh | None = None,
     dtype: DTypeLike | None = None,
     attention: str | None = None,
-    components: Mapping[str, nnx.Module] = MappingProxyType({}),
+    components: Mapping[str, Any] = MappingProxyType({}),
 ) -> Parts:
     """Reads a checkpoint folder.
 
@@ -204,7 +203,7 @@ def load_parts(
     tokenizer = load_tokenizer(folder / "tokenizer", configs["text"]) if "text" in configs else None
     place = functools.partial(parameter_shardings, mesh=mesh) if mesh is not None else None
 
-    def load(part: str) -> nnx.Module:
+    def load(part: str) -> Any:
         cls, config = COMPONENTS[part]
         held = jnp.float32 if part == "vae" else dtype
         if part in components:

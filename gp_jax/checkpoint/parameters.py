@@ -53,19 +53,19 @@ def bind(module: Module, tensors: Mapping[str, Any]) -> Module:
     return nnx.merge(graph, nnx.from_flat_state(bound))
 
 
-def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
+def abstract(cls: Callable[..., Module], config: Any, **options: Any) -> Module:
     """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers."""
     return nnx.eval_shape(lambda: cls(config, rngs=_Keys(0), **options))
 
 
 @functools.cache
-def shapes(cls: type[nnx.Module], config: Any) -> Mapping[str, Any]:
+def shapes(cls: Callable[..., nnx.Module], config: Any) -> Mapping[str, Any]:
     """The parameters of `cls(config, ...)` as `ShapeDtypeStruct`s by dotted path."""
     return MappingProxyType(flatten(abstract(cls, config)))
 
 
 def initialise(
-    cls: type[nnx.Module],
+    cls: Callable[..., nnx.Module],
     config: Any,
     names: Collection[str],
     seed: int = 0,

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from gp_jax.checkpoint.checksums import FILE as CHECKSUMS
 from gp_jax.checkpoint.checksums import difference
@@ -64,7 +65,7 @@ def read_networks(folder: Path, *, averaged: bool = True) -> dict[str, dict[str,
     Raises:
       UserError: the state is damaged; reading a tensor may raise it too.
     """
-    tree = _guarded(folder, lambda: ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree)
+    tree = _guarded(folder, lambda: ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder, "state")).tree)
     replaced = tree["average"] if averaged else ()
     places = {name: "average" if name in replaced else "params" for name in sorted(tree["params"])}
 
@@ -101,7 +102,7 @@ def _restore(folder: Path, places: dict[str, str]) -> dict[str, np.ndarray]:
     for name, place in places.items():
         wanted.setdefault(place, {})[name] = ocp.RestoreArgs(restore_type=np.ndarray)
     restore = ocp.args.PyTreeRestore(item=wanted, restore_args=wanted, partial_restore=True)
-    found = ocp.PyTreeCheckpointHandler().restore(folder / "state", args=restore)
+    found = ocp.PyTreeCheckpointHandler().restore(epath.Path(folder, "state"), args=restore)
     return {name: found[place][name] for name, place in places.items()}
 
 

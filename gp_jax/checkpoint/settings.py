@@ -9,6 +9,7 @@ from gp_jax.errors import UserError
 from gp_jax.json_config import Foreign, one_of, read_fields, short, within
 
 
+@dataclasses.dataclass(frozen=True)
 class _OfMethod:
     """Reads and writes a dataclass of settings.
 

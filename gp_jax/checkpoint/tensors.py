@@ -76,7 +76,8 @@ def write_tensors(
       overwrite: whether a file of that name may be replaced; raises UserError where not.
     """
     # diffusers and transformers refuse a file that does not say which framework it is for.
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name, tensor in tensors.items():
         kept = dtype is None or not jnp.issubdtype(tensor.dtype, jnp.floating)
         stored = np.dtype(tensor.dtype if kept else dtype)

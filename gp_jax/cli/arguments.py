@@ -37,7 +37,8 @@ def pads(text: str) -> tuple[int, int, int, int]:
     """`64,64,0,0` as pixels added at the (left, right, top, bottom)."""
     if not re.fullmatch(r"\d{1,18}(,\d{1,18}){3}", text):
         raise ArgumentTypeError(f"'{text:.40}' is not of the form LEFT,RIGHT,TOP,BOTTOM in pixels, such as 64,64,0,0")
-    return tuple(int(part) for part in text.split(","))
+    left, right, top, bottom = (int(part) for part in text.split(","))
+    return left, right, top, bottom
 
 
 def finite(text: str) -> float:

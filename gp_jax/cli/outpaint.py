@@ -211,7 +211,7 @@ def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoRe
     elif arguments.size:
         if arguments.fit and (height > arguments.size[0] or width > arguments.size[1]):
             reader = reader.resized(*shrunk(*source, *arguments.size))
-        canvas = Canvas.from_size(reader.info.height, reader.info.width, *arguments.size, arguments.anchor)
+        canvas = Canvas.from_size(reader.info.height, reader.info.width, *arguments.size, anchor=arguments.anchor)
     else:
         canvas = Canvas.from_pads(*source, *arguments.pad)
     if canvas.is_complete:

@@ -73,7 +73,7 @@ def _train(config: Any, workdir: Path) -> None:
         print("gp-jax: stopped by SIGTERM, the state is saved; the same command goes on", file=sys.stderr)
 
 
-def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, float]]:
+def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, float | None]]:
     """(checkpoint folder, step) -> the scores of the protocol, by case, region and metric."""
     from gp_jax.evaluation.harness import Contender, evaluate, open_clips
     from gp_jax.evaluation.results import Results
@@ -84,7 +84,7 @@ def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, f
         raise UserError("config.evaluation.protocol is followed with each sample, and config.samples.interval is 0")
     open_clips(options.protocol, options.dataset, options.data, options.clips or None)  # refuses what is not there
 
-    def run(checkpoint: Path, step: int) -> dict[str, float]:
+    def run(checkpoint: Path, step: int) -> dict[str, float | None]:
         output = workdir / "evaluation" / f"{step:07d}"
         evaluate(
             output,

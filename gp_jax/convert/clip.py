@@ -154,9 +154,9 @@ class OpenClipText:
 
 def open_clip_jsons(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Our configs of both towers from an `open_clip_config.json`; UserError on another architecture."""
-    model, preprocess = config.get("model_cfg"), config.get("preprocess_cfg") or {}
-    parts = [model.get(key) if isinstance(model, Mapping) else None for key in ("vision_cfg", "text_cfg")]
-    if not all(isinstance(part, Mapping) for part in (*parts, preprocess)):
+    model, preprocess = config.get("model_cfg") or {}, config.get("preprocess_cfg") or {}
+    parts: list[Any] = [model.get(key) for key in ("vision_cfg", "text_cfg")] if isinstance(model, Mapping) else []
+    if not parts or not all(isinstance(part, Mapping) for part in (*parts, preprocess)):
         raise UserError("open_clip config: it has no model_cfg with vision_cfg and text_cfg")
     for key, ours in (("mean", MEAN), ("std", STD)):
         if preprocess.get(key) not in (None, list(ours)):

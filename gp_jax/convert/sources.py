@@ -231,6 +231,7 @@ def _weights(path: Path, configs: Mapping[str, Json] | None) -> Source:
 
 
 def _infer(format: Format, tensors: dict[str, LazyTensor], path: Path) -> Json:
+    assert format.infer is not None
     try:
         return format.infer(tensors)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:

@@ -92,8 +92,8 @@ def ldm_rules(config: UNetConfig) -> Rules:
             block = f"output_blocks.{level * per_level + j}"
             rules += nest(f"{block}.0", f"up.{level}.residual.{j}.spatial", _LDM_RESIDUAL)
             rules += nest(f"{block}.1", f"up.{level}.transformer.{j}.spatial", transformer)
-        place = 2 if config.up_block_types[level] == "CrossAttnUpBlock2D" else 1
-        rules.append(Rule(f"{block}.{place}.conv", f"up.{level}.upsample.convolution", CONV))
+        last, place = (level + 1) * per_level - 1, 2 if config.up_block_types[level] == "CrossAttnUpBlock2D" else 1
+        rules.append(Rule(f"output_blocks.{last}.{place}.conv", f"up.{level}.upsample.convolution", CONV))
     return tuple(rules)
 
 

@@ -13,7 +13,7 @@ on with the next examples. Every epoch takes each clip once.
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def make_loader(
     *,
     split: str = "train",
     batch_size: int,
-    rows: Sequence[int] | None = None,
+    rows: Iterable[int] | None = None,
     start: int = 0,
 ) -> Loader:
     """The loader of one process.
@@ -133,8 +133,8 @@ def make_loader(
     for name in config.records:
         folder = _open(Path(name), split, config)
         groups.setdefault(folder.clips.size, []).append(folder)
-    rows = range(batch_size) if rows is None else list(map(int, rows))
-    return Loader(_Batches(config, list(groups.values()), batch_size, rows), start, config.workers)
+    chosen = list(range(batch_size) if rows is None else map(int, rows))
+    return Loader(_Batches(config, list(groups.values()), batch_size, chosen), start, config.workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,14 +180,14 @@ class _Batches:
 @dataclasses.dataclass(frozen=True)
 class _Folder:
     clips: RecordFolder | VideoFolder
-    precomputed: Precomputed | None
+    precomputed: Precomputed | None  # where the config wants something of it
 
     def example(self, index: int, rng: np.random.Generator, config: DataConfig) -> Example:
-        if config.precomputed:
+        if self.precomputed and config.precomputed:
             example = self.precomputed.example(index, rng, config)
         else:
             example = make_example(self.clips[index], self.clips.size, rng, config)
-        return example | ({"text": self.precomputed.text(index)} if config.text else {})
+        return example | ({"text": self.precomputed.text(index)} if self.precomputed and config.text else {})
 
 
 def _open(folder: Path, split: str, config: DataConfig) -> _Folder:
@@ -206,7 +206,8 @@ def _open(folder: Path, split: str, config: DataConfig) -> _Folder:
             "--config.data.size=WIDTHxHEIGHT"
         )
     else:
-        clips = VideoFolder(folder, split, tuple(config.size))
+        height, width = config.size
+        clips = VideoFolder(folder, split, (height, width))
     if not len(clips):
         raise UserError(f"{folder} has no clip in the split {split!r}")
     if any(side % config.downsampling for side in clips.size):

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from gp_jax.checkpoint import parameters
 from gp_jax.data.config import DataConfig
@@ -77,7 +76,7 @@ def variant(plan: Plan, key: str, number: int, frames: int, size: tuple[int, int
     return Variant(canvas, plan.flip and bool(rng.random() < 0.5), spread(rng, frames, plan.feature_frames))
 
 
-def model_hash(network: nnx.Module) -> str:
+def model_hash(network: Any) -> str:
     """The sha256 of a network: of its config, and of its parameters in float32 by name, however they are stored."""
     digest = hashlib.sha256(json.dumps(network.config.to_json(), sort_keys=True).encode())
     for name, tensor in sorted(parameters.flatten(network).items()):

@@ -28,12 +28,15 @@ class Frames(Protocol):
 
     def __len__(self) -> int:
         """Number of frames."""
+        ...
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """All frames, uint8 [H, W, 3]."""
+        ...
 
     def frames_at(self, indices: Iterable[int]) -> Iterable[np.ndarray]:
         """The frames of increasing indices."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,4 +222,5 @@ def _open_tfds(folder: Path, split: str, index: int) -> ArrayFrames:
 def _tfds_split(folder: Path, split: str):
     import tensorflow_datasets
 
-    return tensorflow_datasets.builder_from_directory(folder).as_data_source(split)
+    builder: Any = tensorflow_datasets.builder_from_directory(folder)  # its decorators hide its signatures
+    return builder.as_data_source(split)

@@ -7,7 +7,7 @@ The catalogue's own DAVIS encodes its masks by TensorFlow. `DavisFrames` takes e
 the archive lies and which clip is in which split, and leaves the masks out; pictures are stored as the files they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -23,7 +23,7 @@ def _info(builder: tfds.core.DatasetBuilder, description: str) -> tfds.core.Data
     return tfds.core.DatasetInfo(builder=builder, description=description, features=features)
 
 
-def _clips(folder: epath.Path, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _clips(folder: epath.Path, names: list[str]) -> Generator[tuple[str, dict[str, Any]], Any, None]:
     for name in names:
         yield name, {"name": name, "frames": sorted((folder / within(name)).glob("*.jpg"))}
 
@@ -34,7 +34,8 @@ class DavisFrames(davis.Davis):
     def _info(self) -> tfds.core.DatasetInfo:
         return _info(self, "The frames of DAVIS 2017.")
 
-    def _generate_examples(self, path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, path: epath.Path) -> Generator[tuple[str, dict[str, Any]], Any, None]:
+        assert isinstance(self.builder_config, davis.DavisConfig)
         resolution = "Full-Resolution" if self.builder_config.full_resolution else "480p"
         return _clips(path.parents[2] / "JPEGImages" / resolution, path.read_text().split())
 

@@ -21,12 +21,15 @@ import itertools
 import math
 import numbers
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from gp_jax.errors import UserError
 from gp_jax.json_config import short
+
+Scale = float | jax.Array
 
 
 def guide(
@@ -37,8 +40,8 @@ def guide(
     null_text: jax.Array,
     tokens: jax.Array | None,
     *,
-    text_scale: float = 1.0,
-    token_scale: float = 1.0,
+    text_scale: Scale = 1.0,
+    token_scale: Scale = 1.0,
     branches: tuple[bool, ...] | None = None,
     rescale: float = 0.0,
     **batched: jax.Array | None,
@@ -68,8 +71,9 @@ def guide(
     batch = sample.shape[0]
     null_text = jnp.broadcast_to(null_text, (batch, *null_text.shape[-2:]))
     no_tokens = None if tokens is None else jnp.zeros_like(tokens)
-    columns = all_weights, (null_text, null_text, text), (no_tokens, tokens, tokens)
-    weights, texts, branch_tokens = (tuple(itertools.compress(column, branches)) for column in columns)
+    weights = [*itertools.compress(all_weights, branches)]
+    texts: list[Any] = [*itertools.compress((null_text, null_text, text), branches)]
+    branch_tokens: list[Any] = [*itertools.compress((no_tokens, tokens, tokens), branches)]
     if len(weights) == 1:
         return model(sample, jnp.broadcast_to(timesteps, (batch,)), texts[0], branch_tokens[0], **batched)
 
@@ -84,7 +88,8 @@ def guide(
         **jax.tree.map(repeat, batched),
     )
     predictions = predictions.astype(jnp.float32).reshape(batch, len(weights), *predictions.shape[1:])
-    guided = sum(weight * predictions[:, branch] for branch, weight in enumerate(weights))
+    parts = [weight * predictions[:, branch] for branch, weight in enumerate(weights)]
+    guided = sum(parts[1:], start=parts[0])
     return _match_deviation(guided, predictions[:, -1], rescale) if rescale else guided
 
 
@@ -95,18 +100,18 @@ def check_scales(**scales: float) -> None:
             raise UserError(f"{name} is a finite number, such as 1.5, not {short(scale)}")
 
 
-def branches_of(text_scale: float, token_scale: float, text: bool, tokens: bool) -> tuple[bool, ...]:
+def branches_of(text_scale: Scale, token_scale: Scale, text: bool, tokens: bool) -> tuple[bool, ...]:
     """Which of e(0, 0), e(0, g) and e(t, g) have a weight, where there are `text` and `tokens` or not."""
-    return tuple(weight != 0.0 for weight in _weights(text_scale, token_scale, text, tokens))
+    return tuple(bool(weight != 0.0) for weight in _weights(text_scale, token_scale, text, tokens))
 
 
-def _weights(text_scale: float, token_scale: float, text: bool, tokens: bool) -> tuple[float, float, float]:
+def _weights(text_scale: Scale, token_scale: Scale, text: bool, tokens: bool) -> tuple[Scale, Scale, Scale]:
     text_scale = text_scale if text else 0.0
     token_scale = token_scale if tokens else 1.0
     return 1.0 - token_scale, token_scale - text_scale, text_scale
 
 
-def _side_by_side(branches: tuple[jax.Array, ...]) -> jax.Array:
+def _side_by_side(branches: list[jax.Array]) -> jax.Array:
     """Interleaves arrays [B, ...] to [B * branches, ...]."""
     return jnp.stack(branches, axis=1).reshape(-1, *branches[0].shape[1:])
 

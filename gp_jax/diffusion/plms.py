@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gp_jax.diffusion.samplers import Column
 from gp_jax.diffusion.schedules import NoiseSchedule
 
 # Adams-Bashforth weights of the newest prediction, the one before it, ..., by the number of predictions there are.
@@ -32,11 +33,11 @@ _HISTORY = len(_MULTISTEP)
 class _Steps(NamedTuple):
     """The rows of the table: each array [steps], `weights` [steps, 4]."""
 
-    timestep: np.ndarray
-    keep: np.ndarray
-    noise: np.ndarray
-    weights: np.ndarray
-    again: np.ndarray  # True where the latent before the last step is moved, and the prediction is not kept
+    timestep: Column
+    keep: Column
+    noise: Column
+    weights: Column
+    again: Column  # True where the latent before the last step is moved, and the prediction is not kept
 
 
 def plms_timesteps(schedule: NoiseSchedule, steps: int) -> np.ndarray:

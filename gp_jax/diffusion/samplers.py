@@ -27,16 +27,18 @@ from gp_jax.diffusion.schedules import NoiseSchedule, clean_weights
 from gp_jax.errors import UserError
 from gp_jax.json_config import short
 
+Column = Any  # numpy's where a table is made, jax's within the program
+
 
 class Steps(NamedTuple):
     """The rows of a sampler's table, each array [steps]; the names are those of the formula above."""
 
-    timestep: np.ndarray
-    noisy_to_clean: np.ndarray
-    prediction_to_clean: np.ndarray
-    keep: np.ndarray
-    clean_weight: np.ndarray
-    previous_weight: np.ndarray
+    timestep: Column
+    noisy_to_clean: Column
+    prediction_to_clean: Column
+    keep: Column
+    clean_weight: Column
+    previous_weight: Column
 
 
 def sample(
@@ -68,7 +70,7 @@ OnStep = Callable[[int, np.ndarray], None]  # (number of the step, latents [B, .
 class Trajectory(NamedTuple):
     """Numbers, which may be arguments of a compiled program: it depends on how many steps there are, not on which."""
 
-    start: np.ndarray  # the factor of the initial noise, float32
+    start: Column  # [], the factor of the initial noise, float32
     steps: Steps  # float32
 
 

@@ -176,7 +176,7 @@ class NoiseSchedule:
           UserError: it is of a class without such a schedule, or a value is one that this schedule cannot honour.
         """
         check_class(config, SCHEDULERS, "scheduler config")
-        defaults = SCHEDULERS.get(config.get("_class_name"), {})
+        defaults = SCHEDULERS.get(config.get("_class_name", ""), {})
         return read_fields(cls, config, dataclasses.replace(SCHEDULER, defaults=defaults), "scheduler config")
 
     def to_config(self) -> dict[str, Any]:

@@ -184,9 +184,10 @@ def mean(groups: Sequence[Sequence[float | None]]) -> Interval | None:
     Args:
       groups: for each checkpoint the numbers of its seeds. None where there is none, and then the arm has none.
     """
-    if any(value is None for group in groups for value in group):
+    known = [[value for value in group if value is not None] for group in groups]
+    if any(len(there) < len(group) for there, group in zip(known, groups)):
         return None
-    sample = [statistics.fmean(group) for group in groups] if len(groups) > 1 else list(groups[0])
+    sample = [statistics.fmean(group) for group in known] if len(known) > 1 else known[0]
     count = len(sample)
     half = stats.t.ppf(0.975, count - 1) * statistics.stdev(sample) / count**0.5 if count > 1 else None
     return Interval(statistics.fmean(sample), half)

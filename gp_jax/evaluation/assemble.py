@@ -58,9 +58,10 @@ def is_complete(results: Results) -> bool:
 
 def mean(scores: Sequence[Score]) -> Score:
     """The mean of one score over all cases; empty where one of them is."""
-    values = [score.value for score in scores]
+    values = [score.value for score in scores if score.value is not None]
     notes = "; ".join(dict.fromkeys(score.note for score in scores if score.note))
-    return replace(scores[0], case=MEAN, value=None if None in values else math.fsum(values) / len(values), note=notes)
+    value = None if len(values) < len(scores) else math.fsum(values) / len(values)
+    return replace(scores[0], case=MEAN, value=value, note=notes)
 
 
 def _parts(results: Results, manifest: Manifest, method: str, case: str) -> Parts:
@@ -96,7 +97,7 @@ def _scores(
     """
     scores = []
     for region, name in product(REGIONS, protocol.metrics):
-        made, true = ([part[region].get(name) for part in side.values() if part] for side in (parts, truth))
+        made, true = ([part[region].get(name, {}) for part in side.values() if part] for side in (parts, truth))
         notes = [*bad, *(f"{clip} {entry['note']}" for clip, entry in zip(clips, made) if not bad and "note" in entry)]
         state = None if notes else _state(METRICS[name], made, true)
         number = conclude(
@@ -112,7 +113,7 @@ def _state(metric: Metric, made: Sequence[Entry], true: Sequence[Entry]) -> Stat
         features = (np.array([entry["features"] for entry in side], np.float32) for side in (true, made))
         return FrechetState(*map(feature_moments, features))
     values = [value for entry in made for value in entry["per_frame"] if value is not None]
-    return Mean(np.float64(math.fsum(values)), np.float64(len(values)))
+    return Mean(np.array(math.fsum(values)), np.array(len(values), np.float64))
 
 
 def _size(protocol: Protocol) -> str:

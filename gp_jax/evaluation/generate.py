@@ -44,6 +44,7 @@ def generate(results: Results, method: str, outpaint: Outpaint, case: str, clip:
       ValueError: the method's frames have another size or number, or changed observed pixels.
     """
     target, canvas = results.generated(method, case, clip), results.protocol.cases[case]
+    assert target is not None  # of what is made here it has a place
     if target.is_dir():
         return False
     truth = read_clip(results.reference(clip))

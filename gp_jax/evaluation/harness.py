@@ -190,8 +190,8 @@ def open_clips(
     for name in metrics or PROTOCOLS[protocol].metrics:
         if name not in METRICS:
             raise UserError(f"there is no metric {name}: choose of {', '.join(METRICS)}")
-        if METRICS[name].weights:
-            weights.load(METRICS[name].weights)
+        if needed := METRICS[name].weights:
+            weights.load(needed)
     return readers
 
 

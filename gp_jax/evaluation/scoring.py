@@ -35,13 +35,11 @@ def score(results: Results, method: str, case: str, clip: str) -> None:
     reference, generated, protocol = results.reference(clip), results.generated(method, case, clip), results.protocol
     path = results.part("scores", method, case, clip)
 
-    def measure_pair() -> Part:
-        return measure(*read_pair(Pair(clip, reference, generated)), protocol, case)
-
     try:
         if generated is None or not generated.exists():
             raise UserError(f"clip {clip}: {method} has no output for the case {case}")
-        _keep(path, _stamp(generated, protocol), measure_pair)
+        pair = Pair(clip, reference, generated)
+        _keep(path, _stamp(generated, protocol), lambda: measure(*read_pair(pair), protocol, case))
     except UserError as error:
         write_json(path, {"stamp": None, "problem": str(error)})
 

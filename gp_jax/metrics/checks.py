@@ -7,14 +7,16 @@ costs a look at the shapes, and for floats the smallest and the largest value. T
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.core import Tracer
 
 from gp_jax.errors import UserError
+
+AnyArray = jax.Array | np.ndarray  # on a device or on the host
 
 _SLACK = 1e-3  # what rounding on the way may add to a float pixel
 
 
-def check_pair(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None, *, paired: bool) -> None:
+def check_pair(reference: AnyArray, generated: AnyArray, mask: AnyArray | None, *, paired: bool) -> None:
     """Raises UserError unless both are videos [B, T, H, W, 3] and the mask fits them.
 
     Args:
@@ -33,7 +35,7 @@ def check_pair(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | Non
         )
 
 
-def check_pixels(what: str, pixels: ArrayLike, shape: str) -> None:
+def check_pixels(what: str, pixels: AnyArray, shape: str) -> None:
     """Raises UserError, with the name `what`, unless `pixels` are uint8 or float in [-1, 1], of so many axes and 3."""
     dtype, found = getattr(pixels, "dtype", type(pixels).__name__), list(np.shape(pixels))
     is_float = hasattr(pixels, "dtype") and jnp.issubdtype(dtype, jnp.floating)
@@ -41,13 +43,13 @@ def check_pixels(what: str, pixels: ArrayLike, shape: str) -> None:
         raise UserError(f"{what} must be uint8, or float in [-1, 1], of the shape [{shape}], not {dtype} {found}")
     if 0 in found:
         raise UserError(f"{what} is empty: its shape is {found}")
-    if is_float and not isinstance(pixels, jax.core.Tracer):
+    if is_float and not isinstance(pixels, Tracer):
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= -1 - _SLACK and high <= 1 + _SLACK):  # so written, NaN is refused too
             raise UserError(f"{what} has pixels from {low:.6g} to {high:.6g}: as floats they must lie in [-1, 1]")
 
 
-def check_mask(mask: ArrayLike | None, video: ArrayLike) -> None:
+def check_mask(mask: AnyArray | None, video: AnyArray) -> None:
     """Raises UserError unless `mask` is None, or holds 0 and 1 and broadcasts to the frames of `video`."""
     if mask is None:
         return
@@ -55,7 +57,7 @@ def check_mask(mask: ArrayLike | None, video: ArrayLike) -> None:
     fits = len(shape) <= len(frames) and all(m in (1, f) for m, f in zip(shape[::-1], frames[::-1]))
     if not fits:
         raise UserError(f"a mask must broadcast to [B, T, H, W] = {list(frames)}, and its shape is {list(shape)}")
-    if isinstance(mask, jax.core.Tracer):
+    if isinstance(mask, Tracer):
         return
     values = np.asarray(mask)
     if values.dtype.kind not in "biuf" or not ((values == 0) | (values == 1)).all():

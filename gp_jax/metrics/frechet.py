@@ -25,10 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.typing import ArrayLike
 
 from gp_jax.errors import UserError
-from gp_jax.metrics.checks import check_mask, check_pixels
+from gp_jax.metrics.checks import AnyArray, check_mask, check_pixels
 from gp_jax.metrics.i3d import I3D, MIN_FRAMES, SIZE, load_i3d
 from gp_jax.metrics.metric import Metric, full, hide, signed
 from gp_jax.parallel import constrain
@@ -72,9 +71,9 @@ FLAVOURS = {
 class Moments(NamedTuple):
     """What FVD has to know of a set: the number of clips, their mean feature, and R with R^T R the centred scatter."""
 
-    count: Array  # []
-    mean: Array  # [D]
-    root: Array  # [D, D] upper triangular
+    number: AnyArray  # []
+    mean: AnyArray  # [D]
+    root: AnyArray  # [D, D] upper triangular
 
 
 class FrechetState(NamedTuple):
@@ -84,9 +83,7 @@ class FrechetState(NamedTuple):
     generated: Moments
 
 
-def state(
-    reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None, *, flavour: Flavour
-) -> FrechetState:
+def state(reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None, *, flavour: Flavour) -> FrechetState:
     """Moments of a batch of clips; the two sides may differ in their number and length.
 
     Args:
@@ -100,14 +97,14 @@ def state(
     return FrechetState(_moments(reference, mask, flavour), _moments(generated, mask, flavour))
 
 
-def video_moments(video: ArrayLike, mask: ArrayLike | None = None, *, flavour: Flavour) -> Moments:
+def video_moments(video: AnyArray, mask: AnyArray | None = None, *, flavour: Flavour) -> Moments:
     """Moments of one side, such as a data set's that is compared with many methods; arguments as for `state`."""
     check_pixels("video", video, "B, T, H, W, 3")
     check_mask(mask, video)
     return _moments(video, mask, flavour)
 
 
-def _moments(video: ArrayLike, mask: ArrayLike | None, flavour: Flavour) -> Moments:
+def _moments(video: AnyArray, mask: AnyArray | None, flavour: Flavour) -> Moments:
     frames = np.asarray(flavour.pick(video.shape[1]))
     mask = full(mask)
     if np.ndim(mask) > 2 and np.shape(mask)[-3] > 1:  # it changes over time
@@ -130,7 +127,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     (n_a, mean_a, root_a), (n_b, mean_b, root_b) = (tuple(np.asarray(x, np.float64) for x in m) for m in (a, b))
     count, shift = n_a + n_b, mean_b - mean_a
     rows = np.concatenate([root_a, root_b, [np.sqrt(n_a * n_b / count) * shift]])
-    return Moments(count, mean_a + n_b / count * shift, np.linalg.qr(rows, mode="r"))
+    return Moments(count, mean_a + n_b / count * shift, np.asarray(np.linalg.qr(rows, mode="r")))
 
 
 def merge(a: FrechetState, b: FrechetState) -> FrechetState:

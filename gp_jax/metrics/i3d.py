@@ -8,6 +8,7 @@ that changes the last bit, no more.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ MIN_FRAMES = 10
 
 # Of an Inception block the channels of its convolutions: 1x1 | 1x1, 3x3 | 1x1, 3x3 | behind the pool, 1x1.
 # Of a max pool its window and strides.
-STAGES = (
+STAGES: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("mixed_3b", (64, 96, 128, 16, 32, 32)),
     ("mixed_3c", (128, 128, 192, 32, 96, 64)),
     ("pool", ((3, 3, 3), (2, 2, 2))),
@@ -115,6 +116,7 @@ def _fold_time(conv: nnx.Conv, x: Array) -> Array:
     XLA's CPU code for 3D convolutions of 3 channels takes 4.6 times as long, most of the whole network's time.
     """
     batch, frames, height, width, channels = x.shape
+    assert isinstance(conv.kernel_size, tuple) and isinstance(conv.strides, tuple) and conv.bias is not None
     (window, *kernel), (stride, *strides) = conv.kernel_size, conv.strides
     ((before, after),) = jax.lax.padtype_to_pads((frames,), (window,), (stride,), "SAME")
     x = jnp.pad(x, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0)))
@@ -131,5 +133,5 @@ def _max_pool(x: Array, window: tuple[int, ...], strides: tuple[int, ...]) -> Ar
     """Axis by axis, which is the same and several times as fast."""
     for axis in range(3):
         along = [tuple(size if i == axis else 1 for i, size in enumerate(sizes)) for sizes in (window, strides)]
-        x = nnx.max_pool(x, *along, "SAME")
+        x = nnx.max_pool(x, *along, padding="SAME")
     return x

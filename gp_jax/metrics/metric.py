@@ -26,10 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.typing import ArrayLike
 
 from gp_jax.errors import UserError
-from gp_jax.metrics.checks import check_pair
+from gp_jax.metrics.checks import AnyArray, check_pair
 from gp_jax.parallel import constrain
 
 Array = jax.Array
@@ -72,7 +71,7 @@ class Metric:
             if function := getattr(self, name):
                 object.__setattr__(self, name, functools.partial(self._checked, function))
 
-    def __call__(self, reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> float:
+    def __call__(self, reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None) -> float:
         """The number for one batch: NaN where the mask leaves nothing to measure.
 
         Raises:
@@ -94,9 +93,9 @@ class Metric:
     def _checked(
         self,
         function: Callable[..., Any],
-        reference: ArrayLike,
-        generated: ArrayLike,
-        mask: ArrayLike | None = None,
+        reference: AnyArray,
+        generated: AnyArray,
+        mask: AnyArray | None = None,
     ) -> Any:
         check_pair(reference, generated, mask, paired=self.paired)
         for what, video in (("reference", reference), ("generated", generated)):
@@ -115,22 +114,24 @@ class FrameValues(NamedTuple):
 class Mean(NamedTuple):
     """Sum and number of what is averaged."""
 
-    total: Array  # []
-    count: Array  # []
+    total: AnyArray  # []
+    number: AnyArray  # []
 
 
-def frame_metric(name: str, preset: str, better: str, frames: Callable[..., FrameValues], **needs: Any) -> Metric:
+def frame_metric(
+    name: str, preset: str, better: str, frames: Callable[..., FrameValues], reach: int | None = 1, **needs: Any
+) -> Metric:
     """A metric that averages over all frames of all clips alike.
 
     Args:
-      name, preset, better, frames: see `Metric`.
-      **needs: `reach` (1 unless said), `parts`, `min_frames`, `min_side`, `weights`.
+      name, preset, better, frames, reach: see `Metric`.
+      **needs: `parts`, `min_frames`, `min_side`, `weights`.
     """
 
-    def state(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> Mean:
+    def state(reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None) -> Mean:
         return _mean(frames(reference, generated, mask))
 
-    return Metric(name, preset, better, state, merge_means, compute_mean, frames, **{"reach": 1} | needs)
+    return Metric(name, preset, better, state, merge_means, compute_mean, frames, reach, **needs)
 
 
 def jit_frames(function: Callable[..., tuple[Array, Array]]) -> Callable[..., FrameValues]:
@@ -141,7 +142,7 @@ def jit_frames(function: Callable[..., tuple[Array, Array]]) -> Callable[..., Fr
         return FrameValues(*function(spread(reference), spread(generated), mask))
 
     @functools.wraps(function)
-    def frames(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> FrameValues:
+    def frames(reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None) -> FrameValues:
         return jitted(reference, generated, full(mask))
 
     return frames
@@ -159,7 +160,7 @@ def merge_means(a: Mean, b: Mean) -> Mean:
 
 def compute_mean(state: Mean) -> float:
     """The mean; NaN where nothing was measured."""
-    return float(state.total) / float(state.count) if state.count else float("nan")
+    return float(state.total) / float(state.number) if state.number else float("nan")
 
 
 def gather(metric: Metric, state: State) -> State:
@@ -186,7 +187,7 @@ def unit(video: Array) -> Array:
     return video / jnp.float32(255) if video.dtype == jnp.uint8 else (video.astype(jnp.float32) + 1) / 2
 
 
-def full(mask: ArrayLike | None) -> ArrayLike:
+def full(mask: AnyArray | None) -> AnyArray:
     """`mask`, or a full one in the place of None; an argument of jit, since XLA would fold a constant for seconds."""
     return np.ones((), np.float32) if mask is None else mask
 

@@ -15,11 +15,10 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import ArrayLike
 
 from gp_jax.checkpoint.parameters import abstract, load_into
 from gp_jax.errors import UserError
-from gp_jax.metrics.checks import check_pixels
+from gp_jax.metrics.checks import AnyArray, check_pixels
 from gp_jax.metrics.metric import FrameValues, Metric, frame_metric, full, hide, region, signed, spread
 from gp_jax.metrics.weights import load
 
@@ -147,10 +146,12 @@ def lpips_distance(reference: Array, generated: Array) -> Array:
     Raises:
       UserError: the weights were not fetched, or the frames are smaller.
     """
-    return sum(distance.mean(axis=(1, 2)) for distance in load_lpips("alex")(reference, generated))
+    distances = load_lpips("alex")(reference, generated)
+    means: list[Array] = [distance.mean(axis=(1, 2)) for distance in distances]
+    return sum(means[1:], start=means[0])
 
 
-def lpips_map(reference: ArrayLike, generated: ArrayLike, net: str = "alex") -> Array:
+def lpips_map(reference: AnyArray, generated: AnyArray, net: str = "alex") -> Array:
     """Where frames differ: each depth's distances, bilinearly at full size, added up (`spatial=True` of the original).
 
     Args:
@@ -171,7 +172,8 @@ def lpips_map(reference: ArrayLike, generated: ArrayLike, net: str = "alex") -> 
 @functools.partial(jax.jit, static_argnums=0)
 def _map(graph: nnx.GraphDef[LPIPS], parameters: nnx.State, reference: Array, generated: Array) -> Array:
     distances = nnx.merge(graph, parameters)(signed(reference), signed(generated))
-    return sum(jax.image.resize(distance, reference.shape[:3], "linear") for distance in distances)
+    maps: list[Array] = [jax.image.resize(distance, reference.shape[:3], "linear") for distance in distances]
+    return sum(maps[1:], start=maps[0])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -181,7 +183,7 @@ def _frames(
     batch, frames, height, width, _ = reference.shape
     counts = region(mask, reference).reshape(-1, height, width)
     images = (hide(signed(spread(v)), mask).reshape(-1, height, width, 3) for v in (reference, generated))
-    values = 0
+    values = jnp.float32(0)
     for distance in nnx.merge(graph, parameters)(*images):
         share = jax.image.resize(counts.astype(jnp.float32), distance.shape, "linear", antialias=True)
         values += (share * distance).sum(axis=(1, 2)) / jnp.maximum(share.sum(axis=(1, 2)), 1e-6)
@@ -189,7 +191,7 @@ def _frames(
 
 
 def _lpips(net: str) -> Metric:
-    def frames(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> FrameValues:
+    def frames(reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None) -> FrameValues:
         return _frames(*nnx.split(load_lpips(net)), reference, generated, full(mask))
 
     return frame_metric("lpips", net, "lower", frames, min_side=MIN_SIDES[net], weights=f"lpips-{net}")

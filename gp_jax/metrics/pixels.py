@@ -89,7 +89,8 @@ def _blur(video: Array) -> Array:
     for axis in (-3, -2):
         length = video.shape[axis] - len(_TAPS) + 1
         shifted = (jax.lax.slice_in_dim(video, i, i + length, axis=axis) for i in range(len(_TAPS)))
-        video = sum(tap * part for tap, part in zip(_TAPS, shifted))
+        parts: list[Array] = [tap * part for tap, part in zip(_TAPS, shifted)]
+        video = sum(parts[1:], start=parts[0])
     return video
 
 

@@ -13,9 +13,10 @@ comparison with its name, and a metric that a clip is too short or too small for
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -57,8 +58,15 @@ class Score:
     note: str = ""
 
 
+class Clip(Protocol):
+    """Frames uint8 [H, W, 3] in the order of time, as often as one asks."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
 Key = tuple[str, str]  # region and metric
-Clip = Collection[np.ndarray]  # frames uint8 [H, W, 3]
 
 # From the height and width of a frame to the regions to measure, by name: masks [H, W] that are 1 where a pixel counts.
 Regions = Callable[[int, int], Mapping[str, np.ndarray]]
@@ -213,14 +221,14 @@ def clip_states(reference: Clip, generated: Clip, wanted: Mapping[Key, tuple[Met
                 here = [index - start for index in picked[key] if start <= index < start + CHUNK]
                 parts[key].append([frames[here] for frames in window])
             else:
-                parts[key].append(_window_values(metric, *window, mask))
+                parts[key].append(_window_values(metric, *window, mask=mask))
     states = {}
     for key, (metric, mask) in wanted.items():
         if key in picked:
             states[key] = metric.state(*(np.concatenate(frames)[None] for frames in zip(*parts[key])), mask)
         else:
             values = _join(metric, parts[key])
-            states[key] = Mean(np.nansum(values), np.count_nonzero(~np.isnan(values)))
+            states[key] = Mean(np.asarray(np.nansum(values)), np.asarray(np.count_nonzero(~np.isnan(values))))
     return states
 
 
@@ -235,7 +243,7 @@ def frame_values(metric: Metric, reference: Clip, generated: Clip, mask: np.ndar
     Returns:
       [N] float64, NaN where a frame has nothing to measure; N = T, or T - 1 between neighbours, or 1 for the clip.
     """
-    return _join(metric, [_window_values(metric, *window, mask) for _, *window in windows(reference, generated)])
+    return _join(metric, [_window_values(metric, *window, mask=mask) for _, *window in windows(reference, generated)])
 
 
 def windows(reference: Clip, generated: Clip) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -246,14 +254,16 @@ def windows(reference: Clip, generated: Clip) -> Iterator[tuple[int, np.ndarray,
     """
     pairs, start, held = zip(reference, generated), 0, []
     while held := held + list(islice(pairs, CHUNK + 1 - len(held))):
-        yield start, *(np.stack(frames) for frames in zip(*held))
+        ours, theirs = zip(*held)
+        yield start, np.stack(ours), np.stack(theirs)
         start, held = start + CHUNK, held[CHUNK:]
 
 
 def _window_values(metric: Metric, reference: np.ndarray, generated: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The values that begin in the first `CHUNK` frames of a window, NaN where there is nothing to measure."""
     overlap = (metric.reach or 1) - 1
-    frames, _ = metric.parts or (metric.frames, None)
+    frames = metric.parts[0] if metric.parts else metric.frames
+    assert frames is not None
     # Filled up with copies of the last frame, in which no pixel counts: one shape for all windows.
     index = np.arange(CHUNK + overlap)
     masks = mask * (index < len(reference))[:, None, None]

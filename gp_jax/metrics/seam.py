@@ -31,7 +31,7 @@ def seam_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array,
     """
     excess = slope_difference(unit(generated)), slope_difference(unit(reference))
     unknown = region(mask, reference)
-    total, pairs = 0, 0
+    total = pairs = jnp.float32(0)
     for axis, made, real in zip((2, 3), *excess):
         a, b, c, d = _four(unknown, axis)
         border = (a == b) & (b != c) & (c == d)

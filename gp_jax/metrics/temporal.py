@@ -22,14 +22,15 @@ is interpolated from.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
-from jax.typing import ArrayLike
 
+from gp_jax.metrics.checks import AnyArray
 from gp_jax.metrics.metric import FrameValues, frame_metric, full, jit_frames, region, spread, unit
 
 Array = jax.Array
@@ -70,12 +71,12 @@ def _excess(reference: Array, generated: Array, mask: Array) -> tuple[Array, Arr
     return _mean_over(ours - true, counts)
 
 
-def _above_usual(values: Array) -> Array:
+def _above_usual(values: AnyArray) -> Array:
     """[..., N] -> [..., 1], NaN left out."""
     return jnp.nanpercentile(values, 99, axis=-1, keepdims=True) - jnp.nanmedian(values, axis=-1, keepdims=True)
 
 
-def warping_error_frames(reference: ArrayLike, generated: ArrayLike, mask: ArrayLike | None = None) -> FrameValues:
+def warping_error_frames(reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None) -> FrameValues:
     """Warping error between neighbours: [B, T - 1]; arguments as for `Metric`."""
     forward, backward = optical_flow(np.asarray(reference))
     return _warping_error(generated, full(mask), forward, backward)
@@ -97,7 +98,8 @@ def optical_flow(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pairs = [(clip[t], clip[t + 1]) for clip in grey for t in range(frames - 1)]
 
     def flow(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*pair, None)
+        dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # its types forbid None
+        return dis.calc(*pair, None)
 
     with ThreadPoolExecutor() as pool:
         flows = list(pool.map(flow, pairs + [(b, a) for a, b in pairs]))

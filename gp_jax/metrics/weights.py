@@ -56,5 +56,5 @@ def digest(tensors: Mapping[str, np.ndarray]) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-        total.update(np.ascontiguousarray(tensor))
+        total.update(np.ascontiguousarray(tensor).data)
     return total.hexdigest()

@@ -26,7 +26,7 @@ import numpy as np
 from gp_jax.parallel import constrain
 
 Array = jax.Array
-Size3 = tuple[int, int, int]
+Size3 = tuple[int, ...]
 
 # Finite, so that a row which may see nothing (a padded query) stays a number.
 _MASKED = -1e9
@@ -79,14 +79,14 @@ def _jax_nn(query, key, value, bias, mask, implementation):
         return x.reshape(-1, *x.shape[2:])
 
     def fold_logits(x):
-        return None if x is None else fold(jnp.broadcast_to(x, (*lead, *x.shape[-3:])))
+        return fold(jnp.broadcast_to(x, (*lead, *x.shape[-3:])))
 
     out = jax.nn.dot_product_attention(
         fold(query),
         fold(key),
         fold(value),
         bias=None if bias is None else fold_logits(bias).astype(query.dtype),
-        mask=fold_logits(mask),
+        mask=None if mask is None else fold_logits(mask),
         implementation=implementation,
     )
     return out.reshape(*lead, *out.shape[1:])

@@ -13,10 +13,11 @@ Latents come unscaled; whoever diffuses them multiplies by `config.scaling_facto
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -26,6 +27,7 @@ from gp_jax.models.attention import attend
 from gp_jax.models.layers import Convolution, GroupNorm, ResidualBlock, Upsample, conv3x3
 
 Array = jax.Array
+Pixels = TypeVar("Pixels", jax.Array, np.ndarray)
 _EPSILON = 1e-6
 _LOWEST = -30.0
 # Of products of float32: left to themselves, a TPU computes them in bfloat16 and a GPU in TF32.
@@ -134,7 +136,7 @@ class AutoencoderKL(nnx.Module):
             return pixels
 
 
-def fold_patches(pixels: Array, size: int) -> Array:
+def fold_patches(pixels: Pixels, size: int) -> Pixels:
     """[N, H, W, C] -> [N, H / size, W / size, size * size * C], each patch row by row."""
     n, height, width, channels = pixels.shape
     x = pixels.reshape(n, height // size, size, width // size, size, channels).transpose(0, 1, 3, 2, 4, 5)

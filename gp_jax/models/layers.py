@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -23,7 +24,7 @@ class GroupNorm(nnx.GroupNorm):
     def __init__(self, channels: int, groups: int, epsilon: float, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
         super().__init__(channels, num_groups=groups, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> Array:  # pyright: ignore[reportIncompatibleMethodOverride] - no mask here
         """[..., h, w, C] -> the same."""
         # flax places the statistics right only behind a single batch axis.
         return super().__call__(x.reshape(-1, *x.shape[-3:])).reshape(x.shape)
@@ -45,7 +46,7 @@ class Convolution(nnx.Conv):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, conv_general_dilated=_convolve, **options)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> Array:  # pyright: ignore[reportIncompatibleMethodOverride] - places maps itself
         """[..., h, w, C] -> [..., h', w', C']."""
         return _whole_maps(super().__call__(_whole_maps(x)))
 
@@ -95,6 +96,7 @@ class ResidualBlock(nnx.Module):
         """Args: x: [B, ..., h, w, C]. embedding: [B, E] or None. Returns: [B, ..., h, w, C']."""
         y = self.conv1(nnx.silu(self.norm1(x)))
         if self.embedding is not None:
+            assert embedding is not None
             shift = self.embedding(nnx.silu(embedding))
             y = y + shift.reshape(shift.shape[0], *(1,) * (y.ndim - 2), shift.shape[-1])
         y = self.conv2(nnx.silu(self.norm2(y)))
@@ -148,7 +150,12 @@ class EmbeddingMLP(nnx.Module):
 
 
 def sinusoidal(
-    values: Array, width: int, *, max_period: float = 10_000.0, cosine_first: bool = True, shift: float = 0.0
+    values: Array | np.ndarray,
+    width: int,
+    *,
+    max_period: float = 10_000.0,
+    cosine_first: bool = True,
+    shift: float = 0.0,
 ) -> Array:
     """Sines and cosines of `values` (Vaswani et al. 2017; options as in diffusers' `get_timestep_embedding`).
 

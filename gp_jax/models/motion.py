@@ -9,6 +9,7 @@ diffusers' `MotionAdapter` all frames together. Modules are to be run as they we
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -76,7 +77,7 @@ class FrameAttention(nnx.Module):
         return x + self.output(merge_heads(attend(query, key, value, backend=self.backend)))
 
 
-def interleaved(positions: Array, width: int) -> Array:
+def interleaved(positions: Array | np.ndarray, width: int) -> Array:
     """[...] -> [..., width]: sine and cosine of each frequency side by side, where `sinusoidal` has halves."""
     halves = sinusoidal(positions, width, cosine_first=False)
     return jnp.stack(jnp.split(halves, 2, axis=-1), axis=-1).reshape(halves.shape)

@@ -239,7 +239,8 @@ class UpBlock(nnx.Module):
                 x = self.transformer[index](x, condition)
         if self.upsample is None:
             return x
-        return self.upsample(x, size=skips[-1].shape[-3:-1])
+        height, width = skips[-1].shape[-3:-1]
+        return self.upsample(x, size=(height, width))
 
 
 class SpatialTemporalResidual(nnx.Module):

@@ -15,9 +15,10 @@ import jax
 from jax.experimental import topologies
 
 from gp_jax.errors import UserError
+from gp_jax.parallel.mesh import Device
 
 
-def absent_devices(names: Sequence[str]) -> list[list[jax.Device]]:
+def absent_devices(names: Sequence[str]) -> list[list[Device]]:
     """The devices of each name; to be called before anything asks for devices.
 
     Raises:
@@ -32,7 +33,7 @@ def absent_devices(names: Sequence[str]) -> list[list[jax.Device]]:
     return [jax.devices("cpu")[: int(name)] if name.isdecimal() else _tpu_slice(name) for name in names]
 
 
-def _tpu_slice(name: str) -> list[jax.Device]:
+def _tpu_slice(name: str) -> list[Device]:
     generation, _, shape = name.partition(":")
     sides = shape.split("x")
     if not generation or not all(side.isdecimal() for side in sides):

@@ -19,6 +19,7 @@ def gathered(arrays: Mapping[str, jax.Array]) -> Iterator[tuple[str, np.ndarray 
     for name in sorted(arrays):
         x = arrays[name]
         if not (x.is_fully_addressable or x.is_fully_replicated):
+            assert isinstance(x.sharding, NamedSharding)
             x = _replicate(x, NamedSharding(x.sharding.mesh, PartitionSpec()))
         yield name, np.asarray(x) if jax.process_index() == 0 else None
 

@@ -13,6 +13,7 @@ what is left.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -20,10 +21,12 @@ from jax.sharding import AxisType, Mesh
 from gp_jax.errors import UserError
 from gp_jax.json_config import short
 
+Device = Any  # `jax.Device`, which jax has as a variable: checkers of types want a type
+
 AXES = ("data", "fsdp", "tensor", "context")
 
 
-def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[Device] | None = None) -> Mesh:
     """Builds a mesh with the axes `AXES`, types Auto (GSPMD places what no rule mentions).
 
     Args:
@@ -48,8 +51,8 @@ def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[ja
         raise UserError(
             f"mesh {sizes} does not fit the {len(devices)} devices here; the sizes must multiply to that number"
         )
-    shape = tuple(sizes.get(axis, 1) for axis in AXES)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    lengths = tuple(sizes.get(axis, 1) for axis in AXES)
+    return jax.make_mesh(lengths, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def parse_mesh(text: str) -> dict[str, int]:

@@ -65,12 +65,13 @@ class Budget:
     def of(cls, run: Run, program: jax.stages.Compiled) -> "Budget":
         """The budget of a step compiled for `run`."""
         memory, state = program.memory_analysis(), bytes_on_device(run.state)
+        assert memory is not None
         return cls(
             state=state,
             inputs=memory.argument_size_in_bytes - state,
             temporaries=memory.temp_size_in_bytes,
             flops=run.config.microbatches * flops_of(program),
-            collectives=collectives(program.as_text()),
+            collectives=collectives(program.as_text() or ""),
         )
 
     def traffic(self, *kinds: str) -> int:
@@ -120,7 +121,8 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     size = native.height, native.width
     cells = tuple(side // data.downsampling for side in size)
     patches = (data.view_size // data.view_patch) ** 2 if data.view_patch else _PATCHES
-    unet, extractor = (run.networks.configs.get(name) for name in (STAGES[config.stage].denoiser, "global_tokens"))
+    configs, denoiser = run.networks.configs, STAGES[config.stage].denoiser
+    extractor = configs.get("global_tokens")
     shapes = {
         "frames": (length,),
         "known": (length,),
@@ -128,7 +130,7 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
         "latent_mask": cells,
     }
     if data.precomputed:
-        shapes |= dict.fromkeys(("latents", "masked_latents"), (length, *cells, unet.out_channels))
+        shapes |= dict.fromkeys(("latents", "masked_latents"), (length, *cells, configs[denoiser].out_channels))
     else:
         shapes["pixels"] = (length, *size, 3)
     if extractor:
@@ -138,7 +140,7 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
         else:
             shapes["views"] = (seen, data.view_size, data.view_size, 3)
     if data.text:
-        shapes["text"] = (_TEXT_TOKENS, unet.cross_attention_dim)
+        shapes["text"] = (_TEXT_TOKENS, configs[denoiser].cross_attention_dim)
     return {
         name: jax.ShapeDtypeStruct((rows, *shape), _DTYPES.get(name, jnp.float32)) for name, shape in shapes.items()
     }

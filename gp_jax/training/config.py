@@ -85,7 +85,7 @@ def default_config(stage: str) -> ConfigDict:
     config.settings = {"native_area": 256 * 256, "segment_frames": 16, "feature_frames": 16}
 
     config.data = dataclasses.asdict(DataConfig(records=("",), segment_frames=16))
-    config.data.records = ()  # folders of records, or of video files; for the latter `size` is needed, such as 256x256
+    config.data["records"] = ()  # folders of records, or of video files; the latter need `size`, such as 256x256
 
     config.objective = _OBJECTIVES[STAGES[stage].objective]
     config.optimizer = {
@@ -153,7 +153,9 @@ def _run(path: str, argument: str) -> ConfigDict:
     if not os.path.isfile(path):
         raise UserError(f"there is no configuration {path}: give a file such as configs/tiny.py:keyframes")
     loader = SourceFileLoader("config_file", path)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
     try:
         loader.exec_module(module)
         if not callable(getattr(module, "get_config", None)):

@@ -51,7 +51,7 @@ def write_checkpoint(
 
     def take(name: str) -> np.ndarray:
         found, array = next(arrays)
-        assert found == name, f"{name} is written where {found} was gathered"
+        assert found == name and array is not None, f"{name} is written where {found} was gathered"
         return array
 
     def part(component: str) -> tuple[dict[str, Any], dict[str, LazyTensor]]:
@@ -70,8 +70,8 @@ def write_checkpoint(
             with replacing_folder(target) as temporary:
                 parts = {name: part(name) for name in sorted(networks.live)}  # in the order of `gathered`
                 write_parts(temporary, parts, settings, scheduler)
-                for name in (*COMPONENTS, "tokenizer") if origin else ():
-                    if (origin / name).is_dir() and name not in (*networks.live, *STAGES[stage].discards):
+                for name in (*COMPONENTS, "tokenizer"):
+                    if origin and (origin / name).is_dir() and name not in (*networks.live, *STAGES[stage].discards):
                         shutil.copytree(origin / name, temporary / name)
         finally:
             finish_gathering()  # after a full disk too: the others take part in all of it

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from gp_jax.models.autoencoder import AutoencoderKL, fold_patches
 
@@ -35,5 +36,6 @@ def fit_linear_latents(vae: AutoencoderKL, batches: Iterable[np.ndarray]) -> Non
         (vae.encoder, directions * scales, -mean @ directions * scales),
         (vae.inverse, directions.T / scales[:, None], mean),
     ):
+        assert isinstance(linear, nnx.Linear) and linear.bias is not None
         linear.kernel[...], linear.bias[...] = jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32)
     vae.decoder.conv_out.kernel[...] = jnp.zeros_like(vae.decoder.conv_out.kernel[...])

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue] - protobuf's
 from tensorboardX.summary import scalar
 
 from gp_jax.errors import UserError

@@ -84,7 +84,7 @@ class Networks:
         """The parameters of some components."""
         return {name: x for name, x in self.shapes.items() if component_of(name) in components}
 
-    def bind(self, tensors: Tensors) -> dict[str, nnx.Module]:
+    def bind(self, tensors: Tensors) -> dict[str, Any]:
         """The networks with these parameters."""
         return {name: parameters.bind(module, within(name, tensors)) for name, module in self.modules.items()}
 
@@ -107,8 +107,8 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         folder = origin and origin / ("unet" if component == stage.denoiser else component)
         sources[component] = folder if folder and folder.is_dir() else None
         fields = config.networks.get(component, ConfigDict()).to_dict()
-        if sources[component]:
-            fields = read_json(folder / CONFIG_FILE)
+        if source := sources[component]:
+            fields = read_json(source / CONFIG_FILE)
         if fields:
             configs[component] = config_cls.from_json({**fields, **config.changes.get(component, {})})
     needed = _needed(config, configs)
@@ -207,7 +207,7 @@ def _check_fit(config: ConfigDict, configs: Mapping[str, Any], needed: Collectio
         meet.append((f"{denoiser}.in_channels", unet.in_channels, "2 x out_channels + 1", 2 * unet.out_channels + 1))
     if unet and vae:
         meet.append((f"{denoiser}.out_channels", unet.out_channels, "vae.latent_channels", vae.latent_channels))
-    if extractor:
+    if unet and extractor:
         theirs = f"{denoiser}.cross_attention_dim", unet.cross_attention_dim
         meet.append(("global_tokens.output_width", extractor.output_width, *theirs))
     if extractor and clip:

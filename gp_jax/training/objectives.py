@@ -10,10 +10,10 @@ whether latents and features are computed here (`pixels`, `views`) or were preco
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
 from gp_jax.diffusion.noise import segment_noise
@@ -68,7 +68,7 @@ class Diffusion:
             "drop": jax.random.split(drop_key, count),
         }
 
-    def losses(self, networks: Mapping[str, nnx.Module], batch: Batch, draws: Batch) -> Array:
+    def losses(self, networks: Mapping[str, Any], batch: Batch, draws: Batch) -> Array:
         """[B] float32, the weighted squared error of each segment."""
         clean, mask, masked = self._latents(networks, batch)
         noise, t = draws["noise"], draws["t"]
@@ -96,7 +96,7 @@ class Diffusion:
             loss += self.flicker * _mean(jnp.abs(jnp.diff(made, axis=1) - jnp.diff(truth, axis=1)))
         return loss
 
-    def _latents(self, networks: Mapping[str, nnx.Module], batch: Batch) -> tuple[Array, Array, Array]:
+    def _latents(self, networks: Mapping[str, Any], batch: Batch) -> tuple[Array, Array, Array]:
         """Clean latents, mask and masked-video latents."""
         latent_mask, known = batch["latent_mask"], batch["known"]
         if "latents" in batch:
@@ -108,7 +108,7 @@ class Diffusion:
         masks = batch["pixel_mask"], latent_mask
         return clean, *inpainting_condition(networks["vae"], pixels, *masks, known, clean, fill)
 
-    def _tokens(self, networks: Mapping[str, nnx.Module], batch: Batch) -> Array | None:
+    def _tokens(self, networks: Mapping[str, Any], batch: Batch) -> Array | None:
         if "global_tokens" not in networks:
             return None
         where = batch["positions"], batch["times"], batch["valid"]
@@ -157,7 +157,7 @@ class Reconstruction:
         shape = (count, length, height // cell, width // cell, self.vae.latent_channels)
         return {"noise": jax.random.normal(key, shape)}
 
-    def losses(self, networks: Mapping[str, nnx.Module], batch: Batch, draws: Batch) -> Array:
+    def losses(self, networks: Mapping[str, Any], batch: Batch, draws: Batch) -> Array:
         """[B] float32."""
         vae, frames = networks["vae"], batch["pixels"].reshape(-1, *batch["pixels"].shape[2:])
         pixels, noise = to_float(frames), draws["noise"].reshape(len(frames), *draws["noise"].shape[2:])

@@ -46,7 +46,7 @@ def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict)
     """
     reader = VideoReader(config.clip)
     frames = np.stack(list(islice(reader.frames_at(range(len(reader))), config.frames)))
-    canvas = Canvas.from_aspect(*frames.shape[1:3], config.aspect)
+    canvas = Canvas.from_aspect(*frames.shape[1:3], aspect=config.aspect)
     target = sample_file(workdir, step)
     target.parent.mkdir(exist_ok=True)
     with VideoWriter(target, reader.info.frame_rate, overwrite=True) as writer:

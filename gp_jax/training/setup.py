@@ -175,8 +175,12 @@ def _null_text(origin: Path | None, width: int) -> np.ndarray:
 def _model_hashes(origin: Path | None) -> dict[str, str]:
     """What precomputed files must have been made with: the networks of the checkpoint."""
     made_by = {"latents": "vae", "features": "clip", "text": "text"}
-    there = {part: component for part, component in made_by.items() if origin and (origin / component).is_dir()}
-    return {part: model_hash(load_module(*COMPONENTS[name], origin / name)) for part, name in there.items()}
+    there = {part: origin / component for part, component in made_by.items()} if origin else {}
+    return {
+        part: model_hash(load_module(*COMPONENTS[folder.name], folder))
+        for part, folder in there.items()
+        if folder.is_dir()
+    }
 
 
 def _read(folder: Path | None, file: str) -> dict[str, Any]:

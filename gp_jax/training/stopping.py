@@ -67,6 +67,7 @@ class Stop:
         except KeyboardInterrupt:
             raise Stopped(f"stopped by Ctrl-C {stands}", 130) from None
         except SystemExit as error:  # what main.py makes of SIGHUP
+            assert isinstance(error.code, int)
             raise Stopped(f"stopped by a signal {stands}", error.code) from None
         if "error" in outcome:
             raise outcome["error"]

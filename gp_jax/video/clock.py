@@ -56,10 +56,10 @@ def timeline(
       leaps_forward: whether a gap of many seconds means a clock that was started anew (MPEG).
     """
     rates = [Fraction(rate) for rate in rates if rate] or [Fraction(DEFAULT_RATE)]
-    ticks = [mark.pts for mark in marks]
-    if None not in ticks and not in_order:
+    ticks = [mark.pts for mark in marks if mark.pts is not None]
+    if not in_order:
         ticks = sorted(ticks)
-    if None in ticks or (not in_order and len(set(ticks)) < len(ticks)):
+    if len(ticks) < len(marks) or (not in_order and len(set(ticks)) < len(ticks)):
         times = _even(len(marks), rates[0])
         return Timeline(times, len(marks) / rates[0], rates[0], Fraction(0), ())
     one_frame = max(1, round(1 / (rates[0] * tick)))

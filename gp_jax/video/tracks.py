@@ -8,17 +8,26 @@ found by looking: `lost` compares what two files hold.
 import contextlib
 import io
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
+import av.error
+from av.audio.codeccontext import AudioCodecContext
+from av.container import InputContainer, OutputContainer
+from av.stream import AttachmentStream, Stream
 
 from gp_jax.video.clock import LEAP
 from gp_jax.video.colours import PLAIN_CURVES, PLAIN_PRIMARIES
 from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
 from gp_jax.video.sources import OPTIONS
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 SAMPLE_RATE = 48_000  # every codec here takes it, and Opus little else
 BIT_RATE = 80_000  # a second, of each channel that is encoded anew
@@ -48,7 +57,7 @@ class Tracks:
       sound: the encoder for sound that the container does not take as it is; None for a silent container.
     """
 
-    def __init__(self, source: VideoReader, output: av.container.OutputContainer, container: str, sound: str | None):
+    def __init__(self, source: VideoReader, output: OutputContainer, container: str, sound: str | None):
         self._path = source.path
         self._input = _open(source.path)
         self._output, self._container, self._sound = output, container, sound
@@ -69,7 +78,7 @@ class Tracks:
 
     def mux_until(self, seconds: Fraction | float):
         """Writes all packets that begin by then."""
-        while self._next is not None and self._next.dts * self._next.time_base <= seconds:
+        while self._next is not None and begin_of(self._next) <= seconds:
             self._mux_next()
 
     def mux_samples(self):
@@ -84,12 +93,12 @@ class Tracks:
         self._input.close()
 
     def _mux_next(self, skip: bool = False):
-        if not skip:
-            with contextlib.suppress(av.error.ArgumentError, av.InvalidDataError):  # a damaged packet
+        if self._next is not None and not skip:
+            with contextlib.suppress(av.error.ArgumentError, av.error.InvalidDataError):  # a damaged packet
                 self._output.mux(self._next)
         self._next = next(self._packets, None)
 
-    def _add(self, stream: av.stream.Stream) -> av.stream.Stream | None:
+    def _add(self, stream: Stream) -> Stream | None:
         """The stream of the new file for one of the old, or None if it has no place there."""
         if stream.type == "attachment":
             return self._output.add_stream_from_template(stream) if self._container == "matroska" else None
@@ -100,15 +109,16 @@ class Tracks:
         if self._takes(stream):
             new = self._output.add_stream_from_template(stream)
             self._convert[stream.index] = _Copied(self._info, new)
-        elif stream.type == "audio":
+        elif isinstance(stream, av.AudioStream):
             new = self._output.add_stream(self._sound, SAMPLE_RATE, layout=_layout(self._sound, stream))
+            assert isinstance(new, av.AudioStream)
             new.bit_rate = BIT_RATE * new.layout.nb_channels
             self._convert[stream.index] = _Encoded(self._info, new)
         else:
             return None
         return new
 
-    def _takes(self, stream: av.stream.Stream) -> bool:
+    def _takes(self, stream: Stream) -> bool:
         """Whether the container takes a track as it is. Its table of codecs says less than a try."""
         try:
             with _open(self._path) as source, av.open(io.BytesIO(), "w", format=self._container) as output:
@@ -117,7 +127,7 @@ class Tracks:
                 for packet in itertools.islice(source.demux(track), SAMPLES):
                     output.mux(list(copied(packet)))
                 output.start_encoding()
-        except (av.FFmpegError, ValueError):
+        except (av.error.FFmpegError, ValueError):
             return False
         return True
 
@@ -127,10 +137,10 @@ class Tracks:
         if not streams:
             return
         last: dict[int, Fraction] = {}
-        with contextlib.suppress(av.FFmpegError):
+        with contextlib.suppress(av.error.FFmpegError):
             for old in self._input.demux(streams):
                 for packet in self._convert[old.stream.index](old):
-                    time = packet.dts * packet.time_base
+                    time = begin_of(packet)
                     if old.stream.index not in last or time > last[old.stream.index]:  # no muxer takes others
                         last[old.stream.index] = time
                         yield packet
@@ -144,6 +154,12 @@ def lost(source: VideoReader, target: Path | None) -> list[str]:
     # What is gone as a whole needs no list of its parts.
     whole = [name for name in names if not name.endswith(tuple(f" of {other}" for other in names))]
     return [*whole, *source.info.unkept]
+
+
+def begin_of(packet: av.Packet) -> Fraction:
+    """Seconds at which a packet of a new file is decoded; each of those has a time."""
+    assert packet.dts is not None
+    return packet.dts * packet.time_base
 
 
 class _Clock:
@@ -175,7 +191,7 @@ class _Clock:
 class _Copied:
     """Packets as they are, at their new times."""
 
-    def __init__(self, info: VideoInfo, stream: av.stream.Stream):
+    def __init__(self, info: VideoInfo, stream: Stream):
         self.stream, self._clock = stream, _Clock(info.start, info.leaps)
 
     def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
@@ -195,11 +211,11 @@ class _Encoded:
 
     def __init__(self, info: VideoInfo, stream: av.AudioStream):
         self.stream, self._clock, self._end = stream, _Clock(info.start, info.leaps), None
-        self._kind, self._resampler = None, None
+        self._kind: tuple[str, str, int] | None = None
 
     def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
         frames = []
-        with contextlib.suppress(av.FFmpegError):
+        with contextlib.suppress(av.error.FFmpegError):
             frames = packet.decode()
         for frame in frames:
             if frame.pts is not None:
@@ -221,17 +237,20 @@ class _Encoded:
         return self._resampler.resample(frame)
 
 
-def _open(path: Path):
+def _open(path: Path) -> InputContainer:
     return av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace")
 
 
 def _layout(encoder: str, track: av.AudioStream) -> str:
     """The arrangement of channels nearest to a track's that an encoder takes."""
     channels = track.layout.nb_channels
-    for name in (track.layout.name, LAYOUTS.get(channels)):
-        with contextlib.suppress(av.FFmpegError, ValueError, TypeError):
+    for name in filter(None, (track.layout.name, LAYOUTS.get(channels))):
+        with contextlib.suppress(av.error.FFmpegError, ValueError, TypeError):
             context = av.CodecContext.create(encoder, "w")
-            context.sample_rate, context.layout, context.format = SAMPLE_RATE, name, context.codec.audio_formats[0]
+            assert isinstance(context, AudioCodecContext)
+            formats = context.codec.audio_formats
+            assert formats  # an encoder has some
+            context.sample_rate, context.layout, context.format = SAMPLE_RATE, name, formats[0]
             context.open()
             return name
     return "mono" if channels == 1 else "stereo"
@@ -245,22 +264,22 @@ def _inventory(path: Path) -> dict[str, object]:
         if chapters := file.chapters():
             found["chapters"] = [chapter["metadata"].get("title") for chapter in chapters]
         picture = file.streams.best("video")
-        counts = dict.fromkeys(("video", "audio", "subtitle", "data", "attachment"), 0)
+        counts = Counter()
         for stream in file.streams:
-            counts[stream.type] = counts.get(stream.type, 0) + 1
+            counts[stream.type] += 1
             label = f"{stream.type} track {counts[stream.type]}"
-            if stream == picture:
+            if stream == picture and isinstance(stream, av.VideoStream):
                 label = "the picture"
                 if stream.sample_aspect_ratio not in (None, 1):
                     found["the shape of pixels"] = stream.sample_aspect_ratio
                 if stream.color_primaries not in PLAIN_PRIMARIES or stream.color_trc not in PLAIN_CURVES:
                     found["the colour tags"] = stream.color_primaries, stream.color_trc
-            elif stream.type == "attachment":
+            elif isinstance(stream, AttachmentStream):
                 label = f"the attachment {stream.name}"
                 found[label] = stream.data
             elif stream.type == "video":
                 found["the cover picture" if stream.disposition & 0x400 else label] = True
-            elif stream.type == "audio":
+            elif isinstance(stream, av.AudioStream):
                 found[label] = True
                 if stream.codec_context is not None:
                     found[f"all channels of {label}"] = stream.layout.nb_channels
@@ -272,10 +291,10 @@ def _inventory(path: Path) -> dict[str, object]:
     return found
 
 
-def _names(owner: av.container.InputContainer | av.stream.Stream) -> dict[str, str]:
+def _names(owner: InputContainer | Stream) -> dict[str, str]:
     """What people called a file or a track: its metadata, less what containers write for themselves."""
     found = {key.lower(): value for key, value in owner.metadata.items()}
-    if isinstance(owner, av.stream.Stream):
+    if isinstance(owner, Stream):
         found.pop("creation_time", None)  # a copy of the file's
         if found.get("language") == "und":
             del found["language"]
@@ -283,12 +302,13 @@ def _names(owner: av.container.InputContainer | av.stream.Stream) -> dict[str, s
     return {key: value for key, value in found.items() if key not in TECHNICAL and not key.startswith(technical)}
 
 
-def _repeats_names(stream: av.stream.Stream) -> bool:
+def _repeats_names(stream: Stream) -> bool:
     """Whether a track is how QuickTime stores chapters or a time code, which are written as such."""
     is_chapters = stream.type in ("subtitle", "data") and 0 < stream.frames == len(stream.container.chapters())
     return is_chapters or (stream.type == "data" and "timecode" in stream.metadata)
 
 
-def _moved(chapter: dict, start: Fraction) -> dict:
+def _moved(chapter: "Chapter", start: Fraction) -> "Chapter":
+    assert chapter["time_base"] is not None
     shift = round(start / chapter["time_base"])
-    return chapter | {key: max(0, chapter[key] - shift) for key in ("start", "end")}
+    return {**chapter, "start": max(0, chapter["start"] - shift), "end": max(0, chapter["end"] - shift)}

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
-import av
+import av.error
 import numpy as np
 from PIL import Image
 
@@ -92,7 +92,7 @@ class VideoWriter:
             self._abandon()
 
     def _abandon(self):
-        with contextlib.suppress(OSError, av.FFmpegError):  # closing a file without room fails once more
+        with contextlib.suppress(OSError, av.error.FFmpegError):  # closing a file without room fails once more
             if self._target is not None:
                 self._target.close()
         _discard(self._stack)
@@ -118,11 +118,11 @@ class VideoWriter:
                         while not file.shown:
                             file.write(np.zeros((height, width, 3), np.uint8))
                         file.finish(is_trial=True)
-                except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+                except (av.error.FFmpegError, ValueError, OverflowError, MemoryError) as error:
                     raise UserError(
                         f"{width}x{height} pixels do not go into {self.path.suffix}: ask for another size or format"
                     ) from error
-                if file.left_out:
+                if isinstance(self._timing, VideoInfo) and file.left_out:
                     notes.append(
                         f"{self.path.suffix} is too slow for {file.left_out} of its {self._timing.num_frames} frames, "
                         "which are left out; its length stays"
@@ -194,5 +194,5 @@ def _discard(stack: ExitStack):
 def _failure_told(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, av.error.FFmpegError) as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -38,7 +38,7 @@ def test_moments_of_parts_are_those_of_the_whole_in_any_order():
     for order in ([0, 1, 2], [2, 0, 1]):
         parts = [feature_moments(cuts[i]) for i in order]
         merged = merge_moments(merge_moments(*parts[:2]), parts[2])
-        assert merged.count == 23
+        assert merged.number == 23
         np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-6)
         np.testing.assert_allclose(merged.root.T @ merged.root, whole.root.T @ whole.root, rtol=1e-5, atol=1e-4)
 

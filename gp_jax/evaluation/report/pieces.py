@@ -86,9 +86,9 @@ def card(results: Results, numbers: Numbers, clip: Clip, metrics: Sequence[str])
     size = tile_size(canvas.height, canvas.width)
     truth = read_clip(results.reference(name), size)
     made = {
-        method: read_clip(results.generated(method, case, name), size)
+        method: read_clip(path, size)
         for method in numbers.methods
-        if numbers.is_measured(method, clip)
+        if numbers.is_measured(method, clip) and (path := results.generated(method, case, name))
     }
     video = mosaic([source(truth, canvas), *made.values(), truth])
 

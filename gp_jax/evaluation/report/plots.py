@@ -44,7 +44,7 @@ def line_plot(title: str, lines: Mapping[str, Sequence[float | None]]) -> str:
         parts.append(f'<text class="tick" x="{x(step):.1f}" y="{HEIGHT - 4}" text-anchor="{anchor}">{step + 1}</text>')
     for number, (name, line) in enumerate(lines.items()):
         kind = f"line m{number % COLOURS}" + " dashed" * (number >= COLOURS)
-        points = [(f"{x(i):.1f},{y(v):.1f}" if v is not None else None) for i, v in enumerate(line)]
+        points = [(f"{x(i):.1f},{y(v):.1f}" if v is not None else "") for i, v in enumerate(line)]
         runs = (list(run) for there, run in itertools.groupby(points, key=bool) if there)
         path = "".join("M" + "L".join(run) + "h0" for run in runs)  # h0: a lone point becomes a dot
         parts.append(f'<path class="{kind}" d="{path}"><title>{escape(name)}</title></path>')
