@@ -17,7 +17,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["gp_jax", "gp_jax.*"]),
-    package_data={"gp_jax": ["checkpoints/**/*", "evaluation/report/files/*"]},
+    package_data={"gp_jax": ["py.typed", "checkpoints/**/*", "evaluation/report/files/*"]},
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10.2",

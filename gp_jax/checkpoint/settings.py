@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from gp_jax.diffusion.samplers import SAMPLERS
+from gp_jax.diffusion.tables import SAMPLERS
 from gp_jax.errors import UserError
 from gp_jax.json_config import Foreign, one_of, read_fields, short, within
 

@@ -28,6 +28,7 @@ from gp_jax.cli.methods import add_kernel_arguments, check_networks, has_network
 from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
+from gp_jax.evaluation.datasets import DATASETS
 from gp_jax.evaluation.protocols import PROTOCOLS
 from gp_jax.methods.registry import FOLDER, METHODS, load
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 DEFAULT_METHODS = "globalpaint", "edge", "mirror", "telea", "navier-stokes", "flow"
 WIDTH = 160  # of the table where no terminal says it, in characters
-DATASETS = "davis", "youtube-vos", "tfds", "folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -133,7 +133,7 @@ def make_loader(
     for name in config.records:
         folder = _open(Path(name), split, config)
         groups.setdefault(folder.clips.size, []).append(folder)
-    chosen = list(range(batch_size) if rows is None else map(int, rows))
+    chosen = range(batch_size) if rows is None else [*map(int, rows)]
     return Loader(_Batches(config, list(groups.values()), batch_size, chosen), start, config.workers)
 
 
@@ -228,7 +228,7 @@ def _open_precomputed(folder: Path, split: str, config: DataConfig) -> Precomput
     if not parts:
         return None
     precomputed = Precomputed(folder, split, parts, config.models)
-    made = precomputed.plan.get("feature_frames")
+    made = precomputed.recipe.get("feature_frames")
     if "features" in parts and made != config.feature_frames:
         raise UserError(f"{folder} has features of {made} frames, not of feature_frames={config.feature_frames}")
     return precomputed

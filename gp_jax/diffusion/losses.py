@@ -11,7 +11,7 @@ losses = training_loss(schedule, prediction, clean, noise, t)             # [B],
 import jax
 import jax.numpy as jnp
 
-from gp_jax.diffusion.schedules import NoiseSchedule, clean_weights
+from gp_jax.diffusion.schedules import NoiseSchedule
 
 
 def training_loss(
@@ -103,7 +103,7 @@ def _min_snr(schedule: NoiseSchedule, t: jax.Array, gamma: float) -> jax.Array:
     minimum instead (https://github.com/huggingface/diffusers/pull/5238): min(SNR + 1, gamma) / (SNR + 1) for v, / 1 for
     the clean latent, so that the last timestep weighs 1 in both. Epsilon has no such schedule.
     """
-    _, weight = clean_weights(schedule.prediction_type, schedule.alpha, schedule.sigma)
+    _, weight = schedule.clean_weights(schedule.alpha, schedule.sigma)
     importance = schedule.snr(t) + schedule.rescale_betas_zero_snr
     return jnp.minimum(importance, gamma) * jnp.asarray(weight**2, jnp.float32)[t]
 

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gp_jax.diffusion.samplers import Column
 from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.diffusion.tables import Column
 
 # Adams-Bashforth weights of the newest prediction, the one before it, ..., by the number of predictions there are.
 _MULTISTEP = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))

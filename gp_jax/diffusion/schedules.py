@@ -231,29 +231,27 @@ class NoiseSchedule:
 
     def to_clean(self, prediction: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
         """The clean latent that a prediction implies."""
-        return _mix(clean_weights(self.prediction_type, self.alpha, self.sigma), noisy, prediction, t)
+        return _mix(self.clean_weights(self.alpha, self.sigma), noisy, prediction, t)
 
     def to_noise(self, prediction: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
         """The noise that a prediction implies."""
-        return _mix(noise_weights(self.prediction_type, self.alpha, self.sigma), noisy, prediction, t)
+        return _mix(self.noise_weights(self.alpha, self.sigma), noisy, prediction, t)
+
+    def clean_weights(self, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weights of (noisy, prediction) that give the clean latent, at the rates alpha and sigma."""
+        a, b = PREDICTIONS[self.prediction_type](alpha, sigma)
+        determinant = alpha * b - sigma * a
+        return b / determinant, -sigma / determinant
+
+    def noise_weights(self, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weights of (noisy, prediction) that give the noise, at the rates alpha and sigma."""
+        a, b = PREDICTIONS[self.prediction_type](alpha, sigma)
+        determinant = alpha * b - sigma * a
+        return -a / determinant, alpha / determinant
 
     def snr(self, t: jax.Array) -> jax.Array:
         """The signal-to-noise ratio (alpha / sigma)^2 at timestep t, float32."""
         return jnp.asarray((self.alpha / self.sigma) ** 2, jnp.float32)[t]
-
-
-def clean_weights(prediction_type: str, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of (noisy, prediction) that give the clean latent, at the rates alpha and sigma."""
-    a, b = PREDICTIONS[prediction_type](alpha, sigma)
-    determinant = alpha * b - sigma * a
-    return b / determinant, -sigma / determinant
-
-
-def noise_weights(prediction_type: str, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of (noisy, prediction) that give the noise, at the rates alpha and sigma."""
-    a, b = PREDICTIONS[prediction_type](alpha, sigma)
-    determinant = alpha * b - sigma * a
-    return -a / determinant, alpha / determinant
 
 
 def _mix(weights: tuple[np.ndarray, np.ndarray], first: jax.Array, second: jax.Array, t: jax.Array) -> jax.Array:

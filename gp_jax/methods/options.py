@@ -11,6 +11,7 @@ Nothing here imports jax: `--help` comes at once.
 """
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any, NewType
 
 Seed = NewType("Seed", int)
@@ -23,7 +24,7 @@ class NoOptions:
 
 
 def option(
-    default: Any, help: str, metavar: str = "", *, choices: tuple[str, ...] = (), spellings: tuple[str, ...] = ()
+    default: Any, help: str, metavar: str = "", *, choices: Collection[str] = (), spellings: tuple[str, ...] = ()
 ) -> Any:
     """A field of a dataclass of options.
 

@@ -21,8 +21,8 @@ from gp_jax.checkpoint.components import COMPONENTS
 from gp_jax.data import DataConfig
 from gp_jax.data.config import KNOWN
 from gp_jax.diffusion.losses import WEIGHTS
-from gp_jax.diffusion.samplers import SAMPLERS
 from gp_jax.diffusion.schedules import BETA_SCHEDULES, PREDICTIONS, SPACINGS
+from gp_jax.diffusion.tables import SAMPLERS
 from gp_jax.errors import UserError
 from gp_jax.fit.optimizer import SCHEDULES
 from gp_jax.geometry import MASK_RULES, MAX_SIDE

@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
-from gp_jax.diffusion.samplers import SAMPLERS, sample
+from gp_jax.diffusion.samplers import sample
 from gp_jax.diffusion.schedules import PREDICTIONS, SPACINGS, NoiseSchedule
+from gp_jax.diffusion.tables import SAMPLERS
 from gp_jax.errors import UserError
 
 TWINS = {"ddim": DDIMScheduler, "dpmpp_2m": DPMSolverMultistepScheduler, "euler": EulerDiscreteScheduler}

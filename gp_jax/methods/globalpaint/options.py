@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
+from gp_jax.diffusion.tables import SAMPLERS
+from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.options import Count, Seed, option
-
-SAMPLERS = ("ddim", "dpmpp_2m", "euler")  # by name, as in diffusion/samplers.py, which imports jax
-PLANS = ("hierarchical", "sequential")  # by name, as in plan.py
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ import pytest
 
 from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.cli.methods import ATTENTIONS
-from gp_jax.diffusion import samplers
 from gp_jax.errors import UserError
-from gp_jax.methods.globalpaint import plan
 from gp_jax.methods.globalpaint.method import GlobalPaint
-from gp_jax.methods.globalpaint.options import PLANS, SAMPLERS, Options
+from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.of_checkpoint import fingerprint
 from gp_jax.models.attention import BACKENDS
 
@@ -40,4 +38,3 @@ def test_a_checkpoint_that_is_not_there_is_named():
 
 def test_options_name_what_there_is():
     assert set(ATTENTIONS) == set(BACKENDS)
-    assert set(SAMPLERS) == set(samplers.SAMPLERS) and set(PLANS) == set(plan.PLANS)
