@@ -55,11 +55,11 @@ def main() -> None:
         for label, name_of_plan in (("without", "without"), ("with", "hierarchical")):
             with progress() as report:
                 video = pipe(frames, canvas, plan=name_of_plan, progress=report)
-            table.add_row(Path(name).name, label, *(f"{x:.2f}" for x in measure(video, canvas, levels)))
+            table.add_row(Path(name).name, label, *(f"{x:.2f}" for x in flashes(video, canvas, levels)))
     Console(width=120).print(table)
 
 
-def measure(video: np.ndarray, canvas: Canvas, levels: tuple) -> tuple[float, float, float, float]:
+def flashes(video: np.ndarray, canvas: Canvas, levels: tuple) -> tuple[float, float, float, float]:
     """The numbers of `HEADINGS`.
 
     Args:

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jobs import Done, host, of_host, pieces, run, spread, verify
+from jobs import Done, host, of_host, pieces, run, share_out, verify
 
 from gp_jax.cli.arguments import HelpFormatter, count, share, size
 from gp_jax.data.clips import ENCODINGS, pack_clip
@@ -94,7 +94,7 @@ def build(arguments: argparse.Namespace) -> int:
     ]
     jobs = of_host(jobs, arguments.host)
     work = partial(build_shard, recipe=recipe, facts=facts)
-    spread(work, jobs, arguments.processes, "films cut into records", sum(len(films) for _, films in jobs))
+    share_out(work, jobs, arguments.processes, "films cut into records", sum(len(films) for _, films in jobs))
     if finish(arguments.output, shards, {"format": "clips", "size": recipe.size}):
         return report(arguments.output)
     print("this host's shards are done; the host that finishes last writes the manifest")

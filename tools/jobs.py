@@ -26,7 +26,7 @@ def run(tool: Callable[[argparse.Namespace], int | None], arguments: argparse.Na
 
 
 class Done:
-    """How much of one job is done: called with that, in the units of `spread`'s total, it tells what was added."""
+    """How much of one job is done: called with that, in the units of `share_out`'s total, it tells what was added."""
 
     def __init__(self, advance: Callable[[float], None]):
         self._advance, self._told = advance, 0.0
@@ -40,7 +40,7 @@ class Done:
         return lambda share: self(before + size * share)
 
 
-def spread(work: Callable[..., Any], jobs: Sequence[tuple], processes: int, title: str, total: float) -> list[Any]:
+def share_out(work: Callable[..., Any], jobs: Sequence[tuple], processes: int, title: str, total: float) -> list[Any]:
     """`[work(*job, done) for job in jobs]`, in so many processes (1: in this one), with a progress bar.
 
     Args:
@@ -94,7 +94,7 @@ def verify(folder: Path, made_by: str, processes: int) -> int:
     """Reads all shards of a folder again; prints what is wrong, and returns 1 where something is."""
     manifest = read_manifest(folder, made_by)
     notes = [(note,) for split in manifest["shards"].values() for note in split]
-    found = spread(partial(_verify, folder), notes, processes, f"shards of {folder.name} verified", len(notes))
+    found = share_out(partial(_verify, folder), notes, processes, f"shards of {folder.name} verified", len(notes))
     problems = [problem for of_shard in found for problem in of_shard]
     print("\n".join(problems) or f"{folder}: {manifest['records']} records, all as they were written")
     return 1 if problems else 0

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from jobs import Done, host, of_host, pieces, run, spread, verify
+from jobs import Done, host, of_host, pieces, run, share_out, verify
 
 from gp_jax.checkpoint.components import COMPONENTS, load_module
 from gp_jax.checkpoint.folder import find_checkpoint
@@ -39,7 +39,7 @@ from gp_jax.cli.arguments import HelpFormatter, count, seed
 from gp_jax.convert import load
 from gp_jax.data.clips import Clip, RecordFolder
 from gp_jax.data.examples import observed_pictures
-from gp_jax.data.precomputed import FOLDER, VARIED, Plan, Variant, model_hash, records_hash, variant
+from gp_jax.data.precomputed import FOLDER, VARIED, Recipe, Variant, model_hash, records_hash, variant
 from gp_jax.data.shards import begin, finish, pack, read_manifest, shard_names, write_shard
 from gp_jax.errors import UserError
 from gp_jax.geometry import MASK_RULES, pixel_mask
@@ -122,7 +122,7 @@ def precompute(arguments: argparse.Namespace) -> int | None:
         )
     batch = arguments.batch or (4 if jax.default_backend() == "cpu" else 32)
     networks = Networks(arguments.checkpoint, arguments.open_clip, batch)
-    plan = Plan(**{name: getattr(arguments, name) for name in Plan.__dataclass_fields__})
+    recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
     clips = {
         split: RecordFolder(records, split) for split in read_manifest(records, "tools/build_records.py")["shards"]
     }
@@ -132,13 +132,13 @@ def precompute(arguments: argparse.Namespace) -> int | None:
     models = {}
     for part in parts:
         models[part] = _look_at(part, networks, clips)
-        varied = {"plan": vars(plan)} if part in VARIED else {}
+        varied = {"plan": vars(recipe)} if part in VARIED else {}
         begin(records / FOLDER / part, {"records": records_hash(records), "model": models[part], **varied})
     for part in parts:
         output = records / FOLDER / part
-        work = functools.partial(build_shard, records=records, part=part, plan=plan, networks=networks)
+        work = functools.partial(build_shard, records=records, part=part, recipe=recipe, networks=networks)
         total = sum(len(indices) for _, _, indices in jobs)
-        spread(work, jobs, arguments.processes, f"records with {part}", total)
+        share_out(work, jobs, arguments.processes, f"records with {part}", total)
         if finish(output, shards, {"format": part, "model": models[part]}):
             print(f"{output}: finished; its network is {models[part]}")
         else:
@@ -169,33 +169,33 @@ def _look_at(part: str, networks: Networks, clips: Mapping[str, RecordFolder]) -
 
 
 def build_shard(
-    name: str, split: str, indices: range, done: Done, *, records: Path, part: str, plan: Plan, networks: Networks
+    name: str, split: str, indices: range, done: Done, *, records: Path, part: str, recipe: Recipe, networks: Networks
 ) -> None:
     """A shard, unless it is finished; `done` counts records."""
     clips = RecordFolder(records, split)
-    write_shard(records / FOLDER / part / name, _records(clips, indices, part, plan, networks, done), {})
+    write_shard(records / FOLDER / part / name, _records(clips, indices, part, recipe, networks, done), {})
     done(len(indices))
 
 
 def _records(
-    clips: RecordFolder, indices: range, part: str, plan: Plan, networks: Networks, done: Done
+    clips: RecordFolder, indices: range, part: str, recipe: Recipe, networks: Networks, done: Done
 ) -> Iterator[bytes]:
     make = make_part(part, networks)
-    numbers = range(plan.variants) if part in VARIED else [None]
+    numbers = range(recipe.variants) if part in VARIED else [None]
     for start, index in enumerate(indices):
         parts = [done.part(start + k / len(numbers), 1 / len(numbers)) for k in range(len(numbers))]
         try:
-            yield from [_record(clips, index, *which, plan, make) for which in zip(numbers, parts)]
+            yield from [_record(clips, index, *which, recipe, make) for which in zip(numbers, parts)]
         except UserError as error:  # its place stays, so that the others keep theirs
             print(f"{clips.name(index)}: {error}", file=sys.stderr)
             yield from [pack({}, {"broken": str(error)})] * len(numbers)
 
 
 def _record(
-    clips: RecordFolder, index: int, number: int | None, done: Callable[[float], None], plan: Plan, make: Callable
+    clips: RecordFolder, index: int, number: int | None, done: Callable[[float], None], recipe: Recipe, make: Callable
 ) -> bytes:
     clip = clips[index]
-    view = None if number is None else variant(plan, clip.key, number, clip.num_frames, clips.size)
+    view = None if number is None else variant(recipe, clip.key, number, clip.num_frames, clips.size)
     tensors = make(clip, view, done)
     done(1)
     halved = {name: x.astype(np.float16) if x.dtype == np.float32 else x for name, x in tensors.items()}

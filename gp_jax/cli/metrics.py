@@ -21,7 +21,7 @@ from gp_jax.evaluation.protocols import METRICS, PROTOCOLS
 from gp_jax.geometry import Canvas, pixel_mask
 
 if TYPE_CHECKING:
-    from gp_jax.metrics.score import Score
+    from gp_jax.metrics.score import Measurement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n".join(json.dumps(dataclasses.asdict(one)) for one in scores) if arguments.json else table(scores))
 
 
-def table(scores: "list[Score]") -> str:
+def table(scores: "list[Measurement]") -> str:
     """Aligned columns, one line per number."""
     rows = [("metric", "preset", "region", "resolution", "N", "value", "")]
     for score in scores:

@@ -42,7 +42,7 @@ def make_example(
     frames, told = sample_frames(rng, clip.num_frames, config)
     canvas = sample_canvas(rng, *size, config.ratio_range, config.directions)
     flip = config.flip and rng.random() < 0.5
-    seen = spread(rng, clip.num_frames, config.feature_frames)
+    seen = draw_indices(rng, clip.num_frames, config.feature_frames)
 
     wanted = np.union1d(frames, seen).astype(int)
     pictures = clip.read(wanted)
@@ -74,7 +74,7 @@ def sample_frames(rng: np.random.Generator, total: int, config: DataConfig) -> t
     return frames, frames * rng.choice(config.paces)
 
 
-def spread(rng: np.random.Generator, total: int, count: int) -> np.ndarray:
+def draw_indices(rng: np.random.Generator, total: int, count: int) -> np.ndarray:
     """[min(count, total)] different frames of a clip, increasing."""
     return np.sort(rng.choice(total, min(count, total), replace=False))
 

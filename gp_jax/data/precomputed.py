@@ -25,7 +25,7 @@ import numpy as np
 
 from gp_jax.checkpoint import parameters
 from gp_jax.data.config import DataConfig
-from gp_jax.data.examples import Example, sample_frames, segment, spread, view_places
+from gp_jax.data.examples import Example, draw_indices, sample_frames, segment, view_places
 from gp_jax.data.shards import MANIFEST_FILE, SHOWN, open_shards, read_manifest, sha256, unpack
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas, sample_canvas
@@ -36,7 +36,7 @@ VARIED = ("latents", "features")  # of each variant; the text is the same for al
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Recipe:
     """How variants are drawn; the fields mean what they mean in `DataConfig`."""
 
     variants: int
@@ -69,11 +69,11 @@ class Variant:
         return {"canvas": dataclasses.astuple(self.canvas), "flip": self.flip}
 
 
-def variant(plan: Plan, key: str, number: int, frames: int, size: tuple[int, int]) -> Variant:
+def variant(recipe: Recipe, key: str, number: int, frames: int, size: tuple[int, int]) -> Variant:
     """Variant `number` of the clip `key`, which has so many frames of `size` (height, width)."""
-    rng = np.random.default_rng([plan.seed, zlib.crc32(key.encode()), number])
-    canvas = sample_canvas(rng, *size, plan.ratio_range, plan.directions)
-    return Variant(canvas, plan.flip and bool(rng.random() < 0.5), spread(rng, frames, plan.feature_frames))
+    rng = np.random.default_rng([recipe.seed, zlib.crc32(key.encode()), number])
+    canvas = sample_canvas(rng, *size, recipe.ratio_range, recipe.directions)
+    return Variant(canvas, recipe.flip and bool(rng.random() < 0.5), draw_indices(rng, frames, recipe.feature_frames))
 
 
 def model_hash(network: Any) -> str:
@@ -107,7 +107,7 @@ class Precomputed:
     def __init__(self, folder: Path, split: str, parts: Collection[str], models: Mapping[str, str]):
         self.folder, self._split = folder, split
         self._records = {}
-        plans = {}
+        recipes = {}
         for part in parts:
             place = folder / FOLDER / part
             manifest = read_manifest(place, f"precompute.py {folder} {part} ({SHOWN})")
@@ -119,13 +119,13 @@ class Precomputed:
                     f"{models[part]}; precompute it again, or train with that network"
                 )
             if part in VARIED:
-                plans[part] = manifest["arguments"]["plan"]
+                recipes[part] = manifest["arguments"]["plan"]
             if split not in manifest["shards"]:
                 raise UserError(f"{place} has nothing of the split {split!r}: precompute it again")
             self._records[part] = open_shards(place, manifest["shards"][split])
-        if len({json.dumps(plan, sort_keys=True) for plan in plans.values()}) > 1:
+        if len({json.dumps(recipe, sort_keys=True) for recipe in recipes.values()}) > 1:
             raise UserError(f"{folder}: latents and features were made for other canvases: make both in one call")
-        self.plan: Mapping[str, Any] = next(iter(plans.values()), {})
+        self.recipe: Mapping[str, Any] = next(iter(recipes.values()), {})
 
     def __repr__(self) -> str:
         return f"Precomputed({str(self.folder)!r}, {self._split!r})"
@@ -144,7 +144,7 @@ class Precomputed:
         Raises:
           UserError: the record is broken, or shorter than a segment.
         """
-        place = index * self.plan["variants"] + int(rng.integers(self.plan["variants"]))
+        place = index * self.recipe["variants"] + int(rng.integers(self.recipe["variants"]))
         tensors, facts = self._read("latents", place)
         total, canvas = len(tensors["latents"]), Canvas(*facts["canvas"])
         frames, told = sample_frames(rng, total, config)

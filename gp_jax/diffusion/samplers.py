@@ -6,7 +6,7 @@ latent and moves in a straight line of the current latent, that estimate and at 
     clean  = noisy_to_clean * latent + prediction_to_clean * denoise(latent, timestep)
     latent = keep * latent + clean_weight * clean + previous_weight * previous_clean
 
-What distinguishes samplers is the weights, so a sampler is a function that tabulates them in float64 (tables.py), before
+What distinguishes samplers is the weights, so a sampler is a function that tabulates them in float64 (tables.py) before
 anything is compiled, and `sample` is a `jax.lax.scan` over the rows of that table.
 
     @jax.jit

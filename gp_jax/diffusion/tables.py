@@ -1,8 +1,8 @@
 """The tables of samplers: what DDIM, DPM-Solver++ 2M and Euler do to a latent in each of their steps.
 
 A sampler is a function from a noise schedule and a number of steps to the weights of samplers.py's formula, a row for
-each step, in float64. `euler(schedule, 3)` is (1.0, Steps(timestep=[666, 333, 0], noisy_to_clean=[3.08, 1.37, 1], ...)):
-the factor of the noise that it begins with, and the table.
+each step, in float64. `euler(schedule, 3)` is (1.0, Steps(timestep=[666, 333, 0], noisy_to_clean=[3.08, 1.37, 1],
+...)), the factor of the noise that it begins with and the table.
 
 A new sampler of this kind is one function and one entry in `SAMPLERS`. Nothing here imports jax: the command line has
 its names from here.

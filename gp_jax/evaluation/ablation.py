@@ -66,7 +66,7 @@ ARMS = {
 }
 
 
-class Run(NamedTuple):
+class Trial(NamedTuple):
     """One way through the harness; arms that agree in it share it."""
 
     checkpoint: Path
@@ -125,21 +125,21 @@ def ablate(
     return table, problems
 
 
-def name_runs(folders: Mapping[str, Sequence[Path]], seeds: Sequence[int]) -> dict[Run, str]:
+def name_runs(folders: Mapping[str, Sequence[Path]], seeds: Sequence[int]) -> dict[Trial, str]:
     """Each run once, under the name of the first arm that needs it: `est-seed1`, or `est-2-seed1` of the second
     checkpoint."""
-    runs: dict[Run, str] = {}
+    runs: dict[Trial, str] = {}
     for arm, checkpoints in folders.items():
         for (number, folder), seed in itertools.product(enumerate(checkpoints, 1), seeds):
             part = f"-{number}" if len(checkpoints) > 1 else ""
-            runs.setdefault(Run(folder, ARMS[arm].plan, check_seed(seed)), f"{arm}{part}-seed{seed}")
+            runs.setdefault(Trial(folder, ARMS[arm].plan, check_seed(seed)), f"{arm}{part}-seed{seed}")
     return runs
 
 
 def tabulate(
     results: Results,
     folders: Mapping[str, Sequence[Path]],
-    runs: Mapping[Run, str],
+    runs: Mapping[Trial, str],
     seeds: Sequence[int],
     costs: Mapping[str, ProgramCost],
 ) -> Table:
@@ -154,7 +154,7 @@ def tabulate(
     scores = [score for score in results.scores() if score.case == MEAN]
     values = {(score.method, score.metric, score.region): score.value for score in scores}
     names = {
-        arm: [[runs[Run(folder, ARMS[arm].plan, seed)] for seed in seeds] for folder in checkpoints]
+        arm: [[runs[Trial(folder, ARMS[arm].plan, seed)] for seed in seeds] for folder in checkpoints]
         for arm, checkpoints in folders.items()
     }
     seconds = {arm: _seconds(results, set(itertools.chain(*groups))) for arm, groups in names.items()}

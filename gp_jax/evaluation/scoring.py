@@ -39,7 +39,7 @@ def score(results: Results, method: str, case: str, clip: str) -> None:
         if generated is None or not generated.exists():
             raise UserError(f"clip {clip}: {method} has no output for the case {case}")
         pair = Pair(clip, reference, generated)
-        _keep(path, _stamp(generated, protocol), lambda: measure(*read_pair(pair), protocol, case))
+        _keep(path, _stamp(generated, protocol), lambda: measure_clip(*read_pair(pair), protocol, case))
     except UserError as error:
         write_json(path, {"stamp": None, "problem": str(error)})
 
@@ -63,7 +63,7 @@ def read_part(results: Results, method: str, case: str, clip: str) -> tuple[Part
     return kept.get("part"), kept.get("problem", "")
 
 
-def measure(reference: np.ndarray, generated: np.ndarray, protocol: Protocol, case: str) -> Part:
+def measure_clip(reference: np.ndarray, generated: np.ndarray, protocol: Protocol, case: str) -> Part:
     """All of a protocol's metrics, in the whole frame and in the unknown region.
 
     Args:
@@ -84,7 +84,7 @@ def measure(reference: np.ndarray, generated: np.ndarray, protocol: Protocol, ca
 
 
 def measure_reference(reference: np.ndarray, protocol: Protocol, case: str) -> Part:
-    """What metrics that compare sets have to know of a true clip; arguments as for `measure`."""
+    """What metrics that compare sets have to know of a true clip; arguments as for `measure_clip`."""
 
     def entries(mask: np.ndarray) -> dict[str, Entry]:
         metrics = {name: METRICS[name] for name in protocol.metrics}
@@ -107,9 +107,9 @@ def _features(metric: Metric, clip: np.ndarray, mask: np.ndarray) -> list[float]
     return np.asarray(video_moments(clip[None], mask, flavour=FLAVOURS[metric.preset]).mean).tolist()
 
 
-def _keep(path: Path, stamp: str, measure: Callable[[], Part]) -> None:
+def _keep(path: Path, stamp: str, measure_clip: Callable[[], Part]) -> None:
     if not (path.is_file() and read_json(path)["stamp"] == stamp):
-        write_json(path, {"stamp": stamp, "part": measure()})
+        write_json(path, {"stamp": stamp, "part": measure_clip()})
 
 
 def _stamp(clip: Path, protocol: Protocol) -> str:

@@ -105,7 +105,7 @@ def comma_separated(table: Table) -> str:
         for i in range(len(table.columns))
     ]
 
-    def spread(cells: tuple[Cell, ...]) -> Iterator[Cell]:
+    def apart(cells: tuple[Cell, ...]) -> Iterator[Cell]:
         for cell, has_interval in zip(cells, wide, strict=True):
             mean, half = cell if isinstance(cell, Interval) else (cell, None)
             yield mean
@@ -116,7 +116,7 @@ def comma_separated(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["section", *names])
-    writer.writerows([section.title, *spread(row)] for section in table.sections for row in section.rows)
+    writer.writerows([section.title, *apart(row)] for section in table.sections for row in section.rows)
     return buffer.getvalue()
 
 

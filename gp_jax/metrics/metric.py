@@ -139,7 +139,7 @@ def jit_frames(function: Callable[..., tuple[Array, Array]]) -> Callable[..., Fr
 
     @jax.jit
     def jitted(reference: Array, generated: Array, mask: Array) -> FrameValues:
-        return FrameValues(*function(spread(reference), spread(generated), mask))
+        return FrameValues(*function(over_mesh(reference), over_mesh(generated), mask))
 
     @functools.wraps(function)
     def frames(reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None) -> FrameValues:
@@ -192,7 +192,7 @@ def full(mask: AnyArray | None) -> AnyArray:
     return np.ones((), np.float32) if mask is None else mask
 
 
-def spread(video: Array) -> Array:
+def over_mesh(video: Array) -> Array:
     """[B, T, H, W, C] over the mesh in force: clips and frames side by side."""
     return constrain(video, "batch", "frame", None, None, None)
 

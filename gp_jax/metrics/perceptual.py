@@ -19,7 +19,7 @@ from flax import nnx
 from gp_jax.checkpoint.parameters import abstract, load_into
 from gp_jax.errors import UserError
 from gp_jax.metrics.checks import AnyArray, check_pixels
-from gp_jax.metrics.metric import FrameValues, Metric, frame_metric, full, hide, region, signed, spread
+from gp_jax.metrics.metric import FrameValues, Metric, frame_metric, full, hide, over_mesh, region, signed
 from gp_jax.metrics.weights import load
 
 Array = jax.Array
@@ -29,7 +29,7 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Convolutions:
     """Convolutions in a row, a ReLU after each, before which an optional max pool halves the map."""
 
     channels: tuple[int, ...]
@@ -41,18 +41,18 @@ class Stage:
 
 NETS = {
     "alex": (
-        Stage((64,), kernel=11, stride=4, padding=2),
-        Stage((192,), pool=3, kernel=5, padding=2),
-        Stage((384,), pool=3),
-        Stage((256,)),
-        Stage((256,)),
+        Convolutions((64,), kernel=11, stride=4, padding=2),
+        Convolutions((192,), pool=3, kernel=5, padding=2),
+        Convolutions((384,), pool=3),
+        Convolutions((256,)),
+        Convolutions((256,)),
     ),
     "vgg": (
-        Stage((64,) * 2),
-        Stage((128,) * 2, pool=2),
-        Stage((256,) * 3, pool=2),
-        Stage((512,) * 3, pool=2),
-        Stage((512,) * 3, pool=2),
+        Convolutions((64,) * 2),
+        Convolutions((128,) * 2, pool=2),
+        Convolutions((256,) * 3, pool=2),
+        Convolutions((512,) * 3, pool=2),
+        Convolutions((512,) * 3, pool=2),
     ),
 }
 
@@ -182,7 +182,7 @@ def _frames(
 ) -> FrameValues:
     batch, frames, height, width, _ = reference.shape
     counts = region(mask, reference).reshape(-1, height, width)
-    images = (hide(signed(spread(v)), mask).reshape(-1, height, width, 3) for v in (reference, generated))
+    images = (hide(signed(over_mesh(v)), mask).reshape(-1, height, width, 3) for v in (reference, generated))
     values = jnp.float32(0)
     for distance in nnx.merge(graph, parameters)(*images):
         share = jax.image.resize(counts.astype(jnp.float32), distance.shape, "linear", antialias=True)

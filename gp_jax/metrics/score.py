@@ -44,7 +44,7 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
+class Measurement:
     """A number with all that it depends on; `value` is None where `note` says why there is none."""
 
     metric: str
@@ -58,7 +58,7 @@ class Score:
     note: str = ""
 
 
-class Clip(Protocol):
+class FrameSequence(Protocol):
     """Frames uint8 [H, W, 3] in the order of time, as often as one asks."""
 
     def __len__(self) -> int: ...
@@ -115,7 +115,7 @@ def clips_in(folder: Path) -> dict[str, Path]:
 
 def measure(
     pairs: Iterable[Pair], metrics: Sequence[str], regions: Regions = whole, size: tuple[int, int] | None = None
-) -> list[Score]:
+) -> list[Measurement]:
     """The numbers of a set of clips, by region and metric.
 
     Args:
@@ -206,7 +206,9 @@ def scale(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC if enlarges else cv2.INTER_AREA)
 
 
-def clip_states(reference: Clip, generated: Clip, wanted: Mapping[Key, tuple[Metric, np.ndarray]]) -> dict[Key, State]:
+def clip_states(
+    reference: FrameSequence, generated: FrameSequence, wanted: Mapping[Key, tuple[Metric, np.ndarray]]
+) -> dict[Key, State]:
     """The states of one clip, however long, from one pass over it.
 
     Args:
@@ -232,7 +234,7 @@ def clip_states(reference: Clip, generated: Clip, wanted: Mapping[Key, tuple[Met
     return states
 
 
-def frame_values(metric: Metric, reference: Clip, generated: Clip, mask: np.ndarray) -> np.ndarray:
+def frame_values(metric: Metric, reference: FrameSequence, generated: FrameSequence, mask: np.ndarray) -> np.ndarray:
     """The values of a metric along a clip.
 
     Args:
@@ -246,7 +248,7 @@ def frame_values(metric: Metric, reference: Clip, generated: Clip, mask: np.ndar
     return _join(metric, [_window_values(metric, *window, mask=mask) for _, *window in windows(reference, generated)])
 
 
-def windows(reference: Clip, generated: Clip) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def windows(reference: FrameSequence, generated: FrameSequence) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Every `CHUNK` frames of two clips and one more, which is the next window's first.
 
     Yields:
@@ -279,7 +281,7 @@ def _join(metric: Metric, windows: Sequence[np.ndarray]) -> np.ndarray:
 
 def conclude(
     metric: Metric, region: str, state: State | None, note: str, resolution: str, clips: int, frames: int
-) -> Score:
+) -> Measurement:
     """The number of a set of clips from its state, or, where `note` says why there is none, no number.
 
     The state is None where no pixel was to be measured.
@@ -289,7 +291,7 @@ def conclude(
         note = "nothing to measure in this region" if state is None or metric.paired else "needs more clips"
     if not note and metric.name == "fvd" and clips < FEW_CLIPS:
         note = f"only {clips} clips: biased upwards, compare at equal N alone"
-    return Score(
+    return Measurement(
         metric.name,
         metric.preset,
         metric.better,

@@ -31,7 +31,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from gp_jax.metrics.checks import AnyArray
-from gp_jax.metrics.metric import FrameValues, frame_metric, full, jit_frames, region, spread, unit
+from gp_jax.metrics.metric import FrameValues, frame_metric, full, jit_frames, over_mesh, region, unit
 
 Array = jax.Array
 
@@ -109,7 +109,7 @@ def optical_flow(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @jax.jit
 def _warping_error(generated: Array, mask: Array, forward: Array, backward: Array) -> FrameValues:
-    video = unit(spread(generated))
+    video = unit(over_mesh(generated))
     counts = region(mask, video)
     here, there = video[:, :-1], warp(video[:, 1:], forward)
     # Interpolated from counting pixels alone, none of them beyond the frame.

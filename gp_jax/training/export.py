@@ -24,7 +24,7 @@ from gp_jax.training.networks import Networks, within
 FOLDER = "checkpoint"
 
 
-def write_checkpoint(
+def export_checkpoint(
     workdir: Path,
     networks: Networks,
     state: State,

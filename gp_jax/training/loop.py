@@ -34,7 +34,7 @@ from gp_jax.methods.globalpaint.conditioning import to_float
 from gp_jax.parallel.processes import on_first
 from gp_jax.training.checks import check_inputs
 from gp_jax.training.config import STAGES
-from gp_jax.training.export import write_checkpoint
+from gp_jax.training.export import export_checkpoint
 from gp_jax.training.linear_latents import fit_linear_latents
 from gp_jax.training.log import Log
 from gp_jax.training.networks import initial
@@ -233,7 +233,7 @@ def _restore(run: Run, checkpoints: Checkpoints, loader: Loader) -> State | None
 
 
 def _export(run: Run, workdir: Path, state: State) -> Path:
-    return write_checkpoint(
+    return export_checkpoint(
         workdir,
         run.networks,
         state,

@@ -68,7 +68,7 @@ FORMATS = {
 }
 
 
-class VideoFile:
+class VideoEncoder:
     """Encodes uint8 [H, W, 3] frames into a new file.
 
     Args:

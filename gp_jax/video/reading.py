@@ -30,7 +30,7 @@ from gp_jax.video.sources import VideoFile
 SAMPLES = {"bikes": "bikes.mp4", "bigbuckbunny": "bigbuckbunny.mp4", "carphone": "carphone_pristine.mp4"}
 
 
-class Source(Protocol):
+class _Opened(Protocol):
     """What every kind of source offers; see `sources`. Its frames have a form of their own."""
 
     info: VideoInfo
@@ -60,7 +60,7 @@ class VideoReader:
     def __init__(self, path: str | Path, frame_rate: Fraction | float = 24):
         self.path = resolve(path)
         if self.path.is_dir():
-            self._source: Source = FrameFolder(self.path, frame_rate)
+            self._source: _Opened = FrameFolder(self.path, frame_rate)
         elif self.path.suffix.lower() == ".webp":
             self._source = AnimatedWebp(self.path)
         else:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from gp_jax.errors import UserError
 from gp_jax.files import replacing, replacing_folder
-from gp_jax.video.encoding import FORMATS, VideoFile
+from gp_jax.video.encoding import FORMATS, VideoEncoder
 from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
 from gp_jax.video.tracks import lost
@@ -99,7 +99,7 @@ class VideoWriter:
 
     def _open(self, path: Path, height: int, width: int):
         if self.path.suffix:
-            return VideoFile(path, height, width, self._timing, self._audio_from)
+            return VideoEncoder(path, height, width, self._timing, self._audio_from)
         return _FrameFolder(path)
 
     def _trial(self, height: int, width: int) -> list[str]:
@@ -113,7 +113,7 @@ class VideoWriter:
             path = Path(folder, f"trial{self.path.suffix}")
             if self.path.suffix:
                 try:
-                    file = VideoFile(path, height, width, self._timing, self._audio_from)
+                    file = VideoEncoder(path, height, width, self._timing, self._audio_from)
                     with contextlib.closing(file):
                         while not file.shown:
                             file.write(np.zeros((height, width, 3), np.uint8))

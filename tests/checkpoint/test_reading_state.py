@@ -19,7 +19,7 @@ from gp_jax.convert import convert, load
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.fit.state import make_state
-from gp_jax.training.export import write_checkpoint
+from gp_jax.training.export import export_checkpoint
 from gp_jax.training.networks import initial
 from gp_jax.training.setup import prepare
 from tests import small_networks
@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
             state |= {"average": jax.tree.map(lambda x: 0.9 * x + 0.01, state["average"])}
             checkpoints.save(step, state, {"signature": signature_of(run.state), **run.describe()})
     options = {"settings": run.settings.to_json(), "scheduler": run.schedule.to_config()}
-    write_checkpoint(folder / "W", run.networks, state, stage="keyframes", origin=origin, **options)
+    export_checkpoint(folder / "W", run.networks, state, stage="keyframes", origin=origin, **options)
     return folder / "W", jax.device_get(state)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bench_flashes import measure
+from bench_flashes import flashes
 
 from gp_jax.geometry import Canvas
 from gp_jax.methods.globalpaint.plan import plan
@@ -17,6 +17,6 @@ def test_what_flashes_is_seen(flash):
     video = np.full((36, 4, 8, 3), 100, np.uint8) + np.arange(36, dtype=np.uint8)[:, None, None, None]
     video[MET] += np.uint8(flash)
     video[:, :, 2:6] = np.random.default_rng(0).integers(0, 255, (36, 4, 4, 3))  # the source is not looked at
-    met, _, largest, median = measure(video, CANVAS, LEVELS)
+    met, _, largest, median = flashes(video, CANVAS, LEVELS)
     assert median == 1 and largest == 1 + flash
     assert (met == 1) if not flash else (met > 6)

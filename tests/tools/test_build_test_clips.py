@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from build_test_clips import clips_of, starts
-from test_packages import PACKAGES
+from evaluation_packages import PACKAGES
 from training_packages import PACKAGES as TRAINING_PACKAGES
 
 from gp_jax.video import VideoReader, resolve

@@ -20,7 +20,7 @@ from gp_jax.checkpoint.folder import load_checkpoint
 from gp_jax.convert import convert, load
 from gp_jax.data import DataConfig, make_loader
 from gp_jax.data.clips import pack_clip
-from gp_jax.data.precomputed import FOLDER, Plan, model_hash, variant
+from gp_jax.data.precomputed import FOLDER, Recipe, model_hash, variant
 from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
 from gp_jax.errors import UserError
 from gp_jax.geometry import pixel_mask
@@ -100,7 +100,7 @@ def test_batches_hold_what_training_computes_from_the_pixels(config):
             k: (x.shape, x.dtype) for k, x in loader.specs[0].items()
         }
         for row in range(3):
-            views = [(n, v, variant(Plan(2, 3), f"clip {n}", v, 6 + n, SIZE)) for n in range(3) for v in range(2)]
+            views = [(n, v, variant(Recipe(2, 3), f"clip {n}", v, 6 + n, SIZE)) for n in range(3) for v in range(2)]
             [(number, which, view)] = [
                 (n, v, view)
                 for n, v, view in views
@@ -125,7 +125,7 @@ def test_unknown_pixels_change_nothing_in_features_and_masked_latents(checkpoint
     """One variant of each clip, so that what is unknown in it can be changed in the record."""
 
     def change(number, frames):
-        view = variant(Plan(1, 3), f"clip {number}", 0, len(frames), SIZE)
+        view = variant(Recipe(1, 3), f"clip {number}", 0, len(frames), SIZE)
         mask = pixel_mask(view.canvas)[:, :: -1 if view.flip else 1]
         return np.where(mask[None, ..., None] == 1, 255 - frames, frames)
 

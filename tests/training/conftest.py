@@ -23,4 +23,4 @@ def records(tmp_path_factory):
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """A small checkpoint, its weights random."""
-    return small.write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+    return small.make_checkpoint(tmp_path_factory.mktemp("checkpoint"))

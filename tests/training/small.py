@@ -62,7 +62,7 @@ def autoencoder(records: Path, **fields) -> ConfigDict:
     return made
 
 
-def write_checkpoint(folder: Path) -> Path:
+def make_checkpoint(folder: Path) -> Path:
     """A checkpoint of `NETWORKS`, without a network for interpolation."""
     for name in ("vae", "unet", "clip", "global_tokens"):
         save_module(build(name, NETWORKS[name]), folder / name, NETWORKS[name].to_json())

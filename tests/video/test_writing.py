@@ -122,7 +122,7 @@ def full_disk(*arguments, **options):
 
 @pytest.mark.parametrize("when", ["write", "finish"])
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, picture, monkeypatch, when):
-    monkeypatch.setattr(f"gp_jax.video.encoding.VideoFile.{when}", full_disk)
+    monkeypatch.setattr(f"gp_jax.video.encoding.VideoEncoder.{when}", full_disk)
     with pytest.raises(UserError, match="No space left"), VideoWriter(tmp_path / "a.gif", 25) as writer:
         writer.write(picture(1)[0])
     assert not list(tmp_path.iterdir())
