@@ -5,8 +5,8 @@ A timestep t in 0 .. N-1 mixes a clean latent with Gaussian noise, the squares o
     noisy = alpha[t] * clean + sigma[t] * noise
 
 A network predicts some other mixture of the same two, `target = a * clean + b * noise`; which one is its prediction
-type. Two equations, two unknowns: from `noisy` and a prediction, the clean latent and the noise follow by Cramer's
-rule, so that a prediction type is nothing but its row (a, b) in `PREDICTIONS`.
+type. Two equations, two unknowns: from `noisy` and a prediction, the clean latent follows by Cramer's rule, so that a
+prediction type is nothing but its row (a, b) in `PREDICTIONS`.
 
     schedule = NoiseSchedule.from_config(read_json("scheduler/scheduler_config.json"))
     noisy = schedule.add_noise(clean, noise, t)                  # clean [B, T, h, w, C], t [B]
@@ -233,21 +233,11 @@ class NoiseSchedule:
         """The clean latent that a prediction implies."""
         return _mix(self.clean_weights(self.alpha, self.sigma), noisy, prediction, t)
 
-    def to_noise(self, prediction: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
-        """The noise that a prediction implies."""
-        return _mix(self.noise_weights(self.alpha, self.sigma), noisy, prediction, t)
-
     def clean_weights(self, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weights of (noisy, prediction) that give the clean latent, at the rates alpha and sigma."""
         a, b = PREDICTIONS[self.prediction_type](alpha, sigma)
         determinant = alpha * b - sigma * a
         return b / determinant, -sigma / determinant
-
-    def noise_weights(self, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The weights of (noisy, prediction) that give the noise, at the rates alpha and sigma."""
-        a, b = PREDICTIONS[self.prediction_type](alpha, sigma)
-        determinant = alpha * b - sigma * a
-        return -a / determinant, alpha / determinant
 
     def snr(self, t: jax.Array) -> jax.Array:
         """The signal-to-noise ratio (alpha / sigma)^2 at timestep t, float32."""

@@ -5,6 +5,7 @@ of a few hundred small tensors then spends more of its compilation on them than 
 """
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import jax.numpy as jnp
 import optax
@@ -56,7 +57,7 @@ def make_optimizer(
     rate = learning_rate(config, steps)
     chain = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(rate, mask=lambda params: {name: decays(name) for name in params}),
+        optax.adamw(rate, mask=_decaying),
         optax.stateless(lambda updates, params: updates),
     )
     b1, b2 = config.b1, config.b2
@@ -66,7 +67,7 @@ def make_optimizer(
         clip = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
         count = optax.safe_increment(adam.count)
         first, second = 1 - b1**count, 1 - b2**count  # shares of the moments that have come in since they were 0
-        factor = -rate(schedule.count)
+        factor = -jnp.asarray(rate(schedule.count))
         updates, mu, nu = {}, {}, {}
         for name, x in gradient.items():
             x = clip * x
@@ -80,4 +81,8 @@ def make_optimizer(
         schedule = schedule._replace(count=optax.safe_increment(schedule.count))
         return updates, (clipping, (adam, decay, schedule), multiplying)
 
-    return optax.GradientTransformationExtraArgs(chain.init, update)
+    return optax.GradientTransformationExtraArgs(chain.init, cast(Any, update))
+
+
+def _decaying(params: Any) -> dict[str, bool]:
+    return {name: decays(name) for name in params}

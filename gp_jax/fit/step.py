@@ -154,7 +154,7 @@ def on_mesh(batch: Mapping[str, np.ndarray], spec: Mapping[str, Any], mesh: Mesh
         shape = spec[name].shape
         rows = process_rows(places[name], shape[0])
 
-        def piece(index: tuple[slice, ...]) -> np.ndarray:
+        def piece(index: Any) -> np.ndarray:
             return local[np.searchsorted(rows, np.arange(shape[0])[index[0]])]
 
         return jax.make_array_from_callback(shape, places[name], piece)

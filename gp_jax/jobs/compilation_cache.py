@@ -21,7 +21,8 @@ LEAST_SECONDS = 0.1  # what compiles faster is not kept
 
 def keep_programs() -> None:
     """Switches the cache on for this process, unless somebody has decided already."""
-    if os.environ.get(SWITCH, "").lower() in ("off", "0") or jax.config.jax_compilation_cache_dir:
+    decided = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue] - made at run time
+    if os.environ.get(SWITCH, "").lower() in ("off", "0") or decided:
         return
     folder = cache_folder() / "programs"
     try:

@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import jax
+from gp_jax.parallel.mesh import Device
 
 T = TypeVar("T")
 
 
-def at_once(device: jax.Device, count: int) -> int:
+def at_once(device: Device, count: int) -> int:
     """How many of `count` programs for this device to compile at the same time."""
     return 1 if device.platform == "gpu" else min(count, len(os.sched_getaffinity(0)))
 

@@ -67,7 +67,8 @@ class Spool:
         self.count, self.shape = count, shape
         self._frame_bytes = math.prod(shape) * DTYPE.itemsize
         self._stack = ExitStack()
-        self._there, self._error, self._is_filled, self._ended = 0, None, False, False
+        self._there, self._is_filled, self._ended = 0, False, False
+        self._error: BaseException | None = None
         self._news = threading.Condition()
         self._memory = self._file = None
         if check_room(count, shape, folder):
@@ -96,10 +97,11 @@ class Spool:
             raise RuntimeError("a frame is asked for of a spool that nobody fills")
         with self._news:
             self._news.wait_for(lambda: self._there > index or self._error is not None)
-            if self._there <= index:
+            if self._there <= index and self._error is not None:
                 raise self._error
         if self._memory is not None:
             return self._memory[index]
+        assert self._file is not None
         data = bytearray(self._frame_bytes)
         read = os.preadv(self._file, [data], index * self._frame_bytes)
         if read != len(data):
@@ -124,7 +126,9 @@ class Spool:
     def _write(self, index: int, frame: np.ndarray) -> None:
         if self._memory is not None:
             self._memory[index] = frame
-        elif (written := os.pwrite(self._file, frame, index * self._frame_bytes)) != frame.nbytes:
+            return
+        assert self._file is not None
+        if (written := os.pwrite(self._file, frame.data, index * self._frame_bytes)) != frame.nbytes:
             raise OSError(f"a file of frames took {written} bytes and not {frame.nbytes}")
 
     def _reserve(self, folder: Path | None) -> int:

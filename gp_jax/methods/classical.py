@@ -6,7 +6,7 @@ All of them are done in seconds, so none keeps a journal.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,7 +61,7 @@ class ClassicalJob:
     canvas: Canvas
     estimate: Estimate
 
-    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+    def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`."""
         total = len(self.clip)
         source = observed(self.clip, self.canvas, range(total))

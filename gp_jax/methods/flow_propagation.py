@@ -14,6 +14,7 @@ too. What no frame has seen is filled in by TELEA's inpainting, frame by frame: 
 """
 
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,7 +54,7 @@ def camera_flows(source: np.ndarray, canvas: Canvas) -> dict[int, list[np.ndarra
       [H, W, 2] float32 each: how many pixels right and down a pixel goes.
     """
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in source]
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # its types forbid None
 
     def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return dis.calc(a, b, None) if min(a.shape) >= SMALLEST else np.zeros((*a.shape, 2), np.float32)
@@ -80,11 +81,11 @@ def _frame(source: np.ndarray, canvas: Canvas, flows: dict[int, list[np.ndarray]
             # The flow out of the frame that was reached last, from the pair of frames between it and the other one.
             step = flows[direction][min(other, other - direction)]
             path = paths[direction]
-            path += cv2.remap(step, path, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            path += _sampled(step, path, borderMode=cv2.BORDER_REPLICATE)
             seen = missing & _within(path, canvas)
             if seen.any():
-                inside = path - np.float32((canvas.left, canvas.top))
-                frame[seen] = cv2.remap(source[other], inside, None, cv2.INTER_LINEAR)[seen]
+                inside = path - np.array((canvas.left, canvas.top), np.float32)
+                frame[seen] = _sampled(source[other], inside)[seen]
                 missing &= ~seen
     return cv2.inpaint(frame, missing.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA) if missing.any() else frame
 
@@ -108,7 +109,7 @@ def _similarity(places: np.ndarray, flow: np.ndarray, back: np.ndarray) -> np.nd
     """
     height, width = flow.shape[:2]
     landed = _positions(height, width) + flow
-    returned = cv2.remap(back, landed, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    returned = _sampled(back, landed, borderMode=cv2.BORDER_REPLICATE)
     # A pixel that does not come back was hidden, or its flow is wrong.
     agrees = np.square(flow + returned).sum(axis=-1) < 1
     votes = np.zeros_like(agrees)
@@ -121,11 +122,18 @@ def _similarity(places: np.ndarray, flow: np.ndarray, back: np.ndarray) -> np.nd
     return still if found is None else found
 
 
+def _sampled(picture: np.ndarray, places: np.ndarray, **options: Any) -> np.ndarray:
+    """A picture at places [H, W, 2], bilinearly."""
+    remap: Any = cv2.remap  # its types forbid None
+    return remap(picture, places, None, cv2.INTER_LINEAR, **options)
+
+
 def _fade(canvas: Canvas) -> np.ndarray:
     """[H, W]: 1 in the observed rectangle, falling to 0 with the distance from it."""
     places = _positions(canvas.height, canvas.width)
-    last = np.float32((canvas.left + canvas.source_width - 1, canvas.top + canvas.source_height - 1))
-    beyond = np.maximum(np.float32((canvas.left, canvas.top)) - places, places - last).clip(min=0)
+    first = np.array((canvas.left, canvas.top), np.float32)
+    last = first + np.array((canvas.source_width - 1, canvas.source_height - 1), np.float32)
+    beyond = np.maximum(first - places, places - last).clip(min=0)
     return np.exp(-np.hypot(*np.moveaxis(beyond, -1, 0)) / (FADE * min(canvas.height, canvas.width)))
 
 

@@ -7,7 +7,7 @@ An evaluation takes frames as they are, from `outputs`. A job brings back what a
 source.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,20 +35,20 @@ class Folder(Method):
     def __init__(self, folder: str | Path):
         if not Path(folder).exists():
             raise UserError(f"there is no folder {folder} with outputs to score")
-        self.outputs = Path(folder).resolve()
-        self.name = self.outputs.name
+        self.outputs = self.folder = Path(folder).resolve()
+        self.name = self.folder.name
 
     def settings(self, options: Any) -> Mapping[str, Any]:
         """Where it lies."""
-        return {"folder": str(self.outputs)}
+        return {"folder": str(self.folder)}
 
     def prepare(self, clip: Clip, canvas: Canvas, options: NoOptions, work: Path | None = None) -> "FolderJob":
         """See `Method`; the outputs must be one clip, of as many frames as the source and of the canvas' size."""
-        made = VideoReader(self.outputs)
+        made = VideoReader(self.folder)
         size = made.info.height, made.info.width
         if size != (canvas.height, canvas.width) or len(made) != len(clip):
             raise UserError(
-                f"{self.outputs} has {len(made)} frames of {size[1]}x{size[0]} pixels, and {len(clip)} of "
+                f"{self.folder} has {len(made)} frames of {size[1]}x{size[0]} pixels, and {len(clip)} of "
                 f"{canvas.width}x{canvas.height} are asked for: give the outputs of this clip and canvas"
             )
         return FolderJob(made, clip, canvas)
@@ -61,7 +61,7 @@ class FolderJob:
         self.made, self.clip, self.canvas = made, clip, canvas
         self.estimate = Estimate(peak_bytes=2 * canvas.frame_bytes)
 
-    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+    def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`."""
         total = len(self.clip)
         sources = observed(self.clip, self.canvas, range(total))

@@ -12,7 +12,7 @@ Whoever runs methods (the command, the evaluation, a page) knows no more of them
 registry.py. What can be asked of one is its dataclass of options, from which `--help` and the report are made.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -55,7 +55,7 @@ class ArrayClip:
         return (self.frames[index] for index in indices)
 
 
-def observed(clip: Clip, canvas: Canvas, indices: Iterable[int]) -> Iterator[np.ndarray]:
+def observed(clip: Clip, canvas: Canvas, indices: Iterable[int]) -> Generator[np.ndarray, None, None]:
     """The clip's frames at the rising indices; raises UserError at one that is not of the canvas' source size."""
     expected = (canvas.source_height, canvas.source_width, 3)
     for frame in clip.frames_at(indices):
@@ -90,8 +90,10 @@ class Job(Protocol):
         """What `frames` will cost."""
         ...
 
-    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+    def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """uint8 [H, W, 3] for each frame of the clip, in the order of time, observed pixels as they are.
+
+        Closed before its end, it lets go of all that it holds.
 
         Raises:
           UserError: a frame of the clip is not of the size that the canvas was made for, or a network made NaN of one.

@@ -55,7 +55,7 @@ def train(
     mesh: Mesh | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,
     show: Callable[[Mapping[str, Any]], None] = lambda line: None,
-    evaluate: Callable[[Path, int], Mapping[str, float]] | None = None,
+    evaluate: Callable[[Path, int], Mapping[str, float | None]] | None = None,
 ) -> bool:
     """Trains, or goes on training.
 
@@ -109,7 +109,8 @@ def train(
 
             if last or done % config.log_interval == 0:
                 _check_finite(queue[0], config.max_nonfinite)
-                log.add(done, **summary, rate=float(rate(step)), broken_records=len(loader.skipped), **clock.read())
+                now = float(np.asarray(rate(step)))
+                log.add(done, **summary, rate=now, broken_records=len(loader.skipped), **clock.read())
             if validate and done % config.validation.interval == 0:
                 log.add(done, validation_loss=validate(state, frozen))
             sampled = config.samples.interval and done % config.samples.interval == 0
@@ -179,7 +180,7 @@ def _look(
     state: State,
     done: int,
     log: Log,
-    evaluate: Callable[[Path, int], Mapping[str, float]] | None,
+    evaluate: Callable[[Path, int], Mapping[str, float | None]] | None,
     again: bool,
 ) -> None:
     """A sample, and the numbers of `evaluate`; the sample comes last, so that it says that all of it was done."""

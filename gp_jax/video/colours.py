@@ -35,6 +35,7 @@ NAMES = {0: "RGB", 8: "YCgCo", 10: "BT.2020 constant luminance", 11: "SMPTE 2085
 SILENT_MATRICES = (UNTAGGED, 3)  # 3 is reserved, which players read as not said
 
 CURVES = {16: "PQ", 18: "HLG"}
+# With these a file without any tags shows the same.
 PLAIN_PRIMARIES = (0, 1, UNTAGGED, 5, 6)
 PLAIN_CURVES = (0, 1, UNTAGGED, 6, 13, 14, 15)
 
@@ -53,11 +54,6 @@ class Colours:
     full_range: bool
     primaries: int
     transfer: int
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether a file without any tags shows the same."""
-        return self.primaries in PLAIN_PRIMARIES and self.transfer in PLAIN_CURVES
 
 
 NO_TAGS = Colours(matrix=None, full_range=False, primaries=UNTAGGED, transfer=UNTAGGED)

@@ -12,7 +12,7 @@ anything, even the answer, and gives the same whatever stands there:
 Pixels are float in [-1, 1], uint8 where they come from a video.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +36,13 @@ class Placement(NamedTuple):
     """Where the source lies in the canvas and in the model's frame [H, W]: numbers, not shapes.
 
     A compiled program that takes them is the same for each place of a source of this size in a canvas of this size.
+    Outside of it they are numpy's.
     """
 
-    corner: Array  # [2] int32, the source's first row and column in the canvas
-    scale: Array  # [2] float32, the model's frame by the canvas, down and across
-    pixel_mask: Array  # [H, W]
-    latent_mask: Array  # [h, w]
+    corner: Any  # [2] int32, the source's first row and column in the canvas
+    scale: Any  # [2] float32, the model's frame by the canvas, down and across
+    pixel_mask: Any  # [H, W]
+    latent_mask: Any  # [h, w]
 
     @classmethod
     def of(cls, canvas: Canvas, native: Canvas, downsampling: int) -> "Placement":

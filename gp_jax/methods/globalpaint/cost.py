@@ -8,7 +8,7 @@ decoding and the extractor run once per frame or once per clip and are left out.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,10 +47,11 @@ def program_cost(
     calls = segments * (steps or checkpoint.settings.steps)
     with use_mesh(pipeline.mesh):
         lowered = _denoising(checkpoint, canvas)
-        memory = lowered.compile().memory_analysis()
+        memory, counts = lowered.compile().memory_analysis(), lowered.cost_analysis()
+    assert memory is not None and counts is not None  # XLA has them for every kind of device
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     # Counted before XLA puts kernels of its own in, which it cannot count.
-    return ProgramCost(_parameters(checkpoint), calls * lowered.cost_analysis()["flops"] / num_frames, used)
+    return ProgramCost(_parameters(checkpoint), calls * counts["flops"] / num_frames, used)
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
@@ -83,5 +84,5 @@ def _denoising(checkpoint: Checkpoint, canvas: Canvas) -> jax.stages.Lowered:
     )
 
 
-def _call(unet: UNet, *inputs: jax.Array | None) -> jax.Array:
+def _call(unet: UNet, *inputs: Any) -> jax.Array:
     return unet(*inputs)

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,13 @@ class OutpaintJob:
         check_room(len(clip), self.shape, work)
         self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity(options))
 
-    @functools.cached_property
+    @property
     def estimate(self) -> Estimate:
         """See `Job`; compiles all programs, so that only work is left to be estimated and done."""
+        return self._estimate
+
+    @functools.cached_property
+    def _estimate(self) -> Estimate:
         if self.canvas.is_complete:
             return Estimate()
         steps = len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)
@@ -135,13 +139,13 @@ class OutpaintJob:
         with use_mesh(self.mesh):
             return prepare(self._calls())
 
-    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+    def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`; nothing is to be made of a canvas that the source fills."""
         if self.canvas.is_complete:
             return observed(self.clip, self.canvas, range(len(self.clip)))
         return self._frames(progress)
 
-    def _frames(self, progress: Progress) -> Iterator[np.ndarray]:
+    def _frames(self, progress: Progress) -> Generator[np.ndarray, None, None]:
         progress(0, self.total, "reading")
         clock = Clock()
         with ExitStack() as stack:
@@ -181,7 +185,7 @@ class OutpaintJob:
         valid = np.arange(count) < len(indices)
         with use_mesh(self.mesh):
             tokens = programs.read_clip(
-                vision, extractor, pixels, self.place.pixel_mask, self._positions(), fill(times, count), valid
+                vision, extractor, pixels, self.place.pixel_mask, self._positions(), fill(list(times), count), valid
             )
         return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
 
@@ -206,7 +210,7 @@ class OutpaintJob:
             times.append(segment.times)
             pixels.append([observed_frames.get(frame, nothing) for frame in segment.frames])
             latents.append([completed[frame] if share else no_latents for frame, share in zip(segment.frames, hold)])
-            held.append(np.float32(hold))
+            held.append(np.array(hold, np.float32))
         size = self._rows(number)
         with use_mesh(self.mesh):
             made = programs.make_segments(
@@ -295,6 +299,7 @@ class OutpaintJob:
         return [*calls, Call(FINISH, programs.finish, arguments, size, -(-len(self.clip) // chunk_size(self.canvas)))]
 
     def _positions(self) -> np.ndarray:
+        assert self.checkpoint.vision is not None
         config = self.checkpoint.vision.config
         return patch_positions(self.native, config.image_size // config.patch_size)
 
@@ -318,7 +323,7 @@ class OutpaintJob:
             "canvas": dataclasses.asdict(self.canvas),
             "checkpoint": networks | settings.to_json() | {"scheduler": self.checkpoint.schedule.to_config()},
             **dataclasses.asdict(options),
-            "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text)).hexdigest() for text in texts],
+            "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text).data).hexdigest() for text in texts],
             **surroundings(self.batch, self.mesh),
         }
 

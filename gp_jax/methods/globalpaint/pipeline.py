@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -119,7 +120,7 @@ class OutpaintPipeline:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
           of both clip by clip.
         """
-        clips = frames if isinstance(frames, list | tuple) else [frames]
+        clips: Sequence[Any] = frames if isinstance(frames, list | tuple) else [frames]
         seeds = seed if isinstance(seed, Sequence) else [seed]
         videos = [
             self.stream(
@@ -188,7 +189,7 @@ class OutpaintPipeline:
         """
         options = Options(
             seed=Seed(seed),
-            steps=steps and Count(steps),
+            steps=None if steps is None else Count(steps),
             sampler=sampler,
             guidance=guidance,
             prompt=prompt,
@@ -227,14 +228,15 @@ class OutpaintPipeline:
             )
         if isinstance(clip, str | Path):
             raise UserError(f"the clip is the name {str(clip)!r}, not frames: read it by gp_jax.video.VideoReader")
-        if not hasattr(clip, "frames_at"):
-            clip = ArrayClip(clip)
+        reader: Any = clip if hasattr(clip, "frames_at") else ArrayClip(np.asarray(clip))
         if options.plan not in PLANS:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
         settings = self.checkpoint.settings
         own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
         options = replace(options, **{name: own[name] for name in own if getattr(options, name) is None})
-        plan = PLANS[options.plan](len(clip), settings.segment_frames)
+        assert options.sampler is not None and options.steps is not None
+        assert options.guidance is not None and options.text_guidance is not None
+        plan = PLANS[options.plan](len(reader), settings.segment_frames)
         check_seed(options.seed)
         text, null_text = self._texts(options, prompt_embeds)
         sampling = programs.Sampling.of(
@@ -251,7 +253,7 @@ class OutpaintPipeline:
         return OutpaintJob(
             self.checkpoint,
             self.mesh,
-            clip,
+            reader,
             canvas,
             plan,
             sampling,

@@ -49,11 +49,11 @@ def plan(num_frames: int, segment_frames: int) -> Plan:
     if num_frames <= segment_frames:
         return Plan(((_segment(0, last, range(num_frames), (), segment_frames),),))
     # Frames that are complete after each level, the last level first: each is chosen from the one below.
-    complete = [range(num_frames)]
+    complete: list[Sequence[int]] = [range(num_frames)]
     for gaps in reversed(_gaps(last, segment_frames - 1)):
         complete.append([complete[-1][i] for i in spread(len(complete[-1]), gaps + 1)])
     coarse_to_fine = complete[::-1]
-    levels = [(_segment(0, last, coarse_to_fine[0], (), segment_frames),)]
+    levels: list[tuple[Segment, ...]] = [(_segment(0, last, coarse_to_fine[0], (), segment_frames),)]
     for coarse, fine in itertools.pairwise(coarse_to_fine):
         level, rest = [], iter(fine[1:])
         for a, b in itertools.pairwise(coarse):

@@ -11,6 +11,7 @@ are pure, and noise depends on seed and frame index alone, so that neither batch
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ class Sampling:
     """
 
     path: Trajectory
-    scales: Array
+    scales: Any  # numpy's, or jax's within a program
     branches: tuple[bool, ...]
 
     @classmethod
@@ -76,7 +77,7 @@ class Sampling:
         """
         check_scales(guidance=guidance, text_guidance=text_guidance)
         branches = branches_of(text_guidance, guidance, text, tokens)
-        return cls(trajectory(schedule, sampler, steps), np.float32([guidance, text_guidance]), branches)
+        return cls(trajectory(schedule, sampler, steps), np.array([guidance, text_guidance], np.float32), branches)
 
 
 @jax.jit

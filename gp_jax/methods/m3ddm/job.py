@@ -13,7 +13,7 @@ a square in whose middle the canvas lies, all around the source masked, and the 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -97,15 +97,15 @@ class OutpaintJob:
     @property
     def estimate(self) -> Estimate:
         """See `Job`."""
-        return Estimate(evaluations=self.total * self.options.steps * programs.BRANCHES)
+        return Estimate(evaluations=self.total * (self.options.steps or 0) * programs.BRANCHES)
 
-    def frames(self, progress: Progress = quiet) -> Iterator[np.ndarray]:
+    def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`; nothing is to be made of a canvas that the source fills."""
         if self.canvas.is_complete:
             return observed(self.clip, self.canvas, range(len(self.clip)))
         return self._frames(progress)
 
-    def _frames(self, progress: Progress) -> Iterator[np.ndarray]:
+    def _frames(self, progress: Progress) -> Generator[np.ndarray, None, None]:
         progress(0, self.total, self._label(0))
         with ExitStack() as stack:
             if self.journal is not None:
@@ -171,7 +171,7 @@ class OutpaintJob:
                 np.float32(math.floor(self.frame_rate / self.levels[number].stride)),
                 tokens,
                 self.place,
-                np.float32([self.options.local_guidance, self.options.guidance]),
+                np.array([self.options.local_guidance, self.options.guidance], np.float32),
                 schedule=self.parts.schedule,
                 steps=self.options.steps,
             )

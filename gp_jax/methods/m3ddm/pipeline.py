@@ -73,6 +73,7 @@ class Model:
         """
         own = {name: getattr(self.parts.settings, name) for name in ("steps", "guidance", "local_guidance")}
         options = dataclasses.replace(options, **{name: x for name, x in own.items() if getattr(options, name) is None})
+        assert options.steps is not None and options.guidance is not None and options.local_guidance is not None
         if options.steps < FEWEST_STEPS:
             raise UserError(f"M3DDM's sampler takes {FEWEST_STEPS} steps or more, not {options.steps}")
         self.parts.schedule.positions(options.steps)
