@@ -38,8 +38,9 @@ def test_a_wheel_holds_all_files_and_works_elsewhere(tmp_path):
     assert held == {
         str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }
+    assert "gp_jax/py.typed" in held
     script = (
-        "from gp_jax.cli.main import main; from gp_jax.methods.globalpaint.checkpoint import find_checkpoint;"
+        "from gp_jax.cli.main import main; from gp_jax.checkpoint.folder import find_checkpoint;"
         "print(find_checkpoint('tiny')); main(['fetch', 'nothing'])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path / "site", capture_output=True, text=True)

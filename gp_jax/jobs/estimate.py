@@ -1,6 +1,6 @@
 """What a job will take, in seconds and in bytes, before it starts.
 
-    stages = [Stage("denoise", work=flops, calls=80, flops=flops), Stage("decode", pixels, 250, bytes=9 * pixels)]
+    stages = [Effort("denoise", work=flops, calls=80, flops=flops), Effort("decode", pixels, 250, bytes=9 * pixels)]
     seconds(stages, rates)       of all, one after the other
     peak_bytes(costs, beside)    of memory
 
@@ -25,7 +25,7 @@ TRIAL = "trial product", "trial copy"
 SHARE = 0.35  # of the speed of a large matrix product, what networks reach
 
 
-class Stage(NamedTuple):
+class Effort(NamedTuple):
     """Calls that take about the same each.
 
     Attributes:
@@ -48,7 +48,7 @@ def rates_of_this_device() -> Rates:
     return Rates(f"{len(devices)} {devices[0].device_kind}")
 
 
-def seconds(stages: Iterable[Stage], rates: Rates) -> float:
+def seconds(stages: Iterable[Effort], rates: Rates) -> float:
     """Of wall time, one call after the other."""
     total = 0.0
     for stage in stages:

@@ -81,7 +81,7 @@ def default_config(stage: str) -> ConfigDict:
     config.networks = {name: {} for name in STAGES[stage].networks}
     config.changes = {name: {} for name in STAGES[stage].networks}
     config.schedule = {}  # fields of NoiseSchedule; what is not given comes from the checkpoint
-    # The `config.json` of the result; see gp_jax.methods.globalpaint.checkpoint.Settings.
+    # The `config.json` of the result; see gp_jax.checkpoint.settings.Settings.
     config.settings = {"native_area": 256 * 256, "segment_frames": 16, "feature_frames": 16}
 
     config.data = dataclasses.asdict(DataConfig(records=("",), segment_frames=16))

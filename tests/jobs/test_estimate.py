@@ -2,7 +2,7 @@
 
 import pytest
 
-from gp_jax.jobs.estimate import Stage, peak_bytes, rates_of_this_device, seconds
+from gp_jax.jobs.estimate import Effort, peak_bytes, rates_of_this_device, seconds
 from gp_jax.jobs.programs import Cost
 from gp_jax.jobs.rates import Clock
 from gp_jax.memory import most_used_bytes, used_bytes
@@ -18,14 +18,14 @@ def test_seconds_are_those_that_were_measured(rates):
     clock = Clock()
     clock.add("denoise", 10, 6.0, 3)
     rates.learn(clock)
-    assert seconds([Stage("denoise", 10, 4, flops=1), Stage("denoise", 5)], rates) == 9.0
+    assert seconds([Effort("denoise", 10, 4, flops=1), Effort("denoise", 5)], rates) == 9.0
 
 
 def test_what_was_never_measured_is_counted(rates):
-    one = seconds([Stage("denoise", 10**9, 1, flops=10**9)], rates)
+    one = seconds([Effort("denoise", 10**9, 1, flops=10**9)], rates)
     assert 0 < one < 60
-    assert seconds([Stage("denoise", 10**9, 7, flops=10**9)], rates) == pytest.approx(7 * one)
-    assert seconds([Stage("copy", 1, bytes=10**9)], rates) > 0
+    assert seconds([Effort("denoise", 10**9, 7, flops=10**9)], rates) == pytest.approx(7 * one)
+    assert seconds([Effort("copy", 1, bytes=10**9)], rates) > 0
     assert (rates_of_this_device().known or {}).keys() == {"trial product", "trial copy"}, "tried once"
 
 

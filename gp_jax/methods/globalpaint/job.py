@@ -28,7 +28,7 @@ from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import digest
 from gp_jax.diffusion.samplers import OnStep
 from gp_jax.geometry import Canvas, patch_positions
-from gp_jax.jobs.estimate import Stage, peak_bytes, rates_of_this_device, seconds
+from gp_jax.jobs.estimate import Effort, peak_bytes, rates_of_this_device, seconds
 from gp_jax.jobs.journal import Journal, name_of
 from gp_jax.jobs.programs import Call, Cost, prepare
 from gp_jax.jobs.rates import Clock, Rates
@@ -118,11 +118,11 @@ class OutpaintJob:
         steps = len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)
         evaluations = steps * sum(len(segments) for _, segments in self._missing)
         costs, shrink = self.costs[1:], self.costs[0]
-        stages = [Stage(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in costs]
+        stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in costs]
         pixels = self.canvas.source_height * self.canvas.source_width
         if self._needs_source:
             decoding = shrink.bytes // CHUNK_FRAMES + 12 * pixels
-            stages.append(Stage(DECODE, pixels, len(self.clip), shrink.flops // CHUNK_FRAMES, decoding))
+            stages.append(Effort(DECODE, pixels, len(self.clip), shrink.flops // CHUNK_FRAMES, decoding))
         spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
         # Decoded ahead, composited, and on their way to the encoder.
         frames = 4 * chunk_size(self.canvas) * 3 * self.canvas.height * self.canvas.width
