@@ -4,8 +4,9 @@
     costs = prepare(PROGRAMS)           compiled; `finish(...)` compiles nothing from here on
     costs[0].flops, costs[0].bytes      of one call
 
-Equal programs, such as those of two networks of one config, are compiled once. One after the other: XLA compiles a
-single program on all cores, and by threads the four of `tiny` took 31 to 36 s on two cores where they take 25 to 32.
+Equal programs, such as those of two networks of one config, are compiled once. One after the other: of the four of
+`tiny` one takes most of the time, and side by side, the longest first, they took 19 to 21 s on two busy cores, one
+after the other 17 to 27.
 """
 
 import math
