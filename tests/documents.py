@@ -102,7 +102,10 @@ def table(file: Path) -> None:
 
 def arrays(file: Path) -> None:
     np.save(file, np.random.default_rng(0).integers(0, 256, (2, 20, 72, 128, 3), np.uint8))
-    file.with_suffix(".json").write_text("[{}, {}]")
+
+
+def clips_json(file: Path) -> None:
+    file.write_text("[{}, {}]")
 
 
 def log(folder: Path) -> None:
@@ -155,9 +158,11 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "clip.mov": partial(film, frames=5),
     "phone.mp4": partial(film, size=(64, 36), frames=3),
     "frames": partial(film, frames=3),
+    "film.mp4": film,
     "films": films,
     "list.csv": table,
     "clips.npy": arrays,
+    "clips.json": clips_json,
     "truth.mp4": partial(film, frames=16),
     "outpainted.mp4": partial(film, frames=16, seed=1),
     "DAVIS": davis,

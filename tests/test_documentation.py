@@ -46,6 +46,7 @@ ARMS = "baseline-0", "baseline-1", "est-0", "est-1"
 GIVEN: dict[str, dict[str, str]] = {
     "README.md": {
         **(SOURCES | VIDEOS | DAVIS | SD2 | M3DDM),
+        "phone.mp4": "phone.mp4",
         **{"films": "films", "outputs/motia": "outputs", "a": "plain", "b": "windows", "c": "checkpoint"},
     },
     "gp_jax/cli/outpaint.py": {**SOURCES, "phone.mp4": "phone.mp4", "my_model": "converted"},
@@ -53,14 +54,25 @@ GIVEN: dict[str, dict[str, str]] = {
     "gp_jax/cli/ablation.py": {**DAVIS, "a": "plain", "b": "windows", "c": "checkpoint"},
     "gp_jax/cli/metrics.py": {**VIDEOS, **DAVIS, "outputs": "clips"},
     "gp_jax/cli/convert.py": {**SD2, **M3DDM},
-    "configs/sd2.py": {**CLIP, **SD2, "OpenVid/list.csv": "list.csv", "OpenVid/film.mp4": "clip.mp4"},
+    "configs/sd2.py": {**CLIP, **SD2, "OpenVid/list.csv": "list.csv", "OpenVid/film.mp4": "film.mp4"},
     "tools/average_checkpoints.py": {"W/soft/checkpoint": "checkpoint", "W/sharp/checkpoint": "checkpoint"},
-    "tools/build_records.py": {"films": "films", **DAVIS, "clips_72x128.npy": "clips.npy"},
+    "tools/build_records.py": {
+        "films": "films",
+        **DAVIS,
+        "clips_72x128.npy": "clips.npy",
+        "clips_72x128.json": "clips.json",
+    },
     "tools/contact_sheet.py": {f"{name}.mp4": "clip.mp4" for name in ("clip", "wide", "a", "wide_a", "b", "wide_b")},
     "tools/plot_training.py": dict.fromkeys(("W/3", "W/4", *(f"A/{arm}" for arm in ARMS)), "log"),
 }
 # Written so -> run so: the same work on less.
-SMALLER = {"sample:carphone": "clip.mp4", "1920x1080": "192x108", "256x256": "32x32", "64,64,0,0": "16,16,0,0"}
+SMALLER = {
+    "sample:carphone": "clip.mp4",
+    "1920x1080": "192x108",
+    "256x256": "32x32",
+    "448x256": "32x24",
+    "64,64,0,0": "16,16,0,0",
+}
 BESIDE = {
     "gp-jax outpaint": ["--steps", "1"],
     "gp-jax ablation": ["--steps", "1"],

@@ -75,4 +75,4 @@ def test_a_protocol_is_evaluated_with_each_sample(file, tmp_path, monkeypatch):
     looked_for, (output, options), found = calls
     assert looked_for == ("m3ddm-256", "davis", "DAVIS", None)
     assert output == tmp_path / "evaluation" / "0000030" and options["protocol"] == "m3ddm-256"
-    assert options["methods"]["globalpaint"].settings["checkpoint"] and found == {"0.25/unknown/psnr": 12.5}
+    assert options["methods"]["globalpaint"].method.checkpoint == "tiny" and found == {"0.25/unknown/psnr": 12.5}
