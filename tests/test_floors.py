@@ -1,6 +1,8 @@
 """The house has floors: a file imports from floors below its own, or from its own room."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,11 @@ def test_imports_go_downwards(file):
     room = file.split("/")[0].removesuffix(".py")
     above = {other for other in imported(PACKAGE / file) - {room} if FLOOR[other] >= FLOOR[room]}
     assert not above, f"{file} imports from {', '.join(sorted(above))}, which stand no lower than {room}"
+
+
+@pytest.mark.parametrize(
+    "module", ["files", "evaluation.results", "evaluation.report", "jobs.journal", "cli.outpaint", "cli.evaluate"]
+)
+def test_what_only_reads_and_writes_needs_no_jax(module):
+    code = f"import sys, gp_jax.{module}; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

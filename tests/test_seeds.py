@@ -6,7 +6,7 @@ import pytest
 
 from gp_jax.checkpoint.parameters import initialise
 from gp_jax.data import DataConfig
-from gp_jax.data.precomputed import Plan
+from gp_jax.data.precomputed import Recipe
 from gp_jax.errors import UserError
 from gp_jax.methods.globalpaint.method import GlobalPaint
 from gp_jax.methods.globalpaint.options import Options
@@ -54,7 +54,7 @@ def test_integers_of_numpy_are_seeds():
         random_key,
         lambda seed: GlobalPaint("tiny").settings(Options(seed=seed)),
         lambda seed: DataConfig(records=("a",), segment_frames=1, seed=seed),
-        lambda seed: Plan(variants=1, feature_frames=1, seed=seed),
+        lambda seed: Recipe(variants=1, feature_frames=1, seed=seed),
         lambda seed: initialise(*NETWORKS["vae"], ["encoder.conv_in.bias"], seed),
     ],
 )

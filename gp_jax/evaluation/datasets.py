@@ -35,7 +35,7 @@ def validation(folder: Path, *, source: str) -> Readers:
 
 def folder_of_clips(folder: Path) -> Readers:
     """The videos and frame folders that lie in `folder`, by their names without suffix; UserError where none does."""
-    from gp_jax.metrics.score import clips_in
+    from gp_jax.video.clips import clips_in
 
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")

@@ -15,8 +15,8 @@ from gp_jax.evaluation.cost import measured
 from gp_jax.evaluation.results import Results, Timing
 from gp_jax.files import write_json
 from gp_jax.geometry import Canvas
-from gp_jax.metrics.score import read_clip, scale
 from gp_jax.video import VideoWriter
+from gp_jax.video.clips import read_clip, scale
 
 FRAME_RATE = 24  # of folders, which have none
 

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 from gp_jax.errors import UserError
 from gp_jax.evaluation.protocols import PROTOCOLS, Protocol
 from gp_jax.files import locked, read_json, write_json, write_text
-from gp_jax.metrics.score import CLIPS
+from gp_jax.video.clips import CLIPS
 
 MEAN = "mean"  # the case that stands for all of a protocol's cases
 REFERENCE = "reference"  # in the place of a method: the truth

@@ -21,7 +21,8 @@ from gp_jax.geometry import pixel_mask
 from gp_jax.metrics import METRICS
 from gp_jax.metrics.frechet import FLAVOURS, video_moments
 from gp_jax.metrics.metric import Metric
-from gp_jax.metrics.score import Pair, frame_values, read_clip, read_pair
+from gp_jax.metrics.score import Pair, frame_values, read_pair
+from gp_jax.video.clips import read_clip
 
 REGIONS = ("whole", "unknown")
 

@@ -16,7 +16,7 @@ from gp_jax.evaluation.results import Results
 from gp_jax.evaluation.summary import COLUMNS
 from gp_jax.evaluation.table import GOOD, Table, marked, text
 from gp_jax.geometry import Canvas
-from gp_jax.metrics.score import read_clip
+from gp_jax.video.clips import read_clip
 
 COUNT = 3  # clips at either end of a list
 GREY = 128  # of what a method was not shown
