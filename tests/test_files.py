@@ -218,7 +218,8 @@ def test_a_killed_writer_leaves_a_whole_target_and_the_next_one_removes_the_rest
         process = begin(target, write, value)
         time.sleep(chance.uniform(0, 0.1))
         process.send_signal(how)
-        assert process.wait() == (-how if how == signal.SIGKILL else 143), process.stderr.read()
+        _, said = process.communicate()
+        assert process.returncode == (-how if how == signal.SIGKILL else 143), said
         assert set(read(target)) <= set("abcd")
     write(target, "e")
     assert read(target) == "e" and os.listdir(tmp_path) == ["target"]
@@ -248,7 +249,7 @@ def test_an_old_folder_that_was_moved_aside_is_put_back_by_the_next_writer(tmp_p
         process = begin(target, write_folder, "b", two_steps=True)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
-        process.wait()
+        process.communicate()
         lost += not target.exists()
         write_text(tmp_path / "other", "x")
         assert set(read(target)) <= {"a", "b"} and sorted(os.listdir(tmp_path)) == ["other", "target"]
@@ -267,7 +268,7 @@ def test_two_writers_at_once(tmp_path, write):
     for process in processes:
         assert process.poll() is None, process.stderr.read()
         process.kill()
-        process.wait()
+        process.communicate()
     assert {"b", "c"} <= seen <= {"a", "b", "c"}
     write(target, "d")
     assert os.listdir(tmp_path) == ["target"]
@@ -309,7 +310,7 @@ def holder(call):
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @pytest.mark.parametrize("make", [locked, reserved])

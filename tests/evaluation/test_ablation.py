@@ -47,7 +47,7 @@ def test_the_table_has_a_row_for_each_arm(checkpoint, tmp_path, monkeypatch):
     done = []
 
     def evaluate(output, *, methods, **data):
-        done.extend((name, method.settings) for name, method in methods.items())
+        done.extend((name, one.options) for name, one in methods.items())
         small_results.write(Path(output), [name for name, _ in done])
         return Outcome(True, ["a problem"])
 
@@ -56,7 +56,7 @@ def test_the_table_has_a_row_for_each_arm(checkpoint, tmp_path, monkeypatch):
     table, problems = ablation.ablate(tmp_path, arms, seeds=(0, 4), steps=3)
 
     assert [name for name, _ in done] == [f"{arm}-seed{seed}" for arm in sorted(arms) for seed in (0, 4)]
-    assert [(s["plan"], s["seed"], s["steps"]) for _, s in done] == [
+    assert [(s.plan, s.seed, s.steps) for _, s in done] == [
         (plan, seed, 3) for plan in ("hierarchical", "sequential") for seed in (0, 4)
     ]
     assert problems == ["a problem"]

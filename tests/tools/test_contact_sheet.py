@@ -61,7 +61,9 @@ def test_a_picture_takes_the_place_of_the_old_one(tmp_path, monkeypatch, suffix)
     monkeypatch.setattr(tool, "VideoReader", lambda name: Clip(films()[name == "b"]))
     monkeypatch.setattr(sys, "argv", ["contact_sheet.py", "a", "b", str(picture), "--frames", "2"])
     tool.main()
-    assert Image.open(picture).size == (2 * (10 + GAP), 2 * (4 + GAP)) and list(tmp_path.iterdir()) == [picture]
+    with Image.open(picture) as image:
+        assert image.size == (2 * (10 + GAP), 2 * (4 + GAP))
+    assert list(tmp_path.iterdir()) == [picture]
 
 
 @pytest.mark.parametrize("name", ["sheet", "sheet.mp4", "sheet.xyz"])

@@ -65,5 +65,6 @@ def test_unpacking_unwraps_files_and_credits_them(tmp_path):
     entries = unpack(package, tmp_path / "a-1.tgz", tmp_path / "sources")
     assert [entry["name"] for entry in entries] == ["a-b-sky.exr", "a-b-leaf.jpg"]
     assert (tmp_path / "sources/a-b-sky.exr").read_bytes() == b"light"
-    assert Image.open(tmp_path / "sources/a-b-leaf.jpg").width == 1930
+    with Image.open(tmp_path / "sources/a-b-leaf.jpg") as image:
+        assert image.width == 1930
     assert credits_text(entries) == "sky by A (CC0-1.0; package @a/b 1)\nleaf by B (MIT; package @a/b 1)\n"

@@ -25,7 +25,8 @@ def test_a_curve_has_the_numbers_of_the_log(workdir):
 def test_a_picture_is_written_and_a_folder_without_log_is_named(workdir, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["plot_training.py", str(tmp_path / "curves.png"), str(workdir)])
     plot_training.main()
-    assert Image.open(tmp_path / "curves.png").size == (1100, 374)
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (1100, 374)
     monkeypatch.setattr(sys, "argv", ["plot_training.py", str(tmp_path / "other.png"), str(tmp_path)])
     with pytest.raises(SystemExit):
         plot_training.main()
