@@ -163,6 +163,7 @@ def world(made, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("weights")
+@pytest.mark.filterwarnings("default::gp_jax.errors.Notice")  # a prompt that is cut, by a text tower of 9 tokens
 @pytest.mark.parametrize(
     "document, whole",
     [

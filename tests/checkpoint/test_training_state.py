@@ -119,8 +119,6 @@ def test_any_change_to_any_file_is_noticed_or_cannot_matter(tmp_path, capfd):
     assert "one_more was added" in difference(folder)
 
 
-# Orbax leaves what it was about to read of a damaged state to an event loop that is closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_state_of_an_earlier_version_has_no_checksums_and_is_restored(tmp_path, capfd):
     """Damaged, it is passed over in one sentence as well."""
     mesh = mesh_of("data=1", 1)
