@@ -11,9 +11,10 @@ import pytest
 from tests.parallel.together import ROOT, free_address, wait
 from tests.training import processes
 
-# The command, which says when it compiles, and then does so for minutes: XLA works out what is constant.
+# The command, which says when it compiles, and then does so for minutes. XLA works out what is constant, for which it
+# takes all cores, so that two such processes starve each other; a sleep of the C library is as deaf, and costs nothing.
 PROGRAM = """
-import sys
+import ctypes, sys, time
 from pathlib import Path
 import jax, numpy as np
 from gp_jax.cli.main import main
@@ -28,16 +29,27 @@ def compile_long(step, state, *_):
     lowered.compile()
     Path(sys.argv[1] + ".done").touch()
 
-loop.compile_step = compile_long
+def sleep_long(*_):
+    Path(sys.argv[1]).touch()
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        ctypes.CDLL(None).sleep(600)
+    Path(sys.argv[1] + ".done").touch()
+
+loop.compile_step = {work}
 sys.exit(main(sys.argv[2:]))
 """
 
 
 @pytest.mark.parametrize(
-    "count, sent, code",
-    [pytest.param(1, signal.SIGTERM, 0, marks=pytest.mark.slow), (1, signal.SIGINT, 130), (2, signal.SIGTERM, 0)],
+    "work, count, sent, code",
+    [
+        pytest.param("compile_long", 1, signal.SIGTERM, 0, marks=pytest.mark.slow),
+        ("sleep_long", 1, signal.SIGINT, 130),
+        ("sleep_long", 2, signal.SIGTERM, 0),
+    ],
 )
-def test_a_signal_ends_a_run_that_compiles(records, tmp_path, count, sent, code):
+def test_a_signal_ends_a_run_that_compiles(records, tmp_path, work, count, sent, code):
     config = processes.write_config(tmp_path / "config.py", f"autoencoder({str(records)!r})")
     files = [tmp_path / f"compiles{number}" for number in range(count)]
     address, running = free_address(), []
@@ -48,7 +60,7 @@ def test_a_signal_ends_a_run_that_compiles(records, tmp_path, count, sent, code)
         if count > 1:
             command += ["--coordinator", address, "--num-processes", str(count), "--process-id", str(number)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        arguments = [sys.executable, "-c", PROGRAM, str(file), *command]
+        arguments = [sys.executable, "-c", PROGRAM.format(work=work), str(file), *command]
         running.append(subprocess.Popen(arguments, cwd=ROOT, env=environment, **pipes))
     while not all(file.exists() for file in files) and all(process.poll() is None for process in running):
         time.sleep(0.05)
