@@ -53,9 +53,17 @@ def bind(module: Module, tensors: Mapping[str, Any]) -> Module:
     return nnx.merge(graph, nnx.from_flat_state(bound))
 
 
-def abstract(cls: Callable[..., Module], config: Any, **options: Any) -> Module:
-    """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers."""
-    return nnx.eval_shape(lambda: cls(config, rngs=_Keys(0), **options))
+def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
+    """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers.
+
+    All are hashable. Networks that are built alike, such as those for key frames and between them, are traced once.
+    """
+    return nnx.merge(*_traced(cls, config, tuple(sorted(options.items()))))
+
+
+@functools.lru_cache(maxsize=32)
+def _traced(cls: type[nnx.Module], config: Any, options: tuple[tuple[str, Any], ...]) -> Any:
+    return nnx.split(nnx.eval_shape(lambda: cls(config, rngs=_OneKey(), **dict(options))))
 
 
 @functools.cache
@@ -107,6 +115,16 @@ def load_into(
         array = cast(finite(name, np.asarray(tensors[name]), source), param_dtype)
         loaded.append((path, param.replace(jax.device_put(array, shardings.get(name)))))
     nnx.update(module, nnx.from_flat_state(loaded))
+
+
+class _OneKey:
+    """Keys that are all alike, for what is traced and never drawn: half the time of a trace would go into others."""
+
+    def __init__(self) -> None:
+        self.key = random_key(0)
+
+    def params(self) -> jax.Array:
+        return self.key
 
 
 class _Keys:
