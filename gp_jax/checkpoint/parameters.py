@@ -53,7 +53,7 @@ def bind(module: Module, tensors: Mapping[str, Any]) -> Module:
     return nnx.merge(graph, nnx.from_flat_state(bound))
 
 
-def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
+def abstract(cls: Callable[..., Module], config: Any, **options: Any) -> Module:
     """`cls(config, rngs=..., **options)` with shapes in the place of arrays: costs no memory and no random numbers.
 
     All are hashable. Networks that are built alike, such as those for key frames and between them, are traced once.
@@ -62,7 +62,7 @@ def abstract(cls: type[Module], config: Any, **options: Any) -> Module:
 
 
 @functools.lru_cache(maxsize=32)
-def _traced(cls: type[nnx.Module], config: Any, options: tuple[tuple[str, Any], ...]) -> Any:
+def _traced(cls: Callable[..., nnx.Module], config: Any, options: tuple[tuple[str, Any], ...]) -> Any:
     return nnx.split(nnx.eval_shape(lambda: cls(config, rngs=_OneKey(), **dict(options))))
 
 
@@ -118,7 +118,7 @@ def load_into(
 
 
 class _OneKey:
-    """Keys that are all alike, for what is traced and never drawn: half the time of a trace would go into others."""
+    """Keys that are all alike, for what is traced and never drawn: a trace would only spend time on others."""
 
     def __init__(self) -> None:
         self.key = random_key(0)
