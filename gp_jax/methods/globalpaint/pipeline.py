@@ -60,7 +60,6 @@ class OutpaintPipeline:
     def from_pretrained(
         cls,
         name_or_folder: str | Path,
-        *,
         mesh: Mesh | None = None,
         dtype: DTypeLike | None = None,
         attention: str | None = None,
@@ -93,8 +92,8 @@ class OutpaintPipeline:
         self,
         frames: np.ndarray | Sequence[np.ndarray],
         canvas: Canvas,
-        *,
         seed: int | Sequence[int] = 0,
+        *,
         steps: int | None = None,
         sampler: str | None = None,
         prompt: str | None = None,
