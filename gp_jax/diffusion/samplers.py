@@ -1,10 +1,11 @@
 """Samplers: from noise to a clean latent in a few steps, as one compiled loop.
 
 DDIM, DPM-Solver++ 2M and Euler look different in their papers and are one formula. Each asks the network for the clean
-latent and moves in a straight line of the current latent, that estimate and at most the estimate before it:
+latent and moves in a straight line of the current latent, that estimate and at most the estimate before it; samplers of
+consistency models (LCM, TCD, DMD2) add fresh noise, others have no last term:
 
     clean  = noisy_to_clean * latent + prediction_to_clean * denoise(latent, timestep)
-    latent = keep * latent + clean_weight * clean + previous_weight * previous_clean
+    latent = keep * latent + clean_weight * clean + previous_weight * previous_clean + fresh_weight * fresh(step)
 
 What distinguishes samplers is the weights, so a sampler is a function that tabulates them in float64 (tables.py) before
 anything is compiled, and `sample` is a `jax.lax.scan` over the rows of that table.
@@ -22,9 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.diffusion.schedules import NoiseSchedule
-from gp_jax.diffusion.tables import SAMPLERS, Column, Steps
+from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA, Column, Steps
 from gp_jax.errors import UserError
 from gp_jax.json_config import short
+
+Fresh = Callable[[jax.Array], jax.Array]  # number of the step, int32 scalar -> standard Gaussian noise [B, ...]
 
 
 def sample(
@@ -34,20 +37,22 @@ def sample(
     *,
     sampler: str = "ddim",
     steps: int,
+    eta: float | None = None,
+    fresh: Fresh | None = None,
 ) -> jax.Array:
     """Runs a whole sampling trajectory whose table is part of the program; see `follow` and `trajectory`.
 
     Args:
-      denoise, noise: see `follow`.
-      schedule, sampler, steps: see `trajectory`.
+      denoise, noise, fresh: see `follow`.
+      schedule, sampler, steps, eta: see `trajectory`.
 
     Returns:
       [B, ...] float32, the clean latents.
 
     Raises:
-      UserError: the sampler is unknown, or the schedule has too few timesteps for the steps.
+      UserError: as `trajectory`.
     """
-    return follow(denoise, noise, trajectory(schedule, sampler, steps))
+    return follow(denoise, noise, trajectory(schedule, sampler, steps, eta), fresh=fresh)
 
 
 OnStep = Callable[[int, np.ndarray], None]  # (number of the step, latents [B, ...] after it)
@@ -60,21 +65,25 @@ class Trajectory(NamedTuple):
     steps: Steps  # float32
 
 
-def trajectory(schedule: NoiseSchedule, sampler: str, steps: int) -> Trajectory:
+def trajectory(schedule: NoiseSchedule, sampler: str, steps: int, eta: float | None = None) -> Trajectory:
     """The way from noise to a clean latent.
 
     Args:
       schedule: the noise schedule that the network was trained with.
       sampler: a name in `SAMPLERS`.
       steps: the number of calls of the network.
+      eta: from 0 to 1, how much of the noise is fresh, for samplers in `TAKE_ETA`; None for their default.
 
     Raises:
-      UserError: the sampler is unknown, or the schedule has too few timesteps for the steps.
+      UserError: the sampler is unknown or takes no eta, eta is out of its range, or the schedule has too few timesteps
+        for the steps.
     """
     if sampler not in SAMPLERS:
         raise UserError(f"There is no sampler {short(sampler)}; choose one of {', '.join(SAMPLERS)}.")
-    start, table = SAMPLERS[sampler](schedule, steps)
-    return Trajectory(np.float32(start), Steps(*(np.asarray(column, np.float32) for column in table)))
+    if eta is not None and sampler not in TAKE_ETA:
+        raise UserError(f"The sampler {sampler} takes no eta; leave it out, or choose {', '.join(TAKE_ETA)}.")
+    start, table = SAMPLERS[sampler](schedule, steps, **({} if eta is None else {"eta": eta}))
+    return jax.tree.map(np.float32, Trajectory(start, table))
 
 
 def follow(
@@ -83,6 +92,7 @@ def follow(
     path: Trajectory,
     correct: Callable[[jax.Array], jax.Array] = lambda clean: clean,
     on_step: OnStep | None = None,
+    fresh: Fresh | None = None,
 ) -> jax.Array:
     """Goes all the way.
 
@@ -96,15 +106,19 @@ def follow(
       path: from `trajectory`.
       correct: what is to be made of each step's clean estimate [B, ...].
       on_step: called on the host with the number of each step, from 0 on, and the latents after it.
+      fresh: the noise that a step adds; called only if the path has weights for it.
 
     Returns:
       [B, ...] float32, the clean latents.
     """
+    assert fresh is not None or path.steps.fresh_weight is None, "this sampler adds noise"
 
     def advance(carry: tuple[jax.Array, jax.Array], at: tuple[jax.Array, Steps]) -> tuple[Any, None]:
         (latents, previous), (number, row) = carry, at
         clean = correct(row.noisy_to_clean * latents + row.prediction_to_clean * denoise(latents, row.timestep))
         latents = row.keep * latents + row.clean_weight * clean + row.previous_weight * previous
+        if fresh is not None and row.fresh_weight is not None:
+            latents += row.fresh_weight * fresh(number)
         if on_step is not None:
             jax.debug.callback(on_step, number, latents, ordered=True)
         return (latents, clean), None

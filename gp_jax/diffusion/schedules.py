@@ -92,7 +92,7 @@ SCHEDULER = Foreign(
         "use_flow_sigmas": (False, None),
         "use_karras_sigmas": (False, None),
         "use_lu_lambdas": (False, None),
-        # Of steps that add noise, which none of ours does; a network that learned it has other outputs.
+        # Of steps that add noise as DDPM's do, which none of ours does; a network that learned it has other outputs.
         "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
     },
     ignored=(
@@ -203,12 +203,7 @@ class NoiseSchedule:
         Raises:
           UserError: the schedule does not have that many timesteps.
         """
-        is_whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
-        if not is_whole or not 1 <= steps <= self.num_train_timesteps:
-            raise UserError(
-                f"A noise schedule of {self.num_train_timesteps} timesteps cannot be cut into {steps} sampling steps; "
-                f"choose a whole number from 1 to {self.num_train_timesteps}."
-            )
+        self.check_steps(steps, self.num_train_timesteps)
         positions = SPACINGS[self.timestep_spacing](self.num_train_timesteps, steps, self.steps_offset)
         if positions[0] > self.num_train_timesteps - 1:
             raise UserError(
@@ -216,6 +211,15 @@ class NoiseSchedule:
                 f"{self.num_train_timesteps - 1}; choose fewer steps."
             )
         return positions
+
+    def check_steps(self, steps: int, most: int) -> None:
+        """Raises UserError where the number of sampling steps is no whole number from 1 to `most`."""
+        is_whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
+        if not is_whole or not 1 <= steps <= most:
+            raise UserError(
+                f"A noise schedule of {self.num_train_timesteps} timesteps cannot be cut into {steps} sampling steps; "
+                f"choose a whole number from 1 to {most}."
+            )
 
     def timesteps(self, steps: int) -> np.ndarray:
         """`positions` rounded to integers, as diffusers' `DDIMScheduler.set_timesteps`: [steps] int64, falling."""

@@ -1,18 +1,25 @@
-"""The tables of samplers: what DDIM, DPM-Solver++ 2M and Euler do to a latent in each of their steps.
+"""The tables of samplers: what DDIM, DPM-Solver++ 2M and Euler do to a latent in each of their steps, and others.
 
 A sampler is a function from a noise schedule and a number of steps to the weights of samplers.py's formula, a row for
 each step, in float64. `euler(schedule, 3)` is (1.0, Steps(timestep=[666, 333, 0], noisy_to_clean=[3.08, 1.37, 1],
 ...)), the factor of the noise that it begins with and the table.
 
+Networks that were distilled to need 1 to 8 steps come with a sampler that they were distilled for: LCM, TCD, DMD2, or
+DDIM from the last timesteps on (Hyper-SD). The first three add fresh noise after each step but the last. Such a sampler
+works with any network, but it is only good with its own.
+
 A new sampler of this kind is one function and one entry in `SAMPLERS`. Nothing here imports jax: the command line has
 its names from here.
 """
 
+import dataclasses
+import numbers
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gp_jax.errors import UserError
+from gp_jax.json_config import short
 
 if TYPE_CHECKING:
     from gp_jax.diffusion.schedules import NoiseSchedule
@@ -29,6 +36,7 @@ class Steps(NamedTuple):
     keep: Column
     clean_weight: Column
     previous_weight: Column
+    fresh_weight: Column | None = None  # None of a sampler that adds no noise: it has a program of its own
 
 
 def ddim(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
@@ -78,8 +86,75 @@ def dpmpp_2m(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
     return 1.0, _tabulate(schedule, timesteps, here, there, extrapolation)
 
 
+def ddim_trailing(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
+    """DDIM that begins at the last timestep, whatever spacing the schedule has: 999, 749, 499, 249.
+
+    What Hyper-SD's files want (Ren et al., arXiv:2404.13686). It ends where the schedule says.
+    """
+    return ddim(dataclasses.replace(schedule, timestep_spacing="trailing"), steps)
+
+
+def lcm(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
+    """Multistep sampling of a latent consistency model (Luo et al., arXiv:2310.04378, algorithm 3).
+
+    The network's clean latent and the noisy one are weighed so that timestep 0 would be the identity; between steps
+    the result is noised again. diffusers' `LCMScheduler` with its defaults.
+    """
+    timesteps = _consistency_timesteps(schedule, steps)
+    scaled = 10.0 * timesteps
+    skip = 0.25 / (scaled**2 + 0.25)
+    out = scaled / np.sqrt(scaled**2 + 0.25)
+    return 1.0, _renoised(schedule, timesteps, skip, out)
+
+
+def dmd2(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
+    """The network's clean latent, noised again between steps (Yin et al., arXiv:2405.14867, section 4.4).
+
+    Timesteps have the trailing spacing: of 4 steps they are the published 999, 749, 499, 249.
+    """
+    timesteps = dataclasses.replace(schedule, timestep_spacing="trailing").timesteps(steps)
+    return 1.0, _renoised(schedule, timesteps, np.zeros(steps), np.ones(steps))
+
+
+def tcd(schedule: "NoiseSchedule", steps: int, eta: float = 0.3) -> tuple[float, Steps]:
+    """Strategic stochastic sampling of a trajectory consistency model (Zheng et al., arXiv:2402.19159, algorithm 4).
+
+    A step leads by DDIM below the next timestep, to (1 - eta) of it, and fresh noise leads back up: eta 0 is DDIM, 1
+    nearly LCM. It ends at the noise level of timestep 0. diffusers' `TCDScheduler` with its defaults.
+
+    Args:
+      eta: from 0 to 1.
+
+    Raises:
+      UserError: eta is not, or the schedule has too few timesteps.
+    """
+    if isinstance(eta, bool) or not isinstance(eta, numbers.Real) or not 0 <= eta <= 1:
+        raise UserError(f"eta is {short(eta)}; it must be from 0, no fresh noise, to 1.")
+    timesteps = _consistency_timesteps(schedule, steps)
+    following = np.append(timesteps[1:], 0)
+    below = np.floor((1 - eta) * following).astype(np.int64)
+    here, there = ((schedule.alpha[at], schedule.sigma[at]) for at in (timesteps, below))
+    up = schedule.alpha[following] / there[0]  # 1 at the end, where both are timestep 0
+    table = _tabulate(schedule, timesteps, here, there)
+    return 1.0, table._replace(
+        keep=up * table.keep, clean_weight=up * table.clean_weight, fresh_weight=np.sqrt(1 - up**2)
+    )
+
+
 # Each: (schedule, steps) -> (the factor of the initial noise, the table).
-SAMPLERS = {"ddim": ddim, "dpmpp_2m": dpmpp_2m, "euler": euler}
+SAMPLERS = {
+    "ddim": ddim,
+    "dpmpp_2m": dpmpp_2m,
+    "euler": euler,
+    "ddim_trailing": ddim_trailing,
+    "lcm": lcm,
+    "tcd": tcd,
+    "dmd2": dmd2,
+}
+TAKE_ETA = ("tcd",)  # by keyword
+# The largest weight of guidance with which networks of these samplers give pictures; they have learned guidance.
+MOST_GUIDANCE = {"lcm": 2.0, "dmd2": 1.0}
+_DISTILLED = 50  # the timesteps between which consistency models were taught to jump
 
 _Rates = tuple[np.ndarray, np.ndarray]  # alpha and sigma, each [steps]
 
@@ -104,6 +179,37 @@ def _tabulate(
         gain * (1 + extrapolation),
         -gain * extrapolation,
     )
+
+
+def _renoised(schedule: "NoiseSchedule", timesteps: np.ndarray, skip: np.ndarray, out: np.ndarray) -> Steps:
+    """Steps to `skip * latent + out * clean`, which is noised to the next timestep; not after the last."""
+    alpha, sigma = schedule.alpha[timesteps], schedule.sigma[timesteps]
+    alpha_next, sigma_next = _then(alpha, 1.0), _then(sigma, 0.0)
+    return Steps(
+        timesteps,
+        *schedule.clean_weights(alpha, sigma),
+        keep=alpha_next * skip,
+        clean_weight=alpha_next * out,
+        previous_weight=np.zeros(len(timesteps)),
+        fresh_weight=sigma_next,
+    )
+
+
+def _consistency_timesteps(schedule: "NoiseSchedule", steps: int) -> np.ndarray:
+    """int [steps], falling: 999, 759, 499, 259 for 4 steps, an even choice of 999, 979, ..., 19.
+
+    Raises:
+      UserError: the schedule or that choice is too short.
+    """
+    stride = schedule.num_train_timesteps // _DISTILLED
+    if not stride:
+        raise UserError(
+            f"Samplers of consistency models choose of {_DISTILLED} timesteps, and this noise schedule has "
+            f"{schedule.num_train_timesteps}: take another sampler."
+        )
+    schedule.check_steps(steps, _DISTILLED)
+    grid = np.arange(_DISTILLED, 0, -1) * stride - 1
+    return grid[np.floor(np.linspace(0, _DISTILLED, steps, endpoint=False)).astype(np.int64)]
 
 
 def _rates(schedule: "NoiseSchedule", positions: np.ndarray) -> _Rates:
