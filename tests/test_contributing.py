@@ -114,7 +114,7 @@ def test_a_sampler(added, monkeypatch, tmp_path, capsys):
     assert (calm != plain).any()
     with pytest.raises(SystemExit):
         main(["outpaint", "--help"])
-    assert "euler, calm" in " ".join(capsys.readouterr().out.split())
+    assert ", calm: by default" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_method(method, tmp_path, capsys):

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from gp_jax.errors import UserError
+from gp_jax.errors import Notice, UserError
 from gp_jax.geometry import Canvas
+from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.method import ArrayClip
 from gp_jax.parallel import make_mesh
@@ -63,6 +64,31 @@ def test_programs_depend_on_shapes_alone(pipe, caplog):
         for anchor in ("center", "right"):
             pipe(clip(5), Canvas.from_aspect(21, 27, 2.0, anchor), seed=3, guidance=2.5, sampler="euler")
         assert not [record.message for record in caplog.records if "compil" in record.message.lower()]
+
+
+def test_samplers_that_add_noise_share_a_program(pipe, caplog):
+    pipe(clip(5), CANVAS, sampler="lcm")
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        made = [pipe(clip(5), CANVAS, sampler="tcd", eta=eta) for eta in (0.0, 0.3)]
+        made.append(pipe(clip(5), CANVAS, sampler="dmd2", seed=3))
+        assert not [record.message for record in caplog.records if "compil" in record.message.lower()]
+    assert (made[0] != made[1]).any() and (made[1] != made[2]).any()
+
+
+def test_fresh_noise_belongs_to_frame_and_step(pipe, folder):
+    """However segments are batched, on whatever mesh."""
+    options = {"sampler": "tcd", "eta": 1.0, "steps": 3}
+    one = pipe(clip(17), CANVAS, **options, batch=1)
+    meshed = OutpaintPipeline.from_pretrained(folder, mesh=make_mesh("data=2,tensor=2,context=2"))
+    for other in (pipe(clip(17), CANVAS, **options, batch=3), meshed(clip(17), CANVAS, **options)):
+        difference = sides(other) - sides(one)
+        assert np.abs(difference).max() <= 1 and (difference == 0).mean() > 0.99  # floats differ in the last digits
+
+
+def test_guidance_that_a_sampler_does_not_bear_is_told(pipe):
+    with pytest.warns(Notice, match="guidance is 3, .* lcm .* at most 2"):
+        pipe.prepare(clip(2), CANVAS, Options(sampler="lcm", guidance=3.0))
+    pipe.prepare(clip(2), CANVAS, Options(sampler="ddim_trailing", guidance=3.0))
 
 
 def test_any_frame_matters_to_the_others(pipe, result):
@@ -135,6 +161,9 @@ def test_what_is_no_clip_or_no_canvas_is_said(pipe, call, frames, canvas, messag
         (clip(2), {"plan": "random"}, "no plan 'random'"),
         (clip(2), {"prompt": "a cat"}, "cannot read a prompt"),
         (clip(2), {"sampler": "none"}, "no sampler"),
+        (clip(2), {"sampler": "tcd", "eta": 1.5}, "eta is 1.5"),
+        (clip(2), {"eta": 0.3}, "takes no eta"),
+        (clip(2), {"sampler": "lcm", "steps": 51}, "from 1 to 50"),
         *((clip(2), {"steps": steps}, "steps") for steps in (0, -1, 2.5, True, 10**6, float("nan"))),
         *((clip(2), {"guidance": scale}, "guidance is a finite") for scale in (float("nan"), float("inf"), "1", True)),
         (clip(2), {"text_guidance": -float("inf")}, "text_guidance is a finite"),

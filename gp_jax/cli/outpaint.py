@@ -17,6 +17,7 @@ examples:
   gp-jax outpaint frames/ wider_frames --pad 100,100,50,50 --frame-rate 30
   gp-jax outpaint clip.mp4 plain.mp4 --aspect 16:9 --method mirror
   gp-jax outpaint clip.mp4 dawn.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
+  gp-jax outpaint clip.mp4 quick.mp4 --aspect 16:9 --sampler lcm --steps 4
   gp-jax outpaint clip.mp4 cinema.mp4 --aspect 21:9 --resume            again, after a crash or Ctrl-C, to go on
 """
 

@@ -99,12 +99,23 @@ def test_every_target_works_and_frames_are_exact_before_encoding(tmp_path, sourc
 
 
 def test_wishes_reach_the_pipeline(tmp_path, source):
-    options = ["--size", "100x60", "--anchor", "top-left", "--seed", "7", "--steps", "4", "--sampler", "euler"]
-    options += ["--guidance", "2.5", "--text-guidance", "3", "--prompt", "a cat", "--plan", "sequential"]
+    options = ["--size", "100x60", "--anchor", "top-left", "--seed", "7", "--steps", "4", "--sampler", "tcd"]
+    options += [
+        "--guidance",
+        "2.5",
+        "--text-guidance",
+        "3",
+        "--prompt",
+        "a cat",
+        "--plan",
+        "sequential",
+        "--eta",
+        "0.5",
+    ]
     assert main(["outpaint", str(source("a.mp4")), str(tmp_path / "out.mp4"), *options]) == 0
     wishes, canvas = FlatMethod.wishes
     assert (canvas.height, canvas.width, canvas.top, canvas.left) == (60, 100, 0, 0)
-    assert wishes == Options(7, 4, "euler", 2.5, "a cat", text_guidance=3.0, plan="sequential")
+    assert wishes == Options(7, 4, "tcd", 2.5, "a cat", text_guidance=3.0, plan="sequential", eta=0.5)
 
 
 def test_a_method_without_networks(tmp_path, source, capsys):

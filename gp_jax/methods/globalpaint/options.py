@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gp_jax.diffusion.tables import SAMPLERS
+from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.options import Count, Seed, option
 
@@ -21,3 +21,6 @@ class Options:
     negative_prompt: str | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)
+    eta: float | None = option(
+        None, f"share of fresh noise, from 0 to 1, of the sampler {', '.join(TAKE_ETA)}; by default 0.3", "E"
+    )

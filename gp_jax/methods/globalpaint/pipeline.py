@@ -96,6 +96,7 @@ class OutpaintPipeline:
         *,
         steps: int | None = None,
         sampler: str | None = None,
+        eta: float | None = None,
         prompt: str | None = None,
         negative_prompt: str | None = None,
         prompt_embeds: np.ndarray | None = None,
@@ -112,7 +113,7 @@ class OutpaintPipeline:
           frames: uint8 [T, Hs, Ws, 3]; or a list of such clips.
           canvas: the target frame.
           seed: or a list of seeds.
-          steps, sampler, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, progress, on_step,
+          steps, sampler, eta, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, progress, on_step,
             batch: those of `stream`.
 
         Returns:
@@ -128,6 +129,7 @@ class OutpaintPipeline:
                 seed=each,
                 steps=steps,
                 sampler=sampler,
+                eta=eta,
                 prompt=prompt,
                 negative_prompt=negative_prompt,
                 prompt_embeds=prompt_embeds,
@@ -152,6 +154,7 @@ class OutpaintPipeline:
         seed: int = 0,
         steps: int | None = None,
         sampler: str | None = None,
+        eta: float | None = None,
         prompt: str | None = None,
         negative_prompt: str | None = None,
         prompt_embeds: np.ndarray | None = None,
@@ -169,6 +172,7 @@ class OutpaintPipeline:
           canvas: the target frame.
           seed: from 0 to 2^64 - 1; the same seed gives the same clip, however it is batched.
           steps, sampler, guidance, text_guidance: see `programs.Sampling.of`; None for the checkpoint's own.
+          eta: share of fresh noise, from 0 to 1, for samplers that take it; None for the sampler's own.
           prompt: what the new region shows, for checkpoints with a text tower; what is too long is cut, with a notice.
           negative_prompt: what it is not to show; weighs as much as the prompt, and needs one.
           prompt_embeds: float [1, L, D] in the place of the prompt.
@@ -190,6 +194,7 @@ class OutpaintPipeline:
             seed=Seed(seed),
             steps=None if steps is None else Count(steps),
             sampler=sampler,
+            eta=eta,
             guidance=guidance,
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -244,6 +249,7 @@ class OutpaintPipeline:
             options.steps,
             options.guidance,
             options.text_guidance,
+            options.eta,
             text=text is not None,
             tokens=self.checkpoint.extractor is not None and self.checkpoint.vision is not None,
         )

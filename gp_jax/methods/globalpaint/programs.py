@@ -6,11 +6,13 @@
 
 Each is compiled once per network and shape: the place of the source, the seed, the sampler and the weights of guidance
 are numbers (`Placement`, `Sampling`). `make_segments` encodes, draws noise and runs the whole sampling loop. All three
-are pure, and noise depends on seed and frame index alone, so that neither batching nor a mesh changes a clip.
+are pure, and noise depends on seed, frame index and step alone, so that neither batching nor a mesh changes a clip.
 """
 
 import dataclasses
 import functools
+import math
+import warnings
 from typing import Any
 
 import jax
@@ -18,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.diffusion.guidance import branches_of, check_scales, guide
-from gp_jax.diffusion.noise import frame_noise
+from gp_jax.diffusion.noise import frame_noise, step_noise
 from gp_jax.diffusion.samplers import OnStep, Trajectory, follow, trajectory
 from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.diffusion.tables import MOST_GUIDANCE
+from gp_jax.errors import Notice
 from gp_jax.methods.globalpaint.compositing import composite
 from gp_jax.methods.globalpaint.conditioning import (
     Placement,
@@ -43,7 +47,8 @@ shrink = jax.jit(to_native)
 @functools.partial(jax.tree_util.register_dataclass, meta_fields=["branches"], data_fields=["path", "scales"])
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How to sample; a new program only where the number of steps or the branches are others.
+    """How to sample; a new program only where the number of steps or the branches are others, or where a sampler adds
+    noise and another does not.
 
     Attributes:
       path: the sampler's.
@@ -63,21 +68,28 @@ class Sampling:
         steps: int,
         guidance: float,
         text_guidance: float,
+        eta: float | None = None,
         *,
         text: bool,
         tokens: bool,
     ) -> "Sampling":
-        """In numpy; raises UserError where the sampler is unknown, the schedule has too few timesteps or a weight is no
-        finite number.
+        """In numpy; raises UserError as `trajectory` does, and where a weight is no finite number. A `Notice` says
+        where guidance is stronger than networks for the sampler bear.
 
         Args:
-          schedule, sampler, steps: see `diffusion.samplers.trajectory`.
+          schedule, sampler, steps, eta: see `diffusion.samplers.trajectory`.
           guidance, text_guidance: weights of the global tokens and of the prompt.
           text, tokens: whether there are any.
         """
         check_scales(guidance=guidance, text_guidance=text_guidance)
         branches = branches_of(text_guidance, guidance, text, tokens)
-        return cls(trajectory(schedule, sampler, steps), np.array([guidance, text_guidance], np.float32), branches)
+        path = trajectory(schedule, sampler, steps, eta)
+        most = MOST_GUIDANCE.get(sampler, math.inf)
+        for name, scale, is_used in (("guidance", guidance, tokens), ("text_guidance", text_guidance, text)):
+            if is_used and scale > most:
+                what = f"{name} is {scale:g}, and networks for the sampler {sampler} have learned theirs"
+                warnings.warn(f"{what}: they want 1, at most {most:g}", Notice, stacklevel=2)
+        return cls(path, np.array([guidance, text_guidance], np.float32), branches)
 
 
 @jax.jit
@@ -144,8 +156,11 @@ def make_segments(
     """
     masks = place.pixel_mask[None], place.latent_mask[None]
     mask, masked = inpainting_condition(vae, pixels, *masks, held == 1, completed, unet.config.masked_fill)
-    noise = frame_noise(key, times, masked.shape[2:], shared_noise)
-    noise = constrain(noise, "batch", "frame", None, None, None)
+
+    def laid_out(noise: Array) -> Array:
+        return constrain(noise, "batch", "frame", None, None, None)
+
+    noise = laid_out(frame_noise(key, times, masked.shape[2:], shared_noise))
 
     def network(latents, timesteps, text, tokens, frames, mask, masked):
         return unet(jnp.concatenate([latents, mask, masked], axis=-1), timesteps, text, tokens, frames)
@@ -173,7 +188,10 @@ def make_segments(
         share = held[:, :, None, None, None]
         return share * completed + (1 - share) * clean
 
-    made = follow(denoise, noise, sampling.path, correct=hold, on_step=on_step)
+    def fresh(step: Array) -> Array:
+        return laid_out(step_noise(key, step, times, masked.shape[2:], shared_noise))
+
+    made = follow(denoise, noise, sampling.path, correct=hold, on_step=on_step, fresh=fresh)
     # Latents that know nothing beyond their cell are exact where the cell was observed.
     return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
 

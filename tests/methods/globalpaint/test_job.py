@@ -59,6 +59,15 @@ def test_a_job_that_was_closed_goes_on(pipe, result, count, tmp_path):
     np.testing.assert_array_equal(taken, again[:count])
 
 
+def test_fresh_noise_of_a_job_that_goes_on_is_the_same(pipe, tmp_path):
+    options = Options(sampler="tcd", eta=1.0, steps=3)
+    frames = pipe.prepare(FRAMES, CANVAS, options, tmp_path).frames()
+    next(frames)
+    frames.close()
+    again = list(pipe.prepare(FRAMES, CANVAS, options, tmp_path).frames())
+    np.testing.assert_array_equal(again, list(pipe.prepare(FRAMES, CANVAS, options).frames()))
+
+
 def test_the_networks_make_nothing_twice(pipe, result, tmp_path, monkeypatch):
     list(pipe.prepare(FRAMES, CANVAS, Options(), tmp_path).frames())
     job, reports = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path), []
