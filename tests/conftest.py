@@ -34,6 +34,17 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision")
             _torchvision_library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
+@pytest.fixture(scope="module")
+def fast_compilation():
+    """Programs of a module are compiled in half the time: without most optimizations. The last bits then differ."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="session")
 def weights():
     """The published weights of LPIPS and I3D, fetched as a user fetches them; at once where they are there already."""

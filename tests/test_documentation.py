@@ -33,6 +33,8 @@ from gp_jax.training.config import load_config
 from tests.documents import DOCUMENTS, MAKERS, ROOT, commands
 from tests.evaluation import small_protocol
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 # Document -> what lies there before its first command, and which of `MAKERS` made it.
 SD2 = {
     "stable-diffusion-2-inpainting": "stable-diffusion-2-inpainting",
@@ -117,14 +119,6 @@ LONG = (
 )
 # The environment that the tests run in; .ci/run makes it by these.
 SET_UP = ("python3 -m venv .venv", "pip install -e .[samples]", "pip install -e .[test]", "pytest -n 2 --dist loadfile")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fast_compilation():
-    """Programs are compiled in half the time: without most optimizations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
 """Small runs: eight devices compile a step of these networks in seconds."""
 
-import jax
 import pytest
 
 from tests.training import small
 
 
-@pytest.fixture(scope="package", autouse=True)
-def fast_compilation():
-    """Programs are compiled in half the time: without most optimizations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+@pytest.fixture(scope="module", autouse=True)
+def compiled_fast(fast_compilation):
+    """All of these tests."""
 
 
 @pytest.fixture(scope="session")
