@@ -110,6 +110,7 @@ PARSED = {
     "gp_test_data": "0.4 GB of packages: tests/tools/test_build_test_clips.py",
     "bench_metrics.py": "minutes: tests/tools/test_bench_metrics.py",
     "bench_overfit.py": "minutes of training",
+    "bench_few_steps.py": "minutes for each clip: tests/tools/test_bench_few_steps.py",
     "bench_flashes.py": "half a minute for each clip: tests/tools/test_bench_flashes.py",
 }
 # Documents whose commands take more than a few seconds together.
