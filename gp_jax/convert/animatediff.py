@@ -1,7 +1,7 @@
 """Adds AnimateDiff's motion modules to an image network that was converted.
 
-They stand behind every residual block, ours behind spatial transformers alone: those of the lowest level, which has no
-transformers, are left out. Version 1 has none in the middle; ours starts fresh there.
+They stand behind every residual block; those of levels without transformers make the UNet one with `motion_everywhere`.
+Versions 1 and 3 have none in the middle; ours starts fresh there, which changes nothing.
 """
 
 import dataclasses
@@ -23,17 +23,17 @@ from gp_jax.errors import UserError
 from gp_jax.json_config import naming, read_config, read_fields
 from gp_jax.models.motion import interleaved
 from gp_jax.models.unet import UNet, UNetConfig
+from gp_jax.models.unet_config import ATTENTION_BLOCKS
+
+_BETAS = "motion modules of AnimateDiff were trained with beta_schedule linear, steps_offset 1"
 
 
-def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, ...]]:
+def add_motion(network: Network, path: str | Path) -> Network:
     """Puts motion modules in the place of a UNet's fresh temporal attentions.
 
     Args:
       network: an image UNet, translated.
       path: a motion module's file, or the folder of a `MotionAdapter`.
-
-    Returns:
-      The network, and the names in the file that it has no place for.
 
     Raises:
       UserError: the file is not of that kind, or a tensor is missing, unexpected or of another shape.
@@ -48,22 +48,32 @@ def add_motion(network: Network, path: str | Path) -> tuple[Network, tuple[str, 
     adapter = not any(".temporal_transformer." in name for name in stored)
     fields = _adapter_fields(path if path.is_dir() else path.parent) if adapter else PUBLISHED
     fields = {"motion_positions": UNetConfig.motion_positions, **fields, **_check_positions(path, found)}
+    # Position encodings are buffers; our network computes its own.
+    given = {name: tensor for name, tensor in found.items() if not name.endswith(".pe")}
+    blocks = {_block(name) for name in given}
     config = dataclasses.replace(network.config, motion_modules=True, **fields)
+    config = dataclasses.replace(config, motion_everywhere=not blocks.isdisjoint(_without_transformers(config)))
     with naming(path):
         config = UNetConfig.from_json(config.to_json())
     shapes = parameters.shapes(UNet, config)
-    middle = any(name.startswith("mid_block.") for name in found)
-    names = {name for name in covered(RULES, shapes) if middle or not name.startswith("middle.")}
-    expected = to_theirs(RULES, {name: shapes[name] for name in names})
-    blocks = {_block(name) for name in expected}
-    placed = {name: tensor for name, tensor in found.items() if _block(name) in blocks}
-    # Position encodings are buffers; our network computes its own.
-    ours = {name: tensor for name, tensor in placed.items() if not name.endswith(".pe")}
-    check_match(expected, ours, str(path))
-    tensors = network.tensors | checked(to_ours(RULES, ours, sorted(names)), path)
+    names = {name for name in covered(RULES, shapes) if "mid_block." in blocks or not name.startswith("middle.")}
+    check_match(to_theirs(RULES, {name: shapes[name] for name in names}), given, str(path))
+    tensors = network.tensors | checked(to_ours(RULES, given, sorted(names)), path)
     initialised = {name: shape for name, shape in shapes.items() if name not in tensors}
-    motion = dataclasses.replace(network, config=config, tensors=tensors, initialised=initialised)
-    return motion, tuple(sorted(found.keys() - placed.keys()))
+    return dataclasses.replace(
+        network, config=config, tensors=tensors, initialised=initialised, notes=(*network.notes, _BETAS)
+    )
+
+
+def _without_transformers(config: UNetConfig) -> set[str]:
+    """`down_blocks.3.`, `up_blocks.0.`: the levels without transformers."""
+    sides = {"down_blocks": config.down_block_types, "up_blocks": config.up_block_types}
+    return {
+        f"{side}.{level}."
+        for side, kinds in sides.items()
+        for level, kind in enumerate(kinds)
+        if not ATTENTION_BLOCKS[kind]
+    }
 
 
 def _adapter_fields(folder: Path) -> dict[str, Any]:

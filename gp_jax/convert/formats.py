@@ -42,7 +42,7 @@ def _same(rules: Rules) -> Callable[[Any], Rules]:
 
 
 # Of the modules that make a video network of an image network, which no other format has.
-_MOTION = ("motion_modules", "motion_positions", *motion.PUBLISHED)
+_MOTION = ("motion_modules", "motion_positions", "motion_everywhere", *motion.PUBLISHED)
 _VIDEO = ("temporal", "window", "global_tokens", "est_multiplier", *_MOTION)
 _UNET_GRANTED = {"masked_fill": "grey"}
 _VAE_GRANTED = {"patch_size": 1, "linear_latents": False}

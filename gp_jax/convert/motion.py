@@ -1,4 +1,10 @@
-"""AnimateDiff's motion modules, `mm_sd_v14` to `mm_sd_v15_v2`, as its files and diffusers' adapters spell them."""
+"""AnimateDiff's motion modules, as its files and diffusers' adapters spell them.
+
+file                        modules   middle   positions   parameters
+mm_sd_v14, mm_sd_v15             20       no          24      417.1 M
+mm_sd_v15_v2                     21      yes          32      453.2 M
+v3_sd15_mm                       20       no          32      417.1 M
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -53,11 +59,13 @@ PUBLISHED = {"motion_heads": 8, "motion_groups": 32, "motion_frame_norm": True}
 RULES: Rules = tuple(
     rule
     for theirs, ours in (
-        ("down_blocks.{i}.motion_modules.{j}", "down.{i}.transformer.{j}"),
-        ("mid_block.motion_modules.0", "middle.transformer"),
-        ("up_blocks.{i}.motion_modules.{j}", "up.{i}.transformer.{j}"),
+        ("down_blocks.{i}.motion_modules.{j}", "down.{i}.transformer.{j}.space_time.temporal"),
+        ("down_blocks.{i}.motion_modules.{j}", "down.{i}.motion.{j}"),  # of levels without transformers
+        ("mid_block.motion_modules.0", "middle.transformer.space_time.temporal"),
+        ("up_blocks.{i}.motion_modules.{j}", "up.{i}.transformer.{j}.space_time.temporal"),
+        ("up_blocks.{i}.motion_modules.{j}", "up.{i}.motion.{j}"),
     )
-    for rule in nest(f"{theirs}.temporal_transformer", f"{ours}.space_time.temporal", _MODULE)
+    for rule in nest(f"{theirs}.temporal_transformer", ours, _MODULE)
 )
 # Training leaves `module.`; diffusers' `MotionAdapter` has names of its own.
 ALIASES = (

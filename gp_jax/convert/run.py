@@ -140,13 +140,11 @@ def _translate(
     networks = {part.component: translate(part) for part in opened.parts if not only or part.component in only}
     if widen:
         networks = {component: widened(network) for component, network in networks.items()}
-    ignored = opened.ignored
     if motion is not None:
         if "unet" not in networks:
             raise UserError("motion modules extend a UNet, and the source has none")
-        networks["unet"], unused = add_motion(networks["unet"], motion)
-        ignored += unused
-    return list(networks.values()), ignored
+        networks["unet"] = add_motion(networks["unet"], motion)
+    return list(networks.values()), opened.ignored
 
 
 def _settings(opened: Source) -> dict[str, Any]:

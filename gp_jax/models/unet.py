@@ -28,6 +28,7 @@ from gp_jax.models.layers import (
     conv3x3,
     sinusoidal,
 )
+from gp_jax.models.motion import MotionModule
 from gp_jax.models.transformer import SpatialTransformer
 from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNetConfig
 from gp_jax.parallel import constrain
@@ -190,6 +191,13 @@ class _BlockFactory:
             remat=self.remat,
         )
 
+    def motion(self, width: int, count: int, attended: bool) -> nnx.List | None:
+        """The motion modules of a level that are not within its transformers."""
+        if attended or self.config.motion is None or not (self.config.temporal and self.config.motion_everywhere):
+            return None
+        options = {"rngs": self.rngs, "dtype": self.dtype, "attention": self.attention}
+        return nnx.List(MotionModule(width, **self.config.motion, **options) for _ in range(count))
+
 
 class DownBlock(nnx.Module):
     """One level on the way down. Returns its output and what it leaves for the way up."""
@@ -197,6 +205,7 @@ class DownBlock(nnx.Module):
     def __init__(self, make: _BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
         self.residual = nnx.List(make.residual(size, width) for size in inputs)
         self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
+        self.motion = make.motion(width, len(inputs), attended)
         self.downsample = None if last else conv3x3(width, width, stride=2, rngs=make.rngs, dtype=make.dtype)
 
     def __call__(self, x: Array, condition: _Condition) -> tuple[Array, list[Array]]:
@@ -205,6 +214,8 @@ class DownBlock(nnx.Module):
             x = residual(x, condition)
             if self.transformer is not None:
                 x = self.transformer[index](x, condition)
+            if self.motion is not None:
+                x = self.motion[index](x, condition.positions)
             made.append(x)
         if self.downsample is not None:
             x = self.downsample(x)
@@ -230,6 +241,7 @@ class UpBlock(nnx.Module):
     def __init__(self, make: _BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
         self.residual = nnx.List(make.residual(size, width) for size in inputs)
         self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
+        self.motion = make.motion(width, len(inputs), attended)
         self.upsample = None if last else Upsample(width, rngs=make.rngs, dtype=make.dtype)
 
     def __call__(self, x: Array, skips: list[Array], condition: _Condition) -> Array:
@@ -237,6 +249,8 @@ class UpBlock(nnx.Module):
             x = residual(jnp.concatenate([x, skips.pop()], axis=-1), condition)
             if self.transformer is not None:
                 x = self.transformer[index](x, condition)
+            if self.motion is not None:
+                x = self.motion[index](x, condition.positions)
         if self.upsample is None:
             return x
         height, width = skips[-1].shape[-3:-1]

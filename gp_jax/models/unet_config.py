@@ -6,7 +6,8 @@ The `config.json` of a diffusers `UNet2DConditionModel` plus keys of ours:
   window         [t, h, w] of their 3D windowed attention; null: temporal layers only
   est_multiplier hidden width of their feed-forward, in widths of the level
   motion_modules True: the temporal attention within EST is AnimateDiff's motion module (motion.py); `motion_heads`,
-                 `motion_groups` and `motion_frame_norm` describe it, `motion_positions` is the longest segment it knows
+                 `motion_groups` and `motion_frame_norm` describe it, `motion_positions` is the longest segment it
+                 knows; `motion_everywhere`: also behind the residual blocks of levels without transformers
   global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
   masked_fill    what the masked video shows where nothing was observed: a name in `conditioning.FILLS`
 """
@@ -105,6 +106,7 @@ class UNetConfig:
     motion_groups: int = within(32, 1, 1024)
     motion_positions: int = within(32, 1, 4096)
     motion_frame_norm: bool = False
+    motion_everywhere: bool = False
     masked_fill: str = one_of("grey", ("grey", "edge"))
     carried: str = "{}"
 

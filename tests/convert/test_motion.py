@@ -1,5 +1,6 @@
 """AnimateDiff's motion modules: a network that has them computes what diffusers' `UNetMotionModel` computes."""
 
+import dataclasses
 import re
 
 import diffusers
@@ -8,14 +9,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from gp_jax.checkpoint.parameters import shapes as shapes_of
 from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.convert import describe, load
 from gp_jax.convert.animatediff import add_motion
+from gp_jax.convert.motion import PUBLISHED, RULES, position_encodings
+from gp_jax.convert.rules import to_theirs
 from gp_jax.convert.sources import open_source
 from gp_jax.convert.translate import translate
 from gp_jax.convert.writers import write_animatediff
 from gp_jax.errors import UserError
 from gp_jax.models.motion import interleaved
+from gp_jax.models.unet import UNet, UNetConfig
 from tests.convert import references
 from tests.convert.references import close, random, randomised, run
 from tests.convert.test_formats import assert_same
@@ -25,6 +30,13 @@ UNET = references.SD1 | {
     "down_block_types": ("CrossAttnDownBlock2D",) * 2,
     "up_block_types": ("CrossAttnUpBlock2D",) * 2,
     "layers_per_block": 1,
+}
+
+SD15 = {
+    "in_channels": 4,
+    "attention_head_dim": 8,
+    "cross_attention_dim": 768,
+    "use_linear_projection": False,
 }
 
 
@@ -59,11 +71,13 @@ def image(tmp_path_factory):
     return folder
 
 
-def test_equals_diffusers_over_several_frames(tmp_path):
+@pytest.mark.parametrize("attended", [True, False])
+def test_equals_diffusers_over_several_frames(tmp_path, attended):
     # One level: compiling is what takes time. The groups of both are the same, for `UNetMotionModel` makes the modules
     # with those of its UNet, and `save_motion_modules` writes them down as the adapter's.
     small = UNET | {"block_out_channels": (32,), "norm_num_groups": 16}
-    small |= {"down_block_types": UNET["down_block_types"][:1], "up_block_types": UNET["up_block_types"][:1]}
+    kinds = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D") if attended else ("DownBlock2D", "UpBlock2D")
+    small |= {"down_block_types": kinds[:1], "up_block_types": kinds[1:]}
     reference = randomised(diffusers.UNet2DConditionModel(**small))
     reference.save_pretrained(tmp_path / "unet")
     motion = adapter(True, unet=small, motion_num_attention_heads=4, motion_norm_num_groups=16)
@@ -76,27 +90,38 @@ def test_equals_diffusers_over_several_frames(tmp_path):
     steps = np.array([371])
     ours = run(lambda unet, *inputs: unet(*inputs), unet, sample.transpose(0, 2, 3, 4, 1), steps, text)
     close(ours, theirs.permute(0, 2, 3, 4, 1))
-    assert not any("space_time.temporal" in name for name in report.initialised["unet"])
+    assert not any("space_time.temporal" in name or ".motion." in name for name in report.initialised["unet"])
+    assert unet.config.motion_everywhere != attended and not report.ignored
 
 
-def test_original_file_and_back(tmp_path, image):
-    motion = adapter(middle=False)
+@pytest.mark.parametrize("middle", [False, True])
+def test_original_file_and_back(tmp_path, image, middle):
+    motion = adapter(middle)
     file = tmp_path / "mm.ckpt"
     torch.save({"state_dict": original(motion.state_dict())}, file)
-    network, ignored = add_motion(translate(open_source(image).parts[0]), file)
-    assert any(name.startswith("middle.transformer.space_time.temporal") for name in network.initialised)
-    assert network.config.motion_positions == 24 and not ignored
+    network = add_motion(translate(open_source(image).parts[0]), file)
+    fresh = any(name.startswith("middle.transformer.space_time.temporal") for name in network.initialised)
+    assert fresh != middle
+    assert network.config.motion_positions == 24
     write_animatediff(tmp_path / "mm.safetensors", [network])
     back = {f"module.{name}": x for name, x in load_file(tmp_path / "mm.safetensors").items()}
     assert_same(back, original(motion.state_dict()))
 
 
-def test_modules_of_levels_without_transformers_are_left_out_and_listed(tmp_path):
-    references.save_unet(references.unet("sd1"), tmp_path / "unet", temporal=True)
-    adapter(middle=False, layers=2).save_pretrained(tmp_path / "adapter")
-    report = describe(tmp_path / "unet", motion=tmp_path / "adapter")
-    assert {name[: len("up_blocks.0.")] for name in report.ignored} == {"down_blocks.", "up_blocks.0."}
-    assert all(name.startswith(("down_blocks.1.", "up_blocks.0.")) for name in report.ignored)
+@pytest.mark.parametrize(
+    "version, middle, positions, count, parameters",
+    [("v1", False, 24, 20, 417_137_600), ("v2", True, 32, 21, 453_209_280), ("v3", False, 32, 20, 417_137_600)],
+)
+def test_published_versions_at_full_size(version, middle, positions, count, parameters):
+    """By shapes alone: every module of the file has its place, also where there are no transformers."""
+    config = UNetConfig.from_json(SD15 | {"window": None, "motion_modules": True, "motion_everywhere": True})
+    config = dataclasses.replace(config, motion_positions=positions, **PUBLISHED)
+    shapes = to_theirs(RULES, shapes_of(UNet, config))
+    file = {name: x for name, x in shapes.items() if middle or not name.startswith("mid_block.")}
+    assert len({name.partition(".temporal_transformer.")[0] for name in file}) == count
+    encodings = position_encodings(config, {name: np.empty((0, x.shape[0])) for name, x in file.items()})
+    assert {x.shape[:2] for x in encodings.values()} == {(1, positions)} and len(encodings) == 2 * count
+    assert sum(np.prod(x.shape) for x in file.values()) == parameters
 
 
 def test_the_format_tells_how_a_module_was_trained(tmp_path, image):
@@ -105,7 +130,7 @@ def test_the_format_tells_how_a_module_was_trained(tmp_path, image):
     torch.save(original(motion.state_dict()), tmp_path / "mm.ckpt")
     unet = translate(open_source(image).parts[0])
     for path, frame_norm in ((tmp_path / "adapter", False), (tmp_path / "mm.ckpt", True)):
-        config = add_motion(unet, path)[0].config
+        config = add_motion(unet, path).config
         assert (config.motion_frame_norm, config.motion_positions) == (frame_norm, 24)
         assert type(config).from_json(config.to_json()) == config
     (tmp_path / "adapter" / "config.json").unlink()
