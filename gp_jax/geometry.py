@@ -238,12 +238,12 @@ def sample_canvas(
     Args:
       height, width: size of the clip in pixels.
       ratio_range: bounds of the unknown share of the clip, within (0, 1).
-      directions: names of `MASK_RULES` to draw from with equal chance; all of them by default.
+      directions: names of `MASK_RULES` to draw from with equal chance; those of `DIRECTIONS` by default.
 
     Raises:
       KeyError: a direction has no rule.
     """
-    directions = directions or tuple(MASK_RULES)
+    directions = directions or DIRECTIONS
     rule = MASK_RULES[directions[int(rng.integers(len(directions)))]]
     pads = rule(rng, rng.uniform(*ratio_range))
     top, bottom = (round(share * height) for share in pads[:2])
@@ -272,13 +272,27 @@ def _four_sides(rng: np.random.Generator, ratio: float) -> tuple[float, float, f
     return above * new_rows, (1 - above) * new_rows, before * new_columns, (1 - before) * new_columns
 
 
+def _m3ddm(rng: np.random.Generator, ratio: float) -> tuple[float, float, float, float]:
+    """M3DDM+'s mixture: half the ratio on each side that is cut, of which there are 1, 2 that face each other, or 4.
+
+    Source: https://github.com/tamaki-lab/M3DDM-Plus (20b4495).
+    """
+    count = rng.choice((1, 2, 4), p=(0.3, 0.55, 0.15))
+    first, pair = rng.integers(4), rng.integers(2)
+    sides = {1: np.eye(4)[first], 2: np.repeat(np.eye(2)[pair], 2), 4: np.ones(4)}[int(count)]
+    return tuple(ratio / 2 * sides)
+
+
 # Each rule turns the unknown share of the clip into shares of (height above, height below, width left, width right).
 MASK_RULES = {
     "horizontal": _horizontal,
     "vertical": _vertical,
     "one_side": _one_side,
     "four_sides": _four_sides,
+    "m3ddm": _m3ddm,  # its ratio is that of two sides together, not of the area
 }
+# Drawn from where nothing is chosen.
+DIRECTIONS = ("horizontal", "vertical", "one_side", "four_sides")
 
 
 def _even(length: float, at_least: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.geometry import ANCHORS, MASK_RULES, Canvas, latent_mask, patch_positions, pixel_mask, sample_canvas
+from gp_jax.geometry import ANCHORS, DIRECTIONS, Canvas, latent_mask, patch_positions, pixel_mask, sample_canvas
 
 SOURCES = [(144, 176), (272, 640), (143, 175), (320, 180), (1, 1), (7, 301)]
 ASPECTS = [16 / 9, 9 / 16, 1.0, 21 / 9, 2.39, 1 / 3]
@@ -119,7 +119,7 @@ def test_latents_need_whole_cells():
         latent_mask(Canvas(16, 20, 0, 0, 8, 8), 8)
 
 
-@pytest.mark.parametrize("direction", MASK_RULES)
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_sampled_canvases_hide_the_share_asked_for_on_the_sides_asked_for(direction):
     rng = np.random.default_rng(1)
     for _ in range(200):
@@ -145,3 +145,14 @@ def test_sampling_is_the_seeds_alone_and_survives_tiny_clips():
     assert draw[0] == draw[1] != draw[2]
     rng = np.random.default_rng(2)
     assert all(sample_canvas(rng, 2, 3, (0.9, 0.99)).source_height >= 1 for _ in range(100))
+
+
+def test_m3ddm_cuts_half_the_ratio_off_one_two_or_four_sides():
+    rng, counts = np.random.default_rng(1), {}
+    for _ in range(2000):
+        canvas = sample_canvas(rng, 128, 192, (0.5, 0.5), ["m3ddm"])
+        pads = np.array([canvas.top, canvas.left, 128 - canvas.top - canvas.source_height])
+        pads = np.append(pads, 192 - canvas.left - canvas.source_width) / [128, 192, 128, 192]
+        assert set(pads) <= {0, 0.25} and (pads.sum() != 0.5 or pads[0] == pads[2])
+        counts[pads.sum()] = counts.get(pads.sum(), 0) + 1
+    np.testing.assert_allclose([counts[0.25], counts[0.5], counts[1.0]], [600, 1100, 300], atol=60)

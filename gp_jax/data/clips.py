@@ -17,6 +17,7 @@ import numpy as np
 
 from gp_jax.data.shards import SHOWN, open_shards, pack, read_manifest, unpack
 from gp_jax.errors import UserError
+from gp_jax.video.clock import DEFAULT_RATE
 
 # Name -> (suffix, options of a quality of 0 to 100). Colour is kept at full resolution: halved, it bleeds over the
 # borders of small frames.
@@ -59,6 +60,11 @@ class Clip:
     @property
     def num_frames(self) -> int:
         return len(self._images)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return float(self.facts.get("frame_rate") or DEFAULT_RATE)
 
     def read(self, indices: Iterable[int]) -> np.ndarray:
         """[len(indices), H, W, 3] uint8; raises UserError where a frame is broken."""

@@ -7,7 +7,9 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import MASK_RULES
 from gp_jax.seeds import check_seed
 
-KNOWN = ("none", "ends")
+# Which frames of a segment count as complete, and which strides are drawn: names of the rules in examples.py.
+KNOWN = ("none", "ends", "m3ddm")
+SHORT = ("longest", "fewer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +20,19 @@ class DataConfig:
       records: folders, each of records (`tools/build_records.py`) or of video files. Frames of several sizes take
         turns, batch by batch.
       segment_frames: T, frames of a segment; 1 for images.
-      strides: distances between neighbouring frames of a segment, drawn with equal chance; where a clip is too short
-        for a stride, the longest that fits is taken.
+      strides: distances between neighbouring frames of a segment, drawn with equal chance.
+      short: what comes in the place of a stride that a clip is too short for: the "longest" that fits, or one of the
+        "fewer" strides that do, with equal chance.
       paces: factors of the frame numbers, drawn with equal chance: slow footage stands in for clips that are longer
         than the records.
-      known: "ends" where the first and the last frame of a segment count as complete (interpolation), or "none".
+      known: "ends" where the first and the last frame of a segment count as complete (interpolation), "none", or
+        "m3ddm", which draws of none, of the ends and of each frame with a chance of a half.
       ratio_range, directions: of the sampled canvases, see `gp_jax.geometry.sample_canvas`; no directions: all.
       flip: whether half of the examples are mirrored.
       feature_frames: F, frames spread over the clip that the vision tower sees; 0: no views and no features.
       view_size, view_patch: pixels of the tower's input and of its patches, per side.
+      global_frames: G, whole frames spread evenly over the clip, which M3DDM's global encoder reads, and the frame rate
+        of the segment; 0: neither.
       downsampling: pixels per latent, per side.
       precomputed: latents and features in the place of pixels and views, as `tools/precompute.py` wrote them. Canvases,
         flips and feature frames are then those of the files.
@@ -46,6 +52,7 @@ class DataConfig:
     records: tuple[str, ...]
     segment_frames: int
     strides: tuple[int, ...] = (1,)
+    short: str = "longest"
     paces: tuple[int, ...] = (1,)
     known: str = "none"
     ratio_range: tuple[float, float] = (0.15, 0.6)
@@ -54,6 +61,7 @@ class DataConfig:
     feature_frames: int = 0
     view_size: int = 0
     view_patch: int = 0
+    global_frames: int = 0
     downsampling: int = 8
     precomputed: bool = False
     text: bool = False
@@ -71,7 +79,9 @@ class DataConfig:
             "records is empty: name at least one folder": not self.records or isinstance(self.records, str),
             "segment_frames, strides and paces start at 1": min(self.segment_frames, *self.strides, *self.paces) < 1,
             f"known is one of {', '.join(KNOWN)}": self.known not in KNOWN,
-            "known='ends' needs segments of 3 frames": self.known == "ends" and self.segment_frames < 3,
+            f"short is one of {', '.join(SHORT)}": self.short not in SHORT,
+            "global_frames needs segments of 2 frames, which have a rate": self.global_frames and self.segment_frames < 2,
+            f"known={self.known!r} needs segments of 3 frames": self.known != "none" and self.segment_frames < 3,
             "ratio_range lies within 0 and 1": not 0 < low <= high < 1,
             f"directions are of {', '.join(MASK_RULES)}": not set(self.directions) <= set(MASK_RULES),
             "view_size must be a multiple of view_patch": views

@@ -5,6 +5,8 @@
     known = "ends"                                                   -> frames 40 and 82 count as complete
     canvas drawn: 30% unknown, at the right                          -> one for the whole segment
     F = 3 of the 57 frames drawn, their observed rectangle alone     -> views, at their places in canvas and clip
+    G = 3 frames, 0, 28 and 56, as they are                          -> clip, of which 28 lies within the segment and
+                                                                        shows the network its observed rectangle alone
 
 The vision tower's frames come from all over the clip, as they do when a clip is outpainted, not from the segment.
 """
@@ -34,7 +36,8 @@ def make_example(
 
     Returns:
       frames [T] int32, known [T] bool, pixel_mask [H, W], latent_mask [h, w], pixels [T, H, W, 3] uint8, and views
-      [F, S, S, 3] uint8, positions [F, P, 2], times [F], valid [F] bool.
+      [F, S, S, 3] uint8, positions [F, P, 2], times [F], valid [F] bool. Where `config.global_frames` is not 0, clip
+      [G, H, W, 3] uint8, clip_hidden [G] bool (see `hidden`), and rate [] float32, whole frames of the segment a second.
 
     Raises:
       UserError: the clip is too short, broken or of another size.
@@ -43,13 +46,14 @@ def make_example(
     canvas = sample_canvas(rng, *size, config.ratio_range, config.directions)
     flip = config.flip and rng.random() < 0.5
     seen = draw_indices(rng, clip.num_frames, config.feature_frames)
+    whole = np.linspace(0, clip.num_frames - 1, config.global_frames).astype(int)
 
-    wanted = np.union1d(frames, seen).astype(int)
+    wanted = np.unique(np.concatenate([frames, seen, whole])).astype(int)
     pictures = clip.read(wanted)
     if pictures.shape[1:3] != size:
         raise UserError(f"its frames are {pictures.shape[2]}x{pictures.shape[1]}, not {size[1]}x{size[0]}")
     pictures = pictures[:, :, ::-1] if flip else pictures
-    example = segment(told, canvas, config) | {"pixels": pictures[np.searchsorted(wanted, frames)]}
+    example = segment(rng, told, canvas, config) | {"pixels": pictures[np.searchsorted(wanted, frames)]}
     if config.feature_frames:
         views = observed_pictures(pictures[np.searchsorted(wanted, seen)], canvas, config.view_size)
         missing = config.feature_frames - len(seen)
@@ -57,6 +61,12 @@ def make_example(
         example |= view_places(
             canvas, seen, clip.num_frames, config.feature_frames, config.view_size // config.view_patch
         )
+    if config.global_frames:
+        example |= {
+            "clip": pictures[np.searchsorted(wanted, whole)],
+            "clip_hidden": hidden(whole, frames, example["known"]),
+            "rate": np.float32(np.floor(clip.frame_rate * (len(told) - 1) / (told[-1] - told[0]))),
+        }
     return example
 
 
@@ -69,7 +79,9 @@ def sample_frames(rng: np.random.Generator, total: int, config: DataConfig) -> t
     length = config.segment_frames
     if total < length:
         raise UserError(f"it has {total} frames, fewer than a segment's {length}")
-    stride = min(rng.choice(config.strides), (total - 1) // max(length - 1, 1))
+    longest = (total - 1) // max(length - 1, 1)
+    fitting = [stride for stride in config.strides if stride <= longest]
+    stride = min(rng.choice(fitting if fitting and config.short == "fewer" else config.strides), longest)
     frames = rng.integers(total - stride * (length - 1)) + stride * np.arange(length)
     return frames, frames * rng.choice(config.paces)
 
@@ -79,17 +91,39 @@ def draw_indices(rng: np.random.Generator, total: int, count: int) -> np.ndarray
     return np.sort(rng.choice(total, min(count, total), replace=False))
 
 
-def segment(told: np.ndarray, canvas: Canvas, config: DataConfig) -> Example:
+def segment(rng: np.random.Generator, told: np.ndarray, canvas: Canvas, config: DataConfig) -> Example:
     """What an example says of its segment beside the pictures: frames, known and the two masks."""
-    known = np.zeros(len(told), bool)
-    if config.known == "ends":
-        known[[0, -1]] = True
     return {
         "frames": told.astype(np.int32),
-        "known": known,
+        "known": _KNOWN[config.known](rng, len(told)),
         "pixel_mask": pixel_mask(canvas),
         "latent_mask": latent_mask(canvas, config.downsampling),
     }
+
+
+def _none(rng: np.random.Generator, length: int) -> np.ndarray:
+    return np.zeros(length, bool)
+
+
+def _ends(rng: np.random.Generator, length: int) -> np.ndarray:
+    return np.isin(np.arange(length), (0, length - 1))
+
+
+def _m3ddm(rng: np.random.Generator, length: int) -> np.ndarray:
+    """As M3DDM+ trains (https://github.com/tamaki-lab/M3DDM-Plus, 20b4495)."""
+    rule = rng.choice(3, p=(0.3, 0.35, 0.35))
+    return (_none, _ends, lambda rng, length: rng.random(length) < 0.5)[rule](rng, length)
+
+
+# Which frames of a segment count as complete.
+_KNOWN = {"none": _none, "ends": _ends, "m3ddm": _m3ddm}
+
+
+def hidden(whole: np.ndarray, frames: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Of which frames of the clip [G] only the canvas' source may be seen: those within the segment, whose unknown part
+    is to be made, but for frames of it that are complete."""
+    within = (frames[0] <= whole) & (whole <= frames[-1])
+    return within & ~np.isin(whole, frames[known])
 
 
 def observed_pictures(pictures: np.ndarray, canvas: Canvas, size: int) -> np.ndarray:

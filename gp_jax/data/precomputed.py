@@ -148,7 +148,7 @@ class Precomputed:
         tensors, facts = self._read("latents", place)
         total, canvas = len(tensors["latents"]), Canvas(*facts["canvas"])
         frames, told = sample_frames(rng, total, config)
-        example = segment(told, canvas, config)
+        example = segment(rng, told, canvas, config)
         example |= {name: tensors[name][frames] for name in ("latents", "masked_latents")}
         if config.feature_frames:
             tensors, _ = self._read("features", place)

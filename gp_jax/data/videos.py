@@ -62,6 +62,11 @@ class VideoClip:
     def num_frames(self) -> int:
         return len(self._reader)
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return float(self._reader.info.frame_rate)
+
     def read(self, indices: Iterable[int]) -> np.ndarray:
         """[len(indices), H, W, 3] uint8 of strictly increasing indices."""
         return np.stack([cover(frame, self._size) for frame in self._reader.frames_at(indices)])

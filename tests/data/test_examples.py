@@ -23,8 +23,8 @@ CONFIG = DataConfig(
 )
 
 
-def clip_of(video):
-    return Clip.from_record(pack_clip(video, {"key": "a"}, "png"))
+def clip_of(video, **facts):
+    return Clip.from_record(pack_clip(video, {"key": "a", **facts}, "png"))
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,44 @@ def test_flips_canvases_and_boundaries_can_be_chosen(video):
     assert all(image["pixels"].shape == (1, *SIZE, 3) for image in images)
 
 
+WHOLE = dataclasses.replace(
+    CONFIG, strides=(1, 2, 3, 9), short="fewer", paces=(1,), feature_frames=0, global_frames=6, known="m3ddm", flip=False
+)
+
+
+def test_whole_frames_are_spread_over_the_clip_and_hidden_where_they_are_to_be_made(video):
+    for example in draws(video, WHOLE):
+        np.testing.assert_array_equal(example["clip"], video[[0, 4, 8, 13, 17, 22]])
+        first, last = example["frames"][[0, -1]]
+        for frame, is_hidden in zip([0, 4, 8, 13, 17, 22], example["clip_hidden"]):
+            place = np.flatnonzero(example["frames"] == frame)
+            assert is_hidden == (first <= frame <= last and not example["known"][place].any())
+
+
+@pytest.mark.parametrize("facts, rate", [({}, 24), ({"frame_rate": 25.0}, 25), ({"frame_rate": 29.97}, 29.97)])
+def test_the_rate_is_that_of_the_segment_in_whole_frames(video, facts, rate):
+    for seed in range(10):
+        example = make_example(clip_of(video, **facts), SIZE, np.random.default_rng(seed), WHOLE)
+        stride = example["frames"][1] - example["frames"][0]
+        assert example["rate"] == rate // stride and example["rate"].dtype == np.float32
+
+
+def test_strides_that_do_not_fit_are_left_out_and_where_none_does_the_longest_is_taken(video):
+    strides = [x["frames"][1] - x["frames"][0] for x in draws(video, WHOLE, 600)]
+    np.testing.assert_allclose(np.bincount(strides, minlength=4), [0, 200, 200, 200], atol=40)
+    lone = draws(video, dataclasses.replace(WHOLE, strides=(9,)), 5)
+    assert {x["frames"][1] - x["frames"][0] for x in lone} == {7}
+
+
+def test_m3ddm_knows_no_frame_or_the_ends_or_half_of_them(video):
+    known = np.stack([x["known"] for x in draws(video, WHOLE, 800)])
+    none, ends = ~known.any(axis=1), (known == [True, False, False, True]).all(axis=1)
+    half = 0.35 / 16  # of the third kind, those that look like the others
+    np.testing.assert_allclose([none.mean(), ends.mean()], [0.3 + half, 0.35 + half], atol=0.05)
+    others = known[~none & ~ends]
+    np.testing.assert_allclose(others.mean(axis=0), [0.5] * 4, atol=0.1)
+
+
 def test_a_clip_of_another_size_is_told(video):
     with pytest.raises(UserError, match="24x16, not 16x24"):
         make_example(clip_of(video), (24, 16), np.random.default_rng(0), CONFIG)
@@ -104,7 +142,8 @@ def test_a_clip_of_another_size_is_told(video):
 @pytest.mark.parametrize(
     "changes",
     [{"known": "middle"}, {"known": "ends", "segment_frames": 2}, {"ratio_range": (0.5, 0.2)}, {"view_patch": 3},
-     {"strides": (0,)}, {"records": ()}, {"directions": ("inwards",)}],
+     {"strides": (0,)}, {"records": ()}, {"directions": ("inwards",)}, {"short": "none"},
+     {"global_frames": 3, "segment_frames": 1}],
 )  # fmt: skip
 def test_contradictions_are_told(changes):
     with pytest.raises(UserError, match="data configuration"):

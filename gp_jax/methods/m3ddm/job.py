@@ -40,9 +40,9 @@ from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import chunk_size, fill, finished, native_frames, not_finite, reporting, surroundings
 from gp_jax.parallel import use_mesh
 from gp_jax.seeds import random_key
+from gp_jax.video.clock import DEFAULT_RATE
 
 RADIUS = 5  # pixels, of the first guess (TELEA's inpainting)
-FRAME_RATE = 24  # of clips that don't say theirs
 
 
 class OutpaintJob:
@@ -89,7 +89,7 @@ class OutpaintJob:
             self.place = self.place._replace(latent_mask=self.place.pixel_mask[::cell, ::cell])
         self.key = random_key(options.seed)
         info = getattr(clip, "info", None)
-        self.frame_rate = FRAME_RATE if info is None else float(info.frame_rate)
+        self.frame_rate = DEFAULT_RATE if info is None else float(info.frame_rate)
         self.shape = (native.height, native.width, 3)
         check_room(len(clip), self.shape, work)
         self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity())
