@@ -20,6 +20,7 @@ NETWORK = M3DDMConfig(
     block_out_channels=(8, 16), layers_per_block=1, attention_head_dim=2, cross_attention_dim=8, norm_num_groups=4
 )
 VAE = AutoencoderConfig(block_out_channels=(8, 8, 8), layers_per_block=1, norm_num_groups=4)
+NETWORKS = {"m3ddm": NETWORK, "vae": VAE}
 SCHEDULER = {
     "_class_name": "PNDMScheduler",
     "beta_start": 0.00085,

@@ -21,7 +21,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
-from gp_jax.checkpoint.tensors import Tensors, cast, check_match, finite
+from gp_jax.checkpoint.tensors import Tensors, cast, check_match, finite, is_floating
 from gp_jax.seeds import random_key
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -82,12 +82,13 @@ def initialise(
 ) -> dict[str, jax.Array]:
     """Fresh values of some parameters of `cls(config, ...)`; the others are never made.
 
-    `dtype`: None keeps theirs. `shardings`: by name; the values are made where they lie, never whole on one device.
+    `dtype`: of those that are no counters; None keeps theirs. `shardings`: by name; the values are made where they lie,
+    never whole on one device.
     """
 
     def make():
         flat = flatten(cls(config, rngs=_Keys(seed)))
-        return {name: flat[name].astype(dtype or flat[name].dtype) for name in names}
+        return {name: flat[name].astype(dtype) if dtype and is_floating(flat[name]) else flat[name] for name in names}
 
     return jax.jit(make, out_shardings=shardings and {name: shardings[name] for name in names})()
 

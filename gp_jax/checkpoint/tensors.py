@@ -79,7 +79,7 @@ def write_tensors(
     header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, tensor in tensors.items():
-        kept = dtype is None or not jnp.issubdtype(tensor.dtype, jnp.floating)
+        kept = dtype is None or not is_floating(tensor)
         stored = np.dtype(tensor.dtype if kept else dtype)
         begin, end = end, end + math.prod(tensor.shape) * stored.itemsize
         header[name] = {"dtype": _DTYPE_NAMES[stored], "shape": list(tensor.shape), "data_offsets": [begin, end]}
@@ -106,15 +106,19 @@ def check_match(expected: Tensors, found: Tensors, source: str) -> None:
 
 def finite(name: str, array: np.ndarray, source: str) -> np.ndarray:
     """`array` itself; raises UserError where it holds NaN or infinity, as half-precision exports that overflowed do."""
-    if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
+    if is_floating(array) and not np.isfinite(array).all():
         raise UserError(f"{source}: tensor {name} ({array.dtype}) holds NaN or infinity; use an export in float32")
     return array
 
 
 def cast(array: np.ndarray, dtype: DTypeLike | None) -> np.ndarray:
     """To `dtype` where the array is floating point and a dtype is asked for; no copy where nothing changes."""
-    is_float = jnp.issubdtype(array.dtype, jnp.floating)
-    return array.astype(dtype, copy=False) if dtype is not None and is_float else array
+    return array.astype(dtype, copy=False) if dtype is not None and is_floating(array) else array
+
+
+def is_floating(tensor: Any) -> bool:
+    """Whether anything with a dtype holds floating-point numbers, not counters."""
+    return jnp.issubdtype(tensor.dtype, jnp.floating)
 
 
 def listed(lines: Sequence[str], most: int = 6) -> str:

@@ -78,8 +78,9 @@ def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, f
     from gp_jax.evaluation.harness import Contender, evaluate, open_clips
     from gp_jax.evaluation.results import Results
     from gp_jax.methods.registry import load
+    from gp_jax.training.config import STAGES
 
-    options = config.evaluation
+    options, method = config.evaluation, STAGES[config.stage].method
     if not config.samples.interval:
         raise UserError("config.evaluation.protocol is followed with each sample, and config.samples.interval is 0")
     open_clips(options.protocol, options.dataset, options.data, options.clips or None)  # refuses what is not there
@@ -91,7 +92,7 @@ def _evaluation(config: Any, workdir: Path) -> Callable[[Path, int], dict[str, f
             protocol=options.protocol,
             dataset=options.dataset,
             data=options.data,
-            methods={"globalpaint": Contender(load("globalpaint", checkpoint))},
+            methods={method: Contender(load(method, checkpoint))},
             clips=options.clips or None,
             frames=options.frames or None,
         )

@@ -173,7 +173,7 @@ def _training_state(folder: Path, averaged: bool) -> Source:
     if meta["init_from"] and origin.is_dir():
         first, superseded = open_source(origin), {*meta["networks"], *meta["discards"]}
         parts += [part for part in first.parts if part.component not in superseded]
-        ignored, tokenizer = first.ignored, first.tokenizer
+        ignored, tokenizer = first.ignored, None if "tokenizer" in superseded else first.tokenizer
     elif meta["init_from"]:
         ignored = (f"whatever else is in {origin}, where training started: it is not there",)
     return Source(

@@ -11,7 +11,7 @@ A batch has, for B examples of T frames:
     pixels [B, T, H, W, 3] uint8  or latents and masked_latents [B, T, h, w, C] float16, scaled
     views [B, F, S, S, 3] uint8   or features [B, F, P, D] float16, of the observed rectangle alone
     positions [B, F, P, 2], times [B, F], valid [B, F]                        where the views' patches lie
-    clip [B, G, H, W, 3] uint8, clip_hidden [B, G], rate [B] float32          where `DataConfig.global_frames` asks for it
+    clip [B, G, H, W, 3] uint8, clip_hidden [B, G], rate [B] float32        where `DataConfig.global_frames` asks for it
     text [B, L, D] float16        where `DataConfig.text` asks for it
 """
 

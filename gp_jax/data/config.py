@@ -80,7 +80,7 @@ class DataConfig:
             "segment_frames, strides and paces start at 1": min(self.segment_frames, *self.strides, *self.paces) < 1,
             f"known is one of {', '.join(KNOWN)}": self.known not in KNOWN,
             f"short is one of {', '.join(SHORT)}": self.short not in SHORT,
-            "global_frames needs segments of 2 frames, which have a rate": self.global_frames and self.segment_frames < 2,
+            "global_frames needs segments of 2 frames": self.global_frames and self.segment_frames < 2,
             f"known={self.known!r} needs segments of 3 frames": self.known != "none" and self.segment_frames < 3,
             "ratio_range lies within 0 and 1": not 0 < low <= high < 1,
             f"directions are of {', '.join(MASK_RULES)}": not set(self.directions) <= set(MASK_RULES),

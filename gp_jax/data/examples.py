@@ -37,7 +37,7 @@ def make_example(
     Returns:
       frames [T] int32, known [T] bool, pixel_mask [H, W], latent_mask [h, w], pixels [T, H, W, 3] uint8, and views
       [F, S, S, 3] uint8, positions [F, P, 2], times [F], valid [F] bool. Where `config.global_frames` is not 0, clip
-      [G, H, W, 3] uint8, clip_hidden [G] bool (see `hidden`), and rate [] float32, whole frames of the segment a second.
+      [G, H, W, 3] uint8, clip_hidden [G] bool (see `hidden`), and rate [] float32, frames of the segment a second.
 
     Raises:
       UserError: the clip is too short, broken or of another size.
@@ -65,7 +65,7 @@ def make_example(
         example |= {
             "clip": pictures[np.searchsorted(wanted, whole)],
             "clip_hidden": hidden(whole, frames, example["known"]),
-            "rate": np.float32(np.floor(clip.frame_rate * (len(told) - 1) / (told[-1] - told[0]))),
+            "rate": np.array(clip.frame_rate * (len(told) - 1) // (told[-1] - told[0]), np.float32),
         }
     return example
 

@@ -12,7 +12,6 @@ says what the masked video shows where nothing was observed: a name in `conditio
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,18 +28,12 @@ from gp_jax.models.layers import (
     sinusoidal,
 )
 from gp_jax.models.motion import MotionModule
+from gp_jax.models.remat import keeping
 from gp_jax.models.transformer import SpatialTransformer
 from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNetConfig
 from gp_jax.parallel import constrain
 
 Array = jax.Array
-
-# What a training step keeps of a block for its backward pass; the rest is computed again. None: everything is kept.
-REMAT: dict[str, Callable | None] = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "all": jax.checkpoint_policies.nothing_saveable,
-}
 
 
 class UNet(nnx.Module):
@@ -281,7 +274,7 @@ class SpatialTemporalResidual(nnx.Module):
             x = self.spatial(x, condition.embedding)
             return x if self.temporal is None else self.temporal(x)
 
-        return _remat(run, self.remat)(x, condition)
+        return keeping(run, self.remat)(x, condition)
 
 
 class SpatialTemporalTransformer(nnx.Module):
@@ -331,8 +324,4 @@ class SpatialTemporalTransformer(nnx.Module):
             x = self.spatial(x, condition.text, condition.tokens)
             return x if self.space_time is None else self.space_time(x, condition.positions)
 
-        return _remat(run, self.remat)(x, condition)
-
-
-def _remat(block: Callable[[Array, _Condition], Array], name: str) -> Callable[[Array, _Condition], Array]:
-    return block if REMAT[name] is None else jax.checkpoint(block, policy=REMAT[name])
+        return keeping(run, self.remat)(x, condition)

@@ -139,6 +139,8 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
             shapes["features"] = (seen, patches, extractor.feature_width)
         else:
             shapes["views"] = (seen, data.view_size, data.view_size, 3)
+    if data.global_frames:
+        shapes |= {"clip": (data.global_frames, *size, 3), "clip_hidden": (data.global_frames,), "rate": ()}
     if data.text:
         shapes["text"] = (_TEXT_TOKENS, configs[denoiser].cross_attention_dim)
     return {
@@ -147,7 +149,8 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 _HALF = dict.fromkeys(("latents", "masked_latents", "features", "text"), jnp.float16)
-_DTYPES = {"frames": jnp.int32, "known": bool, "valid": bool, "pixels": jnp.uint8, "views": jnp.uint8, **_HALF}
+_UINT8 = dict.fromkeys(("pixels", "views", "clip"), jnp.uint8)
+_DTYPES = {"frames": jnp.int32, "known": bool, "valid": bool, "clip_hidden": bool, **_UINT8, **_HALF}
 
 
 def bytes_on_device(tree: Any) -> int:

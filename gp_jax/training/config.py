@@ -24,6 +24,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gp_jax.checkpoint.components import DENOISERS
 from gp_jax.data import DataConfig
 from gp_jax.errors import UserError
 
@@ -37,7 +38,8 @@ class Stage:
     Attributes:
       objective: a name in `objectives.OBJECTIVES`.
       networks: components of a checkpoint that take part.
-      denoiser: the component that is the diffusion network; it starts from `unet/`.
+      denoiser: the component that is the diffusion network.
+      starts: the components of a checkpoint that it starts from, the first of them that is there.
       discards: components of the checkpoint it started from that the outcome makes useless.
       frozen: parameters that are not trained unless the config says otherwise.
     """
@@ -45,8 +47,14 @@ class Stage:
     objective: str
     networks: tuple[str, ...]
     denoiser: str = "unet"
+    starts: tuple[str, ...] = ("unet",)
     discards: tuple[str, ...] = ()
     frozen: str = "vae|clip"
+
+    @property
+    def method(self) -> str:
+        """The method of whose checkpoints the outcome is one."""
+        return DENOISERS[self.denoiser]
 
 
 STAGES = {
@@ -58,6 +66,15 @@ STAGES = {
         ("interpolation_unet", "vae", "clip", "global_tokens"),
         denoiser="interpolation_unet",
         frozen="vae|clip|global_tokens",
+    ),
+    # Running statistics of batch norms stay those of the checkpoint: a batch of a few clips has none worth keeping.
+    "m3ddm": Stage(
+        "window diffusion",
+        ("m3ddm", "vae"),
+        denoiser="m3ddm",
+        starts=("m3ddm", "unet"),
+        discards=("unet", "interpolation_unet", "clip", "global_tokens", "text", "tokenizer"),
+        frozen=r"vae|m3ddm\.global_encoder\..*\.(mean|variance|steps)",
     ),
 }
 
@@ -75,14 +92,13 @@ def default_config(stage: str) -> ConfigDict:
     config.mesh = ""  # "data=2,fsdp=4": see gp_jax.parallel.make_mesh; empty: all devices on `data`
     config.dtype = "float32"  # in which the networks compute; parameters that are trained are float32
     config.attention = "einsum"  # a name in gp_jax.models.attention.BACKENDS
-    config.remat = "none"  # a name in gp_jax.models.unet.REMAT: what is computed again instead of kept
+    config.remat = "none"  # a name in gp_jax.models.remat.REMAT: what is computed again instead of kept
 
     # By component, its config.json: of those that the checkpoint does not have, and what changes in whatever there is.
     config.networks = {name: {} for name in STAGES[stage].networks}
     config.changes = {name: {} for name in STAGES[stage].networks}
     config.schedule = {}  # fields of NoiseSchedule; what is not given comes from the checkpoint
-    # The `config.json` of the result; see gp_jax.checkpoint.settings.Settings.
-    config.settings = {"native_area": 256 * 256, "segment_frames": 16, "feature_frames": 16}
+    config.settings = _SETTINGS[STAGES[stage].method]  # the `config.json` of the result; see checkpoint/settings.py
 
     config.data = dataclasses.asdict(DataConfig(records=("",), segment_frames=16))
     config.data["records"] = ()  # folders of records, or of video files; the latter need `size`, such as 256x256
@@ -115,7 +131,12 @@ def default_config(stage: str) -> ConfigDict:
     return config
 
 
+_SETTINGS = {
+    "globalpaint": {"native_area": 256 * 256, "segment_frames": 16, "feature_frames": 16},
+    "m3ddm": {"native_area": 256 * 256, "global_frames": 16},
+}
 _OBJECTIVES = {
+    "window diffusion": {"drop_global": 0.0, "drop_all": 0.0},
     "reconstruction": {"edges": 0.5, "kl": 1e-3, "jitter": 0.0},
     "diffusion": {
         "weights": "uniform",

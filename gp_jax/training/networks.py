@@ -28,15 +28,16 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from gp_jax.checkpoint import parameters
-from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE
-from gp_jax.checkpoint.tensors import LazyTensor, cast, check_match, read_tensors
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, DENOISERS, WEIGHTS_FILE
+from gp_jax.checkpoint.tensors import LazyTensor, cast, check_match, is_floating, read_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
-from gp_jax.json_config import short
+from gp_jax.json_config import read_config, short
 from gp_jax.models.unet import UNetConfig
 from gp_jax.parallel import parameter_shardings
 from gp_jax.seeds import check_seed
 from gp_jax.training.config import STAGES
+from gp_jax.training.image_start import from_image
 
 Tensors = Mapping[str, Any]  # by name, the component in front
 
@@ -76,7 +77,7 @@ class Networks:
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """All parameters, with the types in which they are held."""
         return {
-            name: jax.ShapeDtypeStruct(leaf.shape, self.held(component_of(name)))
+            name: jax.ShapeDtypeStruct(leaf.shape, self.held(component_of(name)) if is_floating(leaf) else leaf.dtype)
             for name, leaf in _flatten(self.modules).items()
         }
 
@@ -89,7 +90,7 @@ class Networks:
         return {name: parameters.bind(module, within(name, tensors)) for name, module in self.modules.items()}
 
     def held(self, component: str) -> DTypeLike:
-        """The type of a component's parameters."""
+        """The type of a component's parameters; those that are counters stay whole numbers."""
         return jnp.float32 if component in self.live or component == "vae" else self.dtype
 
 
@@ -103,11 +104,14 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     stage = STAGES[config.stage]
     sources, configs = {}, {}
     for component in stage.networks:
-        _, config_cls = COMPONENTS[component]
-        folder = origin and origin / ("unet" if component == stage.denoiser else component)
-        sources[component] = folder if folder and folder.is_dir() else None
+        config_cls = COMPONENTS[component][1]
+        names = stage.starts if component == stage.denoiser else (component,)
+        sources[component] = (
+            next((origin / name for name in names if (origin / name).is_dir()), None) if origin else None
+        )
         fields = config.networks.get(component, ConfigDict()).to_dict()
-        if source := sources[component]:
+        source = sources[component]
+        if source and COMPONENTS[source.name][1] is config_cls:
             fields = read_json(source / CONFIG_FILE)
         if fields:
             configs[component] = config_cls.from_json({**fields, **config.changes.get(component, {})})
@@ -117,7 +121,8 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     _check_fit(config, configs, needed)
 
     modules = {component: _abstract(component, network, config) for component, network in configs.items()}
-    multipliers = _multipliers(_flatten(modules), config.optimizer.groups, needed)
+    trainable = [name for name, leaf in _flatten(modules).items() if is_floating(leaf)]
+    multipliers = _multipliers(trainable, config.optimizer.groups, needed)
     return Networks(
         configs={component: configs[component] for component in needed},
         modules={component: modules[component] for component in needed},
@@ -154,10 +159,8 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
         shardings = parameter_shardings(expected, mesh)
         stored, new = {}, set(expected)
         if source := networks.sources[component]:
-            path = source / WEIGHTS_FILE
-            stored = _without_video_modules(read_tensors(path), component, source, expected)
-            new = _video_modules(cls, config, expected) - stored.keys()
-            check_match({name: x for name, x in expected.items() if name not in new}, stored, str(path))
+            stored = _stored(component, config, expected, source)
+            new -= stored.keys()
         made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
         if new:
             made |= parameters.initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
@@ -188,7 +191,7 @@ def _needed(config: ConfigDict, configs: Mapping[str, Any]) -> list[str]:
     if config.data.precomputed:
         left_out |= {"vae", "clip"}
     unet = configs.get(stage.denoiser)
-    if unet and not unet.global_tokens:
+    if isinstance(unet, UNetConfig) and not unet.global_tokens:
         left_out |= {"clip", "global_tokens"}
     return [component for component in stage.networks if component not in left_out]
 
@@ -224,7 +227,7 @@ def _check_fit(config: ConfigDict, configs: Mapping[str, Any], needed: Collectio
 def _abstract(component: str, network: Any, config: ConfigDict) -> nnx.Module:
     cls, _ = COMPONENTS[component]
     options = {"dtype": jnp.float32 if component == "vae" else jnp.dtype(config.dtype)}
-    if isinstance(network, UNetConfig):
+    if component in DENOISERS:
         options |= {"attention": config.attention, "remat": config.remat}
     return _traced(cls, network, **options)
 
@@ -258,14 +261,22 @@ def _video_modules(cls: type[nnx.Module], config: Any, names: Collection[str]) -
     return set(names) - parameters.shapes(cls, image).keys()
 
 
-def _without_video_modules(
-    stored: dict[str, LazyTensor], component: str, source: Path, expected: Collection[str]
-) -> dict[str, LazyTensor]:
-    """An ablation leaves out modules that the checkpoint may have."""
-    cls, config_cls = COMPONENTS[component]
-    config = config_cls.from_json(read_json(source / CONFIG_FILE))
-    extra = _video_modules(cls, config, stored) - set(expected)
-    return {name: tensor for name, tensor in stored.items() if name not in extra}
+def _stored(component: str, config: Any, expected: Tensors, source: Path) -> dict[str, LazyTensor]:
+    """What a checkpoint's folder has of a network; an ablation leaves out modules that it may have.
+
+    Raises:
+      UserError: what is not there is more than what makes a video network of an image network.
+    """
+    cls, config_cls = COMPONENTS[source.name]
+    path = source / WEIGHTS_FILE
+    stored, theirs = read_tensors(path), read_config(config_cls.from_json, source / CONFIG_FILE)
+    extra = _video_modules(cls, theirs, stored) - set(expected)
+    stored = {name: tensor for name, tensor in stored.items() if name not in extra}
+    if cls is not COMPONENTS[component][0]:
+        return from_image(stored, theirs, expected, config, str(path))
+    new = _video_modules(cls, config, expected) - stored.keys()
+    check_match({name: x for name, x in expected.items() if name not in new}, stored, str(path))
+    return stored
 
 
 def _place(tensor: LazyTensor, dtype: DTypeLike, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -22,6 +22,7 @@ from gp_jax.methods.globalpaint.conditioning import clip_tokens, complete, encod
 from gp_jax.metrics.perceptual import lpips_distance
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import preprocess
+from gp_jax.training.window_diffusion import WindowDiffusion
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -169,7 +170,7 @@ class Reconstruction:
         return per_frame.reshape(len(batch["pixels"]), -1).mean(axis=1)
 
 
-OBJECTIVES = {"diffusion": Diffusion, "reconstruction": Reconstruction}
+OBJECTIVES = {"diffusion": Diffusion, "reconstruction": Reconstruction, "window diffusion": WindowDiffusion}
 
 
 def _mean(x: Array) -> Array:

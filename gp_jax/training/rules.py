@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from gp_jax.checkpoint.components import COMPONENTS
 from gp_jax.data import DataConfig
-from gp_jax.data.config import KNOWN
+from gp_jax.data.config import KNOWN, SHORT
 from gp_jax.diffusion.losses import WEIGHTS
 from gp_jax.diffusion.schedules import BETA_SCHEDULES, PREDICTIONS, SPACINGS
 from gp_jax.diffusion.tables import SAMPLERS
@@ -27,7 +27,7 @@ from gp_jax.errors import UserError
 from gp_jax.fit.optimizer import SCHEDULES
 from gp_jax.geometry import MASK_RULES, MAX_SIDE
 from gp_jax.models.attention import BACKENDS
-from gp_jax.models.unet import REMAT
+from gp_jax.models.remat import REMAT
 from gp_jax.training.config import STAGES, default_config
 
 
@@ -140,10 +140,13 @@ RULES: dict[str, Rule] = {
     "settings.sampler": name(SAMPLERS),
     "settings.steps": whole(1, 100_000),
     "settings.guidance": number(0),
+    "settings.local_guidance": number(0),
+    "settings.global_frames": whole(1, 4096),
     "settings.text_guidance": number(0),
     "data.records": several(TEXT),
     "data.segment_frames": whole(1, 4096),
     "data.strides": several(whole(1, 2**15), least=1),
+    "data.short": name(SHORT),
     "data.paces": several(whole(1, 2**15), least=1),
     "data.known": name(KNOWN),
     "data.ratio_range": pair(number(0, 1, above=True, below=True)),
@@ -152,6 +155,7 @@ RULES: dict[str, Rule] = {
     "data.feature_frames": whole(0, 4096),
     "data.view_size": whole(0, 4096),
     "data.view_patch": whole(0, 4096),
+    "data.global_frames": whole(0, 4096),
     "data.downsampling": whole(1, 1024),
     "data.precomputed": FLAG,
     "data.text": FLAG,
@@ -180,6 +184,8 @@ RULES: dict[str, Rule] = {
     "objective.drop_text": SHARE,
     "objective.drop_tokens": SHARE,
     "objective.drop_both": SHARE,
+    "objective.drop_global": SHARE,
+    "objective.drop_all": SHARE,
     "optimizer.rate": number(0),
     "optimizer.schedule": name(SCHEDULES),
     "optimizer.warmup": whole(0),
@@ -230,9 +236,9 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
     """Raises UserError where values contradict each other."""
     data, objective, stage = config.data, config.objective, config.stage
     parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
-    drops = sum(objective.get(drop, 0) for drop in ("drop_text", "drop_tokens", "drop_both"))
+    drops = {drop: chance for drop, chance in objective.items() if drop.startswith("drop_")}
     looks = [term for term in ("perceptual", "flicker") if objective.get(term)]
-    images_only = STAGES[stage].objective == "reconstruction"
+    images_only, windows = (STAGES[stage].objective == kind for kind in ("reconstruction", "window diffusion"))
     wrong = {
         f"batch_size is {config.batch_size}: it must divide into microbatches x data x fsdp = {parts}": (
             config.batch_size % parts
@@ -241,8 +247,13 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
         f"data.precomputed must be False in the stage {stage}: it trains what latents are made by": (
             images_only and data.precomputed
         ),
-        f"data.text must be False in the stage {stage}: it reads none": images_only and data.text,
-        f"objective.drop_text, drop_tokens and drop_both add up to {drops:g}, more than 1": drops > 1 + 1e-9,
+        f"data.precomputed must be False in the stage {stage}: it draws its latents anew each time": (
+            windows and data.precomputed
+        ),
+        f"data.text must be False in the stage {stage}: it reads none": (images_only or windows) and data.text,
+        f"data.global_frames must be {'more than ' * windows}0 in the stage {stage}": windows
+        != bool(data.global_frames),
+        f"objective.{', '.join(drops)} add up to {sum(drops.values()):g}, more than 1": sum(drops.values()) > 1 + 1e-9,
         f"objective.{'/'.join(looks)} compares pixels: set data.precomputed to False": looks and data.precomputed,
         "objective.flicker compares neighbouring frames, and data.segment_frames is 1": (
             "flicker" in looks and data.segment_frames < 2

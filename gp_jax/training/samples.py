@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from gp_jax.checkpoint.components import CONFIG_FILE
+from gp_jax.checkpoint.settings import read_settings
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+from gp_jax.json_config import read_config
 from gp_jax.methods.method import ArrayClip
+from gp_jax.methods.of_checkpoint import OfCheckpoint
+from gp_jax.methods.registry import load
 from gp_jax.training.setup import Run
 from gp_jax.video import VideoReader, VideoWriter
 
@@ -49,8 +53,12 @@ def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict)
     canvas = Canvas.from_aspect(*frames.shape[1:3], aspect=config.aspect)
     target = sample_file(workdir, step)
     target.parent.mkdir(exist_ok=True)
+    method = load(read_config(read_settings, checkpoint / CONFIG_FILE).method, checkpoint)
+    assert isinstance(method, OfCheckpoint)
+    # Not by `method.prepare`, which would keep these networks beside those that are trained.
+    pipeline = method.Pipeline.from_pretrained(checkpoint, mesh=None, dtype=None, attention=None)
     with VideoWriter(target, reader.info.frame_rate, overwrite=True) as writer:
-        for frame in OutpaintPipeline.from_pretrained(checkpoint).stream(ArrayClip(frames), canvas):
+        for frame in pipeline.prepare(ArrayClip(frames), canvas, method.Options(), None).frames():
             writer.write(frame)
 
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, load_module
 from gp_jax.checkpoint.folder import find_checkpoint
-from gp_jax.checkpoint.settings import Settings
+from gp_jax.checkpoint.settings import SETTINGS, read_settings
 from gp_jax.checkpoint.text import embed_text, load_tokenizer
 from gp_jax.data import DataConfig, Loader, make_loader
 from gp_jax.data.precomputed import model_hash
@@ -30,6 +30,7 @@ from gp_jax.fit.state import State, abstract_state
 from gp_jax.fit.step import Objective, Step, make_step
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.clip import TextConfig, TextTower
+from gp_jax.models.unet_config import UNetConfig
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.processes import process_rows
 from gp_jax.training.config import STAGES
@@ -59,7 +60,7 @@ class Run:
     origin: Path | None
     networks: Networks
     schedule: NoiseSchedule
-    settings: Settings
+    settings: Any
     objective: Any
     optimizer: optax.GradientTransformation
     step: Step
@@ -105,7 +106,7 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
         origin=origin,
         networks=networks,
         schedule=schedule,
-        settings=Settings.from_json({**_read(origin, CONFIG_FILE), **config.settings.to_dict()}),
+        settings=_settings(config, origin),
         objective=objective,
         optimizer=optimizer,
         step=make_update(networks, objective, optimizer, config),
@@ -146,22 +147,26 @@ def open_data(run: Run, *, split: str = "train", whole: bool = False) -> Loader:
 def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule, origin: Path | None) -> Any:
     stage = STAGES[config.stage]
     options = config.objective.to_dict()
-    if stage.objective == "diffusion":
-        unet = networks.configs[stage.denoiser]
-        if config.data.precomputed and unet.masked_fill != "grey":
+    if stage.objective == "reconstruction":
+        return OBJECTIVES[stage.objective](**options, vae=networks.configs["vae"])
+    denoiser = networks.configs[stage.denoiser]
+    options |= {"schedule": schedule, "denoiser": stage.denoiser, "latent_channels": denoiser.out_channels}
+    if isinstance(denoiser, UNetConfig):
+        if config.data.precomputed and denoiser.masked_fill != "grey":
             raise UserError(
                 f"precomputed masked latents show grey where nothing was observed, and this UNet wants "
-                f"masked_fill={unet.masked_fill!r}: set data.precomputed to False"
+                f"masked_fill={denoiser.masked_fill!r}: set data.precomputed to False"
             )
-        options |= {
-            "schedule": schedule,
-            "denoiser": stage.denoiser,
-            "latent_channels": unet.out_channels,
-            "null_text": _null_text(origin, unet.cross_attention_dim),
-        }
-    else:
-        options["vae"] = networks.configs["vae"]
+        options["null_text"] = _null_text(origin, denoiser.cross_attention_dim)
     return OBJECTIVES[stage.objective](**options)
+
+
+def _settings(config: ConfigDict, origin: Path | None) -> Any:
+    """Of the outcome: those of the checkpoint that training starts from, unless that is of another method."""
+    cls, before = SETTINGS[STAGES[config.stage].method], _read(origin, CONFIG_FILE)
+    if not isinstance(read_settings(before) if before else None, cls):
+        before = {}
+    return cls.from_json({**before, **config.settings.to_dict()})
 
 
 def _null_text(origin: Path | None, width: int) -> np.ndarray:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+from gp_jax.methods.registry import load
 from gp_jax.parallel import make_mesh
-from gp_jax.training.config import load_config
+from gp_jax.training.config import STAGES, load_config
 from gp_jax.training.log import read_log
 from gp_jax.training.loop import train
 from gp_jax.training.networks import component_of
 from gp_jax.training.setup import prepare
+from tests import small_m3ddm
 from tests.training import small
 
 FOLDER = Path(__file__).parents[2] / "configs"
@@ -28,6 +29,7 @@ def of_interpolation(counts):
 
 
 COUNTS = {
+    "m3ddm.py": {"m3ddm": 1_299_279_320 + 2_019, "vae": 83_653_863},  # with the statistics of batch norms
     "sd2.py:keyframes": SD2,
     "sd2.py:interpolation": of_interpolation(SD2),
     "sd15.py:keyframes": SD15,
@@ -74,18 +76,23 @@ def test_parameters_are_counted_and_the_docstring_tells_what_to_run(name):
 def shrunk(name, records, checkpoint):
     """The configuration with small networks and records; all that it says of training stays."""
     config = configuration(name)
+    networks = small_m3ddm.NETWORKS if config.stage == "m3ddm" else small.NETWORKS
     with config.unlocked():
         for component in config.networks:
-            config.networks[component] = small.NETWORKS[component].to_json()
+            config.networks[component] = networks[component].to_json()
         if config.changes.get("unet"):
             config.changes.unet = {x: y for x, y in config.changes.unet.items() if y in (None, False)}
         config.init_from = "" if config.stage == "autoencoder" else str(checkpoint)
         config.steps, config.batch_size, config.mesh, config.attention = 1, 8, "", "einsum"
+        config.microbatches = min(config.microbatches, 2)
         config.settings, config.schedule = {"native_area": 16 * 24, "segment_frames": small.FRAMES}, {}
+        if config.stage == "m3ddm":
+            config.settings = {"native_area": 24 * 32, "global_frames": 2, "steps": 3}
         config.data.update({"records": (str(records),), "precomputed": False, "text": False, "workers": 0})
-        config.data.update({"view_size": 16, "view_patch": 8, "downsampling": 8})
+        config.data.update({"view_size": 16, "view_patch": 8, "downsampling": networks["vae"].downsampling})
         config.data.segment_frames = min(config.data.segment_frames, small.FRAMES)
-        config.data.feature_frames = min(config.data.feature_frames, 2)
+        for seen in ("feature_frames", "global_frames"):
+            config.data[seen] = min(config.data[seen], 2)
         if config.objective.get("perceptual"):
             config.objective.perceptual = 0.0  # LPIPS wants larger frames
         config.log_interval = config.checkpoints.interval = 1
@@ -94,12 +101,13 @@ def shrunk(name, records, checkpoint):
 
 
 # Always; the others of a stage differ from these in little that the small ones keep.
-TRAINED = ("sd2.py:keyframes", "tiny.py:autoencoder", "tiny.py:interpolation")
+TRAINED = ("m3ddm.py", "sd2.py:keyframes", "tiny.py:autoencoder", "tiny.py:interpolation")
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[] if x in TRAINED else pytest.mark.slow) for x in COUNTS])
-def test_a_step_is_trained_saved_restored_on_another_mesh_and_sampled_from(name, records, checkpoint, tmp_path):
-    config = shrunk(name, records, checkpoint)
+def test_a_step_is_trained_saved_restored_on_another_mesh_and_sampled_from(name, request, tmp_path):
+    used = ("windows", "m3ddm") if name == "m3ddm.py" else ("records", "checkpoint")
+    config = shrunk(name, *map(request.getfixturevalue, used))
     assert train(config, tmp_path, mesh=make_mesh("fsdp=2", jax.devices()[:2]))
     [line] = read_log(tmp_path)
     assert np.isfinite(line["loss"]) and line["skipped"] == 0
@@ -108,6 +116,6 @@ def test_a_step_is_trained_saved_restored_on_another_mesh_and_sampled_from(name,
     assert train(config, tmp_path, mesh=make_mesh("data=1", jax.devices()[:1]))
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
     if config.stage != "autoencoder":
-        frames = np.zeros((3, 16, 16, 3), np.uint8)
-        video = OutpaintPipeline.from_pretrained(tmp_path / "checkpoint")(frames, Canvas.from_size(16, 16, 16, 24))
+        method = load(STAGES[config.stage].method, tmp_path / "checkpoint")
+        video = method(np.zeros((3, 16, 16, 3), np.uint8), Canvas.from_size(16, 16, 16, 24))
         assert video.shape == (3, 16, 24, 3)

@@ -97,7 +97,14 @@ def test_flips_canvases_and_boundaries_can_be_chosen(video):
 
 
 WHOLE = dataclasses.replace(
-    CONFIG, strides=(1, 2, 3, 9), short="fewer", paces=(1,), feature_frames=0, global_frames=6, known="m3ddm", flip=False
+    CONFIG,
+    strides=(1, 2, 3, 9),
+    short="fewer",
+    paces=(1,),
+    feature_frames=0,
+    global_frames=6,
+    known="m3ddm",
+    flip=False,
 )
 
 

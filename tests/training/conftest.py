@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import small_m3ddm
 from tests.training import small
 
 
@@ -20,3 +21,15 @@ def records(tmp_path_factory):
 def checkpoint(tmp_path_factory):
     """A small checkpoint, its weights random."""
     return small.make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def windows(tmp_path_factory):
+    """A folder of records of `small.WINDOW`."""
+    return small.write_records(tmp_path_factory.mktemp("windows"), size=small.WINDOW)
+
+
+@pytest.fixture(scope="session")
+def m3ddm(tmp_path_factory):
+    """A small checkpoint of M3DDM, its weights random."""
+    return small_m3ddm.write(tmp_path_factory.mktemp("m3ddm") / "ours")

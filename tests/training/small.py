@@ -15,9 +15,10 @@ from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
 from gp_jax.files import write_json
 from gp_jax.training.config import default_config
-from tests import small_networks
+from tests import small_m3ddm, small_networks
 
 SIZE, FRAMES, BATCH = (16, 24), 4, 8
+WINDOW = (24, 32)  # of M3DDM
 # With transformers in its middle only: a training step of it compiles in half the time.
 UNET = dataclasses.replace(small_networks.UNET, down_block_types=("DownBlock2D",))
 UNTRAINED = r"(interpolation_)?unet\.(?!middle\.transformer|conv_out)"
@@ -59,6 +60,21 @@ def autoencoder(records: Path, **fields) -> ConfigDict:
     """Of the stage that compiles fastest, from scratch."""
     made = config("autoencoder", records, **fields)
     made.networks.vae = NETWORKS["vae"].to_json()
+    return made
+
+
+def m3ddm(records: Path, init_from: Path | str = "", **fields) -> ConfigDict:
+    """Of M3DDM, whose lowest level is 8 pixels wide; records of `WINDOW`."""
+    made = default_config("m3ddm")
+    made.networks = {name: network.to_json() for name, network in small_m3ddm.NETWORKS.items()}
+    made.init_from, made.steps, made.batch_size = str(init_from), 6, BATCH
+    made.data.update({"records": (str(records),), "segment_frames": FRAMES, "downsampling": 4, "global_frames": 2})
+    made.data.update({"known": "m3ddm", "directions": ("m3ddm",), "strides": (1, 2, 3), "short": "fewer"})
+    made.settings = {"native_area": WINDOW[0] * WINDOW[1], "global_frames": 2, "steps": 3}
+    made.schedule = {name: small_m3ddm.SCHEDULER[name] for name in ("beta_start", "beta_end", "beta_schedule")}
+    made.optimizer.groups = (*made.optimizer.groups, (r"m3ddm\.(?!middle|conv_out|global_encoder)", 0.0))
+    made.log_interval, made.checkpoints.interval = 1, 3
+    made.update(fields)
     return made
 
 

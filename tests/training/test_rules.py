@@ -67,12 +67,14 @@ def survives(config, workdir):
 
 
 @pytest.fixture(params=STAGES)
-def base(request, records, checkpoint):
+def base(request, records, checkpoint, windows, m3ddm):
     stage = request.param
 
     def make():
         if stage == "autoencoder":
             return small.autoencoder(records)
+        if stage == "m3ddm":
+            return small.m3ddm(windows, m3ddm)
         return small.config(stage, records, checkpoint)
 
     return make

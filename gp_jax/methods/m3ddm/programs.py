@@ -133,7 +133,11 @@ def sampled_latents(vae: AutoencoderKL, key: Array, times: Array, pixels: Array)
     """
     cell = vae.config.downsampling
     shape = (pixels.shape[2] // cell, pixels.shape[3] // cell, vae.config.latent_channels)
-    noise = frame_noise(key, times, shape, 0.0)
+    return drawn_latents(vae, pixels, frame_noise(key, times, shape, 0.0))
+
+
+def drawn_latents(vae: AutoencoderKL, pixels: Array, noise: Array) -> Array:
+    """The same, with the noise [B, T, h, w, C] that is drawn by."""
 
     def encode(row: tuple[Array, Array]) -> Array:
         mean, log_variance = vae.encode(constrain(row[0], "batch", None, None, None))

@@ -8,6 +8,9 @@ frames and to the global tokens, then twice over frames. There is no text: the l
 clip, are condensed by a small residual network (encoder.py) into the tokens of the cross-attention. The frame rate is
 embedded beside the timestep.
 
+What the image network has not starts at zero, or as the identity, so that a network that gets the image network's
+parameters (training/image_start.py) makes of a lone frame what that one does.
+
 Source: https://github.com/alimama-creative/M3DDM-Video-Outpainting (e2ccd7c), class `UNet3DConditionModel`.
 """
 
@@ -27,9 +30,11 @@ from gp_jax.models.layers import (
     conv3x3,
     layer_norm,
     sinusoidal,
+    zero_linear,
 )
 from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.m3ddm.encoder import GlobalEncoder
+from gp_jax.models.remat import keeping
 from gp_jax.models.transformer import Attention, SpatialTransformer
 from gp_jax.parallel import constrain
 
@@ -42,14 +47,23 @@ PLACE_WIDTH = 320
 
 
 class M3DDM(nnx.Module):
-    """See the module's docstring; `attention` names a backend of `models.attention`, `dtype` is the compute dtype."""
+    """See the module's docstring.
+
+    `attention` names a backend of `models.attention`, `remat` a policy of `REMAT`; `dtype` is the compute dtype.
+    """
 
     def __init__(
-        self, config: M3DDMConfig, *, rngs: nnx.Rngs, dtype: DTypeLike | None = None, attention: str = "einsum"
+        self,
+        config: M3DDMConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike | None = None,
+        attention: str = "einsum",
+        remat: str = "none",
     ):
         self.config, self.dtype = config, dtype
         widths = config.block_out_channels
-        make = _Bricks(config, rngs, dtype, attention)
+        make = _Bricks(config, rngs, dtype, attention, remat)
 
         self.global_encoder = GlobalEncoder(config.cross_attention_dim, rngs=rngs, dtype=dtype)
         self.conv_in = conv3x3(config.in_channels, widths[0], rngs=rngs, dtype=dtype)
@@ -125,6 +139,7 @@ class _Bricks:
     rngs: nnx.Rngs
     dtype: DTypeLike | None
     attention: str
+    remat: str
 
     def norm(self, channels: int, epsilon: float) -> "JointGroupNorm":
         return JointGroupNorm(channels, self.config.norm_num_groups, epsilon, rngs=self.rngs, dtype=self.dtype)
@@ -220,29 +235,34 @@ class ResidualBlock(nnx.Module):
     """Two P3D convolutions, between them what timestep and frame rate add."""
 
     def __init__(self, make: _Bricks, inputs: int, outputs: int):
+        self.remat = make.remat
         options = {"rngs": make.rngs, "dtype": make.dtype}
         embedding = 4 * make.config.block_out_channels[0]
         self.norm1 = make.norm(inputs, make.config.norm_eps)
         self.conv1 = P3DConvolution(inputs, outputs, **options)
         self.time = nnx.Linear(embedding, outputs, **options)
-        self.rate = nnx.Linear(embedding, outputs, **options)
+        self.rate = zero_linear(embedding, outputs, **options)
         self.norm2 = make.norm(outputs, make.config.norm_eps)
         self.conv2 = P3DConvolution(outputs, outputs, **options)
         self.shortcut = None if inputs == outputs else Convolution(inputs, outputs, (1, 1), **options)
 
     def __call__(self, x: Array, time: Array, rate: Array) -> Array:
         """Args: x: [B, T, h, w, C]. time, rate: [B, E]. Returns: [B, T, h, w, C']."""
-        y = self.conv1(nnx.silu(self.norm1(x)))
-        y = y + (self.time(nnx.silu(time)) + self.rate(nnx.silu(rate)))[:, None, None, None]
-        y = self.conv2(nnx.silu(self.norm2(y)))
-        return y + (x if self.shortcut is None else self.shortcut(x))
+
+        def run(x: Array, time: Array, rate: Array) -> Array:
+            y = self.conv1(nnx.silu(self.norm1(x)))
+            y = y + (self.time(nnx.silu(time)) + self.rate(nnx.silu(rate)))[:, None, None, None]
+            y = self.conv2(nnx.silu(self.norm2(y)))
+            return y + (x if self.shortcut is None else self.shortcut(x))
+
+        return keeping(run, self.remat)(x, time, rate)
 
 
 class Transformer(nnx.Module):
     """Within frames and to the global tokens as in Stable Diffusion, then over frames."""
 
     def __init__(self, make: _Bricks, width: int):
-        config = make.config
+        config, self.remat = make.config, make.remat
         self.spatial = SpatialTransformer(
             width,
             config.attention_head_dim,
@@ -257,7 +277,11 @@ class Transformer(nnx.Module):
 
     def __call__(self, x: Array, tokens: Array) -> Array:
         """Args: x: [B, T, h, w, C]. tokens: [B, K, D]. Returns: like x."""
-        return self.temporal(self.spatial(x, tokens, None))
+
+        def run(x: Array, tokens: Array) -> Array:
+            return self.temporal(self.spatial(x, tokens, None))
+
+        return keeping(run, self.remat)(x, tokens)
 
 
 class TemporalTransformer(nnx.Module):
@@ -272,7 +296,7 @@ class TemporalTransformer(nnx.Module):
         self.norms = nnx.List(layer_norm(width, **options) for _ in range(3))
         self.attention = nnx.List(Attention(width, heads, width, attention=make.attention, **options) for _ in range(2))
         self.feed_forward = FeedForward(width, **options)
-        self.project_out = nnx.Linear(width, width, **options)
+        self.project_out = zero_linear(width, width, **options)
 
     def __call__(self, x: Array) -> Array:
         """[B, T, h, w, C] -> the same."""
