@@ -58,7 +58,7 @@ def abstract(cls: Callable[..., Module], config: Any, **options: Any) -> Module:
 
     All are hashable. Networks that are built alike, such as those for key frames and between them, are traced once.
     """
-    return nnx.merge(*_traced(cls, config, tuple(sorted(options.items()))))
+    return nnx.merge(*_traced(cls, config, tuple(sorted(options.items()))), copy=True)
 
 
 @functools.lru_cache(maxsize=32)

@@ -99,8 +99,9 @@ class Inception(nnx.Module):
 @functools.cache
 def load_i3d() -> I3D:
     """The network with its Kinetics-400 weights; raises UserError where they were not fetched."""
-    model = abstract(I3D, FEATURES)
-    load_into(model, load(WEIGHTS), source=WEIGHTS)
+    with jax.ensure_compile_time_eval():  # the first call may come from a traced function, and what is kept outlives it
+        model = abstract(I3D, FEATURES)
+        load_into(model, load(WEIGHTS), source=WEIGHTS)
     return model
 
 

@@ -129,8 +129,10 @@ class LPIPS(nnx.Module):
 @functools.cache
 def load_lpips(net: str) -> LPIPS:
     """The network with its published weights, "alex" or "vgg"; raises UserError where they were not fetched."""
-    model, name = abstract(LPIPS, net), f"lpips-{net}"
-    load_into(model, load(name), source=name)
+    name = f"lpips-{net}"
+    with jax.ensure_compile_time_eval():  # the first call may come from a traced function, and what is kept outlives it
+        model = abstract(LPIPS, net)
+        load_into(model, load(name), source=name)
     return model
 
 

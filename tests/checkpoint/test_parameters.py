@@ -50,6 +50,16 @@ def test_saving_then_loading_is_the_identity(net, tmp_path):
     assert sorted(p.name for p in (tmp_path / "a" / "net").iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_networks_that_are_built_alike_share_nothing(net, tmp_path):
+    other = Net(5, rngs=nnx.Rngs(2))
+    for name, network in {"one": net, "other": other}.items():
+        save_module(network, tmp_path / name, {"width": 5})
+    one, another = (load_module(Net, Config, tmp_path / name) for name in ("one", "other"))
+    assert same(one, net) and same(another, other)
+    another.scale[...] = jnp.full((), 7.0)
+    assert same(one, net)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_stored_dtype_is_kept_or_cast_on_request(net, tmp_path, dtype):
     save_module(net, tmp_path, {"width": 5}, dtype=dtype)
