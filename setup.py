@@ -23,6 +23,7 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10.2",
+        "flatbuffers>=25.1.24",  # what jax.export writes
         "flax>=0.12.8,<0.13",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",

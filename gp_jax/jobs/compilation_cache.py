@@ -1,8 +1,9 @@
 """Compiled programs are kept between runs, so that a second start does not compile again what the first one did.
 
-They lie in the user's cache folder, $GP_JAX_CACHE/programs or ~/.cache/gp_jax/programs, at most 2 GiB of them.
-GP_JAX_COMPILATION_CACHE=off does without; JAX_COMPILATION_CACHE_DIR, JAX's own setting, names another folder, which is
-nobody's business but JAX's. A folder that cannot be written and an entry that is damaged only cost time.
+They lie in the user's cache folder, $GP_JAX_CACHE/programs or ~/.cache/gp_jax/programs, beside traced ones (kept.py),
+at most 2 GiB of them. GP_JAX_COMPILATION_CACHE=off does without; JAX_COMPILATION_CACHE_DIR, JAX's own setting, names
+another folder, which is nobody's business but JAX's. A folder that cannot be written and an entry that is damaged only
+cost time.
 """
 
 import contextlib
@@ -36,6 +37,13 @@ def keep_programs() -> None:
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+
+
+def kept_folder() -> Path | None:
+    """Where this process keeps programs, None where it keeps none, or JAX alone does."""
+    folder = cache_folder() / "programs"
+    chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue] - made at run time
+    return folder if chosen == str(folder) else None
 
 
 def _sweep(folder: Path) -> None:

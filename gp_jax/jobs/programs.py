@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import numpy as np
+
+from gp_jax.jobs.compilation_cache import kept_folder
+from gp_jax.jobs.kept import Loaded, Program, kind
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Call:
 
     Attributes:
       name: of the stage of work that it is.
-      function: what `jax.jit` gave.
+      function: what `jax.jit` gave, or a `Program`.
       arguments: arrays, or `jax.ShapeDtypeStruct`s in their place.
       static: its static arguments.
       times: how often.
@@ -60,16 +62,27 @@ class Cost:
 
 def prepare(calls: Sequence[Call]) -> list[Cost]:
     """Compiles all programs that are not compiled yet, and counts them; call it under the mesh that they run under."""
-    compiled: dict[Any, Any] = {}
+    made: dict[Any, Loaded] = {}
     costs = []
     for call in calls:
-        traced = call.function.trace(*call.arguments, **call.static)
         leaves, tree = jax.tree.flatten((call.arguments, dict(call.static)))
-        program = call.function, tree, *map(_kind, leaves)
-        if program not in compiled:
-            compiled[program] = traced.lower().compile()
-        costs.append(Cost(call.name, call.times, flops_of(traced.jaxpr.jaxpr), _bytes(call, compiled[program])))
+        program = call.function, tree, *map(kind, leaves)
+        if program not in made:
+            made[program] = _load(call) or _compile(call)
+        costs.append(Cost(call.name, call.times, made[program].flops, _bytes(call, made[program].compiled)))
     return costs
+
+
+def _load(call: Call) -> Loaded | None:
+    folder = kept_folder()
+    if folder is None or not isinstance(call.function, Program):
+        return None
+    return call.function.load(call.arguments, call.static, folder, flops_of)
+
+
+def _compile(call: Call) -> Loaded:
+    traced = call.function.trace(*call.arguments, **call.static)
+    return Loaded(traced.lower().compile(), flops_of(traced.jaxpr.jaxpr))
 
 
 def flops_of(program: Any) -> int:
@@ -105,10 +118,6 @@ def _programs(value: Any) -> list[Any]:
     values = value if isinstance(value, tuple | list) else [value]
     open_ones = [getattr(one, "jaxpr", one) for one in values]
     return [one for one in open_ones if hasattr(one, "eqns")]
-
-
-def _kind(leaf: Any) -> tuple:
-    return (np.shape(leaf), str(leaf.dtype), getattr(leaf, "sharding", None)) if hasattr(leaf, "dtype") else (leaf,)
 
 
 def _bytes(call: Call, compiled: Any) -> int:

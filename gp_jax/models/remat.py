@@ -10,7 +10,8 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # By name, the policy of `jax.checkpoint`. None: everything is kept.
 REMAT: dict[str, Callable | None] = {

@@ -25,6 +25,7 @@ from gp_jax.diffusion.samplers import OnStep, Trajectory, follow, trajectory
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.diffusion.tables import MOST_GUIDANCE
 from gp_jax.errors import Notice
+from gp_jax.jobs.kept import Program
 from gp_jax.methods.globalpaint.compositing import composite
 from gp_jax.methods.globalpaint.conditioning import (
     Placement,
@@ -41,7 +42,7 @@ from gp_jax.parallel import constrain
 
 Array = jax.Array
 
-shrink = jax.jit(to_native)
+shrink = Program(to_native)
 
 
 @functools.partial(jax.tree_util.register_dataclass, meta_fields=["branches"], data_fields=["path", "scales"])
@@ -92,7 +93,7 @@ class Sampling:
         return cls(path, np.array([guidance, text_guidance], np.float32), branches)
 
 
-@jax.jit
+@Program
 def read_clip(
     vision: VisionTower,
     extractor: GlobalTokens,
@@ -115,7 +116,7 @@ def read_clip(
     return clip_tokens(vision, extractor, views[None], positions, times[None], valid[None])
 
 
-@functools.partial(jax.jit, static_argnames=("shared_noise", "on_step"))
+@functools.partial(Program, static_argnames=("shared_noise", "on_step"))
 def make_segments(
     unet: UNet,
     vae: AutoencoderKL,
@@ -196,7 +197,7 @@ def make_segments(
     return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
 
 
-@functools.partial(jax.jit, static_argnames="size")
+@functools.partial(Program, static_argnames=("size",))
 def finish(
     vae: AutoencoderKL, latents: Array, source: Array, place: Placement, *, size: tuple[int, int]
 ) -> tuple[Array, Array]:
