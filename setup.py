@@ -9,7 +9,7 @@ CLIP = ["torch==2.13.0", "open_clip_torch>=3.3"]
 # A newer checker of types finds new things: it is raised on purpose.
 CHECKS = ["ruff>=0.14", "basedpyright>=1.40,<1.41"]
 PLOTS = ["matplotlib>=3.9"]
-PARITY = [*CLIP, "diffusers>=0.42,<0.43", "scikit-image>=0.25", "lpips==0.1.4"]
+PARITY = [*CLIP, "diffusers>=0.42,<0.43", "peft>=0.17", "scikit-image>=0.25", "lpips==0.1.4"]
 
 setup(
     name="gp_jax",

@@ -10,14 +10,16 @@ unet = load_module(UNet, UNetConfig, "checkpoint/unet")
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flax import nnx
 from jax.typing import DTypeLike
 
+from gp_jax.checkpoint.adapters import Adapter, beside, merged, ranks
 from gp_jax.checkpoint.parameters import Module, Place, abstract, flatten, load_into
 from gp_jax.checkpoint.settings import M3DDMSettings, Settings
-from gp_jax.checkpoint.tensors import read_tensors, write_tensors
+from gp_jax.checkpoint.tensors import Tensors, read_tensors, write_tensors
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import write_json
@@ -25,6 +27,7 @@ from gp_jax.json_config import read_config
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
+from gp_jax.models.low_rank import with_low_rank
 from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.m3ddm.network import M3DDM
 from gp_jax.models.unet import UNet, UNetConfig
@@ -70,6 +73,8 @@ def load_module(
     *,
     param_dtype: DTypeLike | None = None,
     place: Place | None = None,
+    adapter: Adapter = MappingProxyType({}),
+    fuse: bool = True,
     **options: Any,
 ) -> Module:
     """Builds the network that `save_module` wrote.
@@ -80,14 +85,26 @@ def load_module(
       folder: of the component.
       param_dtype: of the parameters; None keeps the file's.
       place: parameters by name -> their shardings, such as `functools.partial(parameter_shardings, mesh=mesh)`.
+      adapter: what is added to some kernels.
+      fuse: whether it is merged into them, or stays beside them (models/low_rank.py).
       **options: such as `dtype`, in which the network computes.
 
     Raises:
       UserError: a file is missing or broken, or does not fit the network.
     """
-    module = abstract(cls, read_config(config_cls.from_json, Path(folder, CONFIG_FILE)), **options)
-    path = Path(folder, WEIGHTS_FILE)
-    load_into(module, read_tensors(path), param_dtype=param_dtype, place=place, source=str(path))
+    config, path = read_config(config_cls.from_json, Path(folder, CONFIG_FILE)), Path(folder, WEIGHTS_FILE)
+    tensors: Tensors = read_tensors(path)
+    build: Any = cls
+    if adapter and fuse:
+        tensors = merged(tensors, adapter)
+    elif adapter:
+        tensors, build, options = (
+            beside(tensors, adapter),
+            with_low_rank,
+            {"build": cls, "ranks": ranks(adapter), **options},
+        )
+    module = abstract(build, config, **options)
+    load_into(module, tensors, param_dtype=param_dtype, place=place, source=str(path))
     return module
 
 

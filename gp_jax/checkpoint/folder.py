@@ -27,6 +27,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from gp_jax.checkpoint.adapters import Adapter, apart, merged
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE, check_fit, load_module, read_configs
 from gp_jax.checkpoint.parameters import flatten
 from gp_jax.checkpoint.settings import Settings, read_settings
@@ -61,6 +62,7 @@ class Checkpoint:
     extractor: GlobalTokens | None
     text: TextTower | None
     tokenizer: Any | None
+    lora: str = ""  # what was added to the networks, for people
 
     def embed(self, prompt: str) -> np.ndarray:
         """[1, L, D] text embedding, cut off at the length that the tower reads; the null prompt is the empty one.
@@ -84,7 +86,11 @@ class Checkpoint:
             "clip": self.vision,
             "text": self.text,
         }
-        parts = {name: (module.config.to_json(), flatten(module)) for name, module in modules.items() if module}
+        parts = {
+            name: (module.config.to_json(), merged(*apart(flatten(module))))
+            for name, module in modules.items()
+            if module
+        }
         with replacing_folder(folder, overwrite=False) as building:
             write_parts(building, parts, self.settings.to_json(), self.schedule.to_config(), dtype=dtype)
             if self.tokenizer is not None:
@@ -127,9 +133,16 @@ def load_checkpoint(
     dtype: DTypeLike | None = None,
     attention: str | None = None,
     components: Mapping[str, Any] = MappingProxyType({}),
+    adapters: Mapping[str, Adapter] = MappingProxyType({}),
+    fuse: bool = True,
+    lora: str = "",
 ) -> Checkpoint:
-    """Reads a checkpoint folder of GlobalPaint; arguments and errors as for `load_parts`."""
-    parts = load_parts(name_or_folder, "globalpaint", ("unet", "vae"), mesh, dtype, attention, components)
+    """Reads a checkpoint folder of GlobalPaint; arguments and errors as for `load_parts`.
+
+    `lora` says what the adapters are.
+    """
+    needed = "unet", "vae"
+    parts = load_parts(name_or_folder, "globalpaint", needed, mesh, dtype, attention, components, adapters, fuse)
     networks = parts.networks
     return Checkpoint(
         settings=parts.settings,
@@ -141,6 +154,7 @@ def load_checkpoint(
         extractor=networks.get("global_tokens"),
         text=networks.get("text"),
         tokenizer=parts.tokenizer,
+        lora=lora,
     )
 
 
@@ -169,6 +183,8 @@ def load_parts(
     dtype: DTypeLike | None = None,
     attention: str | None = None,
     components: Mapping[str, Any] = MappingProxyType({}),
+    adapters: Mapping[str, Adapter] = MappingProxyType({}),
+    fuse: bool = True,
 ) -> Parts:
     """Reads a checkpoint folder.
 
@@ -181,6 +197,8 @@ def load_parts(
         The autoencoder stays float32: bfloat16 has fewer levels than a pixel.
       attention: a name in `attention.BACKENDS`, the kernel of the denoising networks; None for the reference.
       components: networks that take the place of the folder's, by name in `COMPONENTS`.
+      adapters: by component, what is added to kernels of the folder's networks.
+      fuse: whether they are merged, or stay beside the kernels.
 
     Raises:
       UserError: there is no such checkpoint, component or kernel, or the checkpoint is incomplete, damaged, of another
@@ -192,6 +210,8 @@ def load_parts(
         raise UserError(f"{folder} is a checkpoint of {settings.method}: run it by --method {settings.method}")
     if unknown := sorted(components.keys() - COMPONENTS.keys()):
         raise UserError(f"a checkpoint has no component {unknown[0]!r}: choose of {', '.join(COMPONENTS)}")
+    if given := sorted(components.keys() & adapters.keys()):
+        raise UserError(f"a LoRA is for the checkpoint's own {given[0]}, and another one was given in its place")
     if attention is not None and attention not in BACKENDS:
         raise UserError(f"there is no attention {attention!r}: choose of {', '.join(BACKENDS)}")
     dtype = dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
@@ -209,7 +229,8 @@ def load_parts(
         if part in components:
             return components[part]
         kernel = {"attention": attention} if attention and cls in (UNet, M3DDM) else {}
-        return load_module(cls, config, folder / part, param_dtype=held, place=place, dtype=held, **kernel)
+        options = {"param_dtype": held, "place": place, "dtype": held, **kernel}
+        return load_module(cls, config, folder / part, adapter=adapters.get(part, {}), fuse=fuse, **options)
 
     return Parts(settings, schedule, {part: load(part) for part in configs}, tokenizer)
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -65,7 +66,12 @@ def read_tensors(path: str | os.PathLike) -> dict[str, LazyTensor]:
 
 
 def write_tensors(
-    path: str | os.PathLike, tensors: Tensors, dtype: DTypeLike | None = None, *, overwrite: bool = True
+    path: str | os.PathLike,
+    tensors: Tensors,
+    dtype: DTypeLike | None = None,
+    *,
+    overwrite: bool = True,
+    metadata: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Writes a safetensors file, one tensor in memory at a time.
 
@@ -74,9 +80,10 @@ def write_tensors(
       tensors: by name.
       dtype: of the floating-point tensors in the file; None keeps theirs.
       overwrite: whether a file of that name may be replaced; raises UserError where not.
+      metadata: of the file, beside what it is written for.
     """
     # diffusers and transformers refuse a file that does not say which framework it is for.
-    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt", **metadata}}
     end = 0
     for name, tensor in tensors.items():
         kept = dtype is None or not is_floating(tensor)

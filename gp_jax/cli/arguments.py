@@ -52,6 +52,20 @@ def finite(text: str) -> float:
     return number
 
 
+def lora(text: str) -> tuple[str, float]:
+    """`FILE` or `FILE:STRENGTH` as (file, strength), a finite number."""
+    path, _, end = text.rpartition(":")
+    try:
+        strength = float(end)
+    except ValueError:
+        return text, 1.0
+    if not path:
+        return text, 1.0
+    if not math.isfinite(strength):
+        raise ArgumentTypeError(f"the strength of {path} is '{end}', not a finite number such as 0.8")
+    return path, strength
+
+
 def seed(text: str) -> int:
     """A whole number from 0 to 2^64 - 1."""
     if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:

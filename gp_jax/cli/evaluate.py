@@ -136,7 +136,7 @@ def _contenders(names: list[str], arguments: argparse.Namespace, mesh: Any) -> "
         contenders[label] = Contender(method, options_for(kind, arguments))
     kinds = [name.partition(":")[0] for name in names]
     check_used(arguments, kinds, METHODS)
-    check_networks(arguments, kinds, ("attention", "dtype"))
+    check_networks(arguments, kinds, ("attention", "dtype", "lora"))
     return contenders
 
 

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from gp_jax.cli import arguments as parse
 from gp_jax.errors import UserError
 from gp_jax.methods.method import Method
 from gp_jax.methods.registry import METHODS, load
@@ -13,7 +14,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def add_kernel_arguments(group: Any) -> None:
-    """How the networks of a method compute."""
+    """How the networks of a method compute, and what is added to them."""
     group.add_argument(
         "--attention",
         choices=ATTENTIONS,
@@ -25,6 +26,13 @@ def add_kernel_arguments(group: Any) -> None:
         choices=DTYPES,
         metavar="NAME",
         help=f"but of the autoencoder: {', '.join(DTYPES)}; by default float32 on CPUs, bfloat16 elsewhere",
+    )
+    group.add_argument(
+        "--lora",
+        type=parse.lora,
+        action="append",
+        metavar="FILE[:STRENGTH]",
+        help="what is added to the networks of globalpaint, by default in full; several add up",
     )
 
 
@@ -38,7 +46,8 @@ def load_method(name: str, checkpoint: str | None, arguments: argparse.Namespace
     """
     if not has_networks(name):
         return load(name, checkpoint)
-    return load(name, checkpoint, mesh=mesh, attention=arguments.attention, dtype=arguments.dtype)
+    options = {"mesh": mesh, "attention": arguments.attention, "dtype": arguments.dtype, "lora": arguments.lora}
+    return load(name, checkpoint, **options)
 
 
 def check_networks(arguments: argparse.Namespace, names: Sequence[str], flags: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ examples:
   gp-jax outpaint clip.mp4 plain.mp4 --aspect 16:9 --method mirror
   gp-jax outpaint clip.mp4 dawn.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
   gp-jax outpaint clip.mp4 quick.mp4 --aspect 16:9 --sampler lcm --steps 4
+  gp-jax outpaint clip.mp4 ink.mp4 --aspect 16:9 --checkpoint my_model/ --lora ink.safetensors:0.8
   gp-jax outpaint clip.mp4 cinema.mp4 --aspect 21:9 --resume            again, after a crash or Ctrl-C, to go on
 """
 
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Outpaints one clip. All that can be wrong with the request is found out before the model is loaded."""
     begin = time.monotonic()
     check_used(arguments, [arguments.method], METHODS)
-    check_networks(arguments, [arguments.method], ("mesh", "attention", "dtype"))
+    check_networks(arguments, [arguments.method], ("mesh", "attention", "dtype", "lora"))
     options = options_for(arguments.method, arguments)
     target = check_target(arguments.output, arguments.overwrite)
     original = VideoReader(arguments.input, arguments.frame_rate)
@@ -191,7 +192,8 @@ def _add_method_arguments(group: Any) -> None:
 
 def _made_by(arguments: argparse.Namespace) -> str:
     if arguments.method == "globalpaint":
-        return f"checkpoint {arguments.checkpoint or 'tiny'}"
+        loras = [f"{Path(path).name} at {strength:g}" for path, strength in arguments.lora or ()]
+        return " and ".join([f"checkpoint {arguments.checkpoint or 'tiny'}", *loras])
     return f"method {arguments.method}" + (f", checkpoint {arguments.checkpoint}" if arguments.checkpoint else "")
 
 

@@ -81,7 +81,30 @@ def nest(theirs: str, ours: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 def covered(rules: Rules, names: Iterable[str]) -> set[str]:
     """Those of our names that the table knows; the others belong to modules that the foreign network doesn't have."""
-    return set(_sources(rules, names))
+    return set(places(rules, names))
+
+
+class Place(NamedTuple):
+    """Where a tensor of ours stands there: the name of theirs, and the way between the two."""
+
+    name: str
+    leaf: Leaf
+
+
+def places(rules: Rules, names: Iterable[str]) -> dict[str, Place]:
+    """The places of those of our names that the table knows."""
+    compiled = [
+        (re.compile(_pattern(_join(rule.ours, leaf.ours))), _join(rule.theirs, leaf.theirs), leaf)
+        for rule in rules
+        for leaf in rule.leaves
+    ]
+    found = {}
+    for name in names:
+        for pattern, theirs, leaf in compiled:
+            if match := pattern.fullmatch(name):
+                found[name] = Place(theirs.format(**match.groupdict()), leaf)
+                break
+    return found
 
 
 def to_ours(rules: Rules, theirs: Tensors, names: Iterable[str]) -> dict[str, LazyTensor]:
@@ -93,7 +116,7 @@ def to_ours(rules: Rules, theirs: Tensors, names: Iterable[str]) -> dict[str, La
       names: of ours, each covered by the table.
     """
     made = {}
-    for name, source in _sources(rules, names).items():
+    for name, source in places(rules, names).items():
         leaf = source.leaf
         made[name] = _lazy(lambda x, leaf=leaf: leaf.forward(_part(x, leaf.part)), theirs[source.name])
     return made
@@ -105,7 +128,7 @@ def to_theirs(rules: Rules, ours: Tensors) -> dict[str, LazyTensor]:
     With `jax.ShapeDtypeStruct`s the result tells names, shapes and dtypes, and cannot be read.
     """
     pieces: dict[str, list[tuple[int, str, Leaf]]] = {}
-    for name, source in _sources(rules, ours).items():
+    for name, source in places(rules, ours).items():
         pieces.setdefault(source.name, []).append((source.leaf.part[0], name, source.leaf))
     made = {}
     for theirs, parts in pieces.items():
@@ -132,26 +155,6 @@ def rename(aliases: Sequence[tuple[str, str]], theirs: Tensors) -> dict[str, Any
             raise UserError(f"{spelled[new]} and {name} are two spellings of one tensor; leave one of them out")
         renamed[new], spelled[new] = tensor, name
     return renamed
-
-
-class _Source(NamedTuple):
-    name: str
-    leaf: Leaf
-
-
-def _sources(rules: Rules, names: Iterable[str]) -> dict[str, _Source]:
-    compiled = [
-        (re.compile(_pattern(_join(rule.ours, leaf.ours))), _join(rule.theirs, leaf.theirs), leaf)
-        for rule in rules
-        for leaf in rule.leaves
-    ]
-    found = {}
-    for name in names:
-        for pattern, theirs, leaf in compiled:
-            if match := pattern.fullmatch(name):
-                found[name] = _Source(theirs.format(**match.groupdict()), leaf)
-                break
-    return found
 
 
 def _pattern(template: str) -> str:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.folder import find_checkpoint
+from gp_jax.convert.lora import Chosen, Lora, named, shown
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.method import Clip, Job, Method
@@ -43,19 +44,22 @@ class OfCheckpoint(Method):
       checkpoint: a folder, or a model of this package; None for `default`.
       mesh: the devices to spread segments over.
       dtype, attention: see `checkpoint.folder.load_parts`.
+      lora: what is added to the networks; see `convert.lora.named`.
 
     Attributes:
       Options: what can be asked for; `seed` is among it.
       Pipeline: the networks.
+      adaptable: whether there are LoRAs for them; then `Pipeline.from_pretrained` takes `lora`.
       default: the checkpoint where none is named; None where one has to be, and then `source` says where from.
 
     Raises:
-      UserError: there is no such checkpoint, or none was named.
+      UserError: there is no such checkpoint or LoRA, none was named, or the networks take no LoRA.
     """
 
     Pipeline: ClassVar[type[Pipeline]]
     default: ClassVar[str | None] = None
     source: ClassVar[str] = ""
+    adaptable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -64,17 +68,23 @@ class OfCheckpoint(Method):
         mesh: Mesh | None = None,
         dtype: DTypeLike | None = None,
         attention: str | None = None,
+        lora: Lora | None = None,
     ):
         self.checkpoint = checkpoint or self.default
         if self.checkpoint is None:
             raise UserError(f"{self.name} needs its weights: {self.source}")
         self.folder = find_checkpoint(self.checkpoint)
         self.mesh, self.dtype, self.attention = mesh, dtype, attention
+        self.lora = named(lora)
+        if self.lora and not self.adaptable:
+            raise UserError(f"{self.name} takes no LoRA, which change networks of Stable Diffusion: leave it out")
 
     def settings(self, options: Any) -> Mapping[str, Any]:
         """See `Method`: the checkpoint, what its files hold, type and kernel where chosen, and the options."""
         chosen = {"dtype": self.dtype and str(self.dtype), "attention": self.attention}
         known = {"checkpoint": str(self.checkpoint), "weights": self.weights, "seed": check_seed(options.seed)}
+        if self.lora:
+            known |= {"lora": shown(self.lora), "lora_weights": [sha256(path) for path, _ in self.lora]}
         return known | {name: value for name, value in chosen.items() if value} | changed(options)
 
     @functools.cached_property
@@ -84,7 +94,7 @@ class OfCheckpoint(Method):
 
     def prepare(self, clip: Clip, canvas: Canvas, options: Any, work: Path | None = None) -> Job:
         """See `Method`."""
-        pipeline = load(self.Pipeline, self.folder, self.mesh, self.dtype, self.attention, self.weights)
+        pipeline = load(self.Pipeline, self.folder, self.mesh, self.dtype, self.attention, self.weights, self.lora)
         return pipeline.prepare(clip, canvas, options, work)
 
 
@@ -96,15 +106,22 @@ def load(
     dtype: DTypeLike | None,
     attention: str | None,
     weights: str,
+    lora: Chosen,
 ) -> Pipeline:
     """Networks whose fingerprint is `weights`; those that were asked for last stay in memory."""
-    return kind.from_pretrained(folder, mesh=mesh, dtype=dtype, attention=attention)
+    adapted = {"lora": lora} if lora else {}
+    return kind.from_pretrained(folder, mesh=mesh, dtype=dtype, attention=attention, **adapted)
 
 
 def fingerprint(folder: Path) -> str:
     """sha256 over the names and contents of a folder's files: other weights under an old name are another method."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors")):
-        with path.open("rb") as file:
-            total.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
     return total.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

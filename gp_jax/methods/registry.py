@@ -61,7 +61,7 @@ def load(name: str, checkpoint: str | Path | None = None, **options: Any) -> Met
     Args:
       name: a name in `METHODS`, or `folder:DIR`.
       checkpoint: a folder or a model of this package, for methods with networks; None for the method's own.
-      **options: for methods with networks, such as `mesh`; see the method.
+      **options: for methods with networks, such as `mesh` and `lora`; see `of_checkpoint.OfCheckpoint`.
 
     Raises:
       UserError: there is no such method, checkpoint or folder, or the method takes no checkpoint.

@@ -321,6 +321,8 @@ class OutpaintJob:
             "method": "globalpaint",
             "source": identity(self.clip, self.canvas),
             "canvas": dataclasses.asdict(self.canvas),
+            # What it is beside the digests of networks, which tell it too, so that it can be told by its name.
+            "lora": self.checkpoint.lora or None,
             "checkpoint": networks | settings.to_json() | {"scheduler": self.checkpoint.schedule.to_config()},
             **dataclasses.asdict(options),
             "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text).data).hexdigest() for text in texts],

@@ -12,3 +12,4 @@ class GlobalPaint(OfCheckpoint):
     Options = Options
     Pipeline = OutpaintPipeline
     default = "tiny"
+    adaptable = True

@@ -25,7 +25,9 @@ from flax import nnx
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from gp_jax.checkpoint.folder import Checkpoint, load_checkpoint
+from gp_jax.checkpoint.components import read_configs
+from gp_jax.checkpoint.folder import Checkpoint, find_checkpoint, load_checkpoint
+from gp_jax.convert.lora import Lora, named, read_adapters, shown
 from gp_jax.diffusion.samplers import OnStep
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
@@ -63,18 +65,33 @@ class OutpaintPipeline:
         mesh: Mesh | None = None,
         dtype: DTypeLike | None = None,
         attention: str | None = None,
+        *,
+        lora: Lora | None = None,
+        fuse_lora: bool = True,
         **components: nnx.Module,
     ) -> "OutpaintPipeline":
         """Loads a checkpoint folder, or one of this package by its name.
 
         Args:
           name_or_folder, mesh, dtype, attention: see `checkpoint.folder.load_checkpoint`.
+          lora: files whose updates are added to the UNets and the text tower: a path, (path, strength), or a list of
+            these; strengths may be negative, and several files add up.
+          fuse_lora: whether updates are merged into the weights; else they are computed beside them, which takes more
+            time and keeps what weights of few bits would round off.
           **components: networks in the place of the folder's, such as `vae=my_autoencoder`.
+
+        Raises:
+          UserError: as there, or a LoRA is broken or of another model.
 
         Programs that are compiled from here on are kept for the next process; see compilation_cache.py.
         """
         keep_programs()
-        return cls(load_checkpoint(name_or_folder, mesh, dtype, attention, components), mesh)
+        chosen = named(lora)
+        adapters = read_adapters(chosen, read_configs(find_checkpoint(name_or_folder))) if chosen else {}
+        checkpoint = load_checkpoint(
+            name_or_folder, mesh, dtype, attention, components, adapters, fuse_lora, lora=shown(chosen)
+        )
+        return cls(checkpoint, mesh)
 
     def save_pretrained(self, folder: str | Path, dtype: DTypeLike | None = None) -> None:
         """Writes a checkpoint folder, whole or not at all, which `from_pretrained` reads.

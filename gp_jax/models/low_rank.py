@@ -1,0 +1,81 @@
+"""A network with low-rank updates beside its kernels: LoRA (Hu et al. 2021, arXiv 2106.09685).
+
+The kernel W of a linear layer or a convolution stays as it is, and the layer's result becomes
+
+    layer(x) + scale * up(down(x))
+
+`down` is a layer of the same kind without bias, whose outputs are r channels; `up` takes these r to the outputs, at
+each place by itself. A layer that was `query` has then two more parameters, beside those that it had:
+
+    query.kernel             [I, O]          as before
+    query.lora_down.kernel   [I, r]          drawn from N(0, 1/r^2)
+    query.lora_up.kernel     [r, O]          zeros: a fresh LoRA changes nothing
+
+Of a convolution W and `down` are [h, w, I, O] and [h, w, I, r].
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from gp_jax.models.layers import Convolution
+
+Array = jax.Array
+# Behind the name of a layer.
+DOWN, UP = "lora_down.kernel", "lora_up.kernel"
+
+
+def _adding(kind: Any) -> type:
+    """The class of layers of a kind that have an update; `lora_scale` is a constant of the program."""
+
+    class Adding(kind):
+        def __call__(self, x: Array) -> Array:
+            return kind.__call__(self, x) + self.lora_scale * self.lora_up(self.lora_down(x))
+
+    return Adding
+
+
+_KINDS = {kind: _adding(kind) for kind in (nnx.Linear, nnx.Conv, Convolution)}
+
+
+def with_low_rank(
+    config: Any,
+    *,
+    build: Callable[..., nnx.Module],
+    ranks: Iterable[tuple[str, int]],
+    scale: float = 1.0,
+    rngs: nnx.Rngs,
+    **options: Any,
+) -> nnx.Module:
+    """`build(config, rngs=..., **options)` with fresh updates.
+
+    Args:
+      config: of the network.
+      build: its class.
+      ranks: (layer, r) for each layer that gets an update, by its dotted path, such as `down.0.downsample`.
+      scale: of all updates.
+      rngs: of all parameters.
+      **options: of the network.
+    """
+    network = build(config, rngs=rngs, **options)
+    layers = {".".join(map(str, path)): layer for path, layer in nnx.iter_modules(network)}
+    for name, rank in ranks:
+        _extend(layers[name], rank, scale, rngs)
+    return network
+
+
+def _extend(layer: Any, rank: int, scale: float, rngs: nnx.Rngs) -> None:
+    options = {"use_bias": False, "dtype": layer.dtype, "rngs": rngs}
+    down = {**options, "kernel_init": nnx.initializers.normal(1 / rank)}
+    kind = type(layer)
+    if kind is nnx.Linear:
+        layer.lora_down = nnx.Linear(layer.in_features, rank, **down)
+    else:
+        places = {"strides": layer.strides, "padding": layer.padding}
+        layer.lora_down = kind(layer.in_features, rank, layer.kernel_size, **places, **down)
+    layer.lora_up = nnx.Linear(rank, layer.out_features, kernel_init=nnx.initializers.zeros, **options)
+    layer.lora_scale = scale
+    # The layer itself becomes one that adds, so that its parameters keep their names.
+    object.__setattr__(layer, "__class__", _KINDS[kind])
