@@ -46,8 +46,8 @@ def load_method(name: str, checkpoint: str | None, arguments: argparse.Namespace
     """
     if not has_networks(name):
         return load(name, checkpoint)
-    options = {"mesh": mesh, "attention": arguments.attention, "dtype": arguments.dtype, "lora": arguments.lora}
-    return load(name, checkpoint, **options)
+    lora = {"lora": arguments.lora} if arguments.lora else {}
+    return load(name, checkpoint, mesh=mesh, attention=arguments.attention, dtype=arguments.dtype, **lora)
 
 
 def check_networks(arguments: argparse.Namespace, names: Sequence[str], flags: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gp_jax.cli.arguments import aspect, count, pads, rate, share, size
+from gp_jax.cli.arguments import aspect, count, lora, pads, rate, share, size
 from gp_jax.cli.main import COMMANDS, _parse, _parser
 from gp_jax.errors import UserError
 
@@ -45,6 +45,10 @@ def _parsed(kind, text):
         (size, "1920x1080", (1080, 1920)),
         (pads, "1,2,0,0", (1, 2, 0, 0)),
         (count, "12", 12),
+        (lora, "ink.safetensors", ("ink.safetensors", 1.0)),
+        (lora, "C:/ink.safetensors:-0.5", ("C:/ink.safetensors", -0.5)),
+        (lora, "a:b", ("a:b", 1.0)),
+        (lora, ":0", (":0", 1.0)),
         (rate, "29.97", 29.97),
         (share, "0.02", 0.02),
         (share, "0", 0.0),
@@ -54,7 +58,10 @@ def test_what_is_meant_is_read(kind, text, value):
     assert kind(text) == value
 
 
-@pytest.mark.parametrize("kind, text", [(size, "0x5"), (count, "0"), (share, "1"), (share, "nan"), (aspect, "0:1")])
+@pytest.mark.parametrize(
+    "kind, text",
+    [(size, "0x5"), (count, "0"), (share, "1"), (share, "nan"), (aspect, "0:1"), (lora, "a:nan"), (lora, "a:-inf")],
+)
 def test_what_cannot_be_meant_is_refused(kind, text):
-    with pytest.raises(Exception, match="is not"):
+    with pytest.raises(Exception, match="not"):
         kind(text)

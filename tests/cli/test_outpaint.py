@@ -22,13 +22,14 @@ from gp_jax.video import VideoReader, VideoWriter
 class FlatMethod:
     """Stands in for the model: fast, and every wish it was given can be looked up."""
 
-    wishes = None
+    wishes = lora = None
 
     Options = Options
     estimate = Estimate()
 
     @classmethod
-    def load(cls, checkpoint, mesh, attention, dtype):
+    def load(cls, checkpoint, mesh, attention, dtype, lora=()):
+        FlatMethod.lora = lora
         if checkpoint not in (None, "tiny", "other"):
             raise UserError(f"there is no checkpoint {checkpoint}")
         return cls()
@@ -100,6 +101,7 @@ def test_every_target_works_and_frames_are_exact_before_encoding(tmp_path, sourc
 
 def test_wishes_reach_the_pipeline(tmp_path, source):
     options = ["--size", "100x60", "--anchor", "top-left", "--seed", "7", "--steps", "4", "--sampler", "tcd"]
+    options += ["--lora", "ink.safetensors:0.8", "--lora", "gold.safetensors"]
     options += [
         "--guidance",
         "2.5",
@@ -114,6 +116,7 @@ def test_wishes_reach_the_pipeline(tmp_path, source):
     ]
     assert main(["outpaint", str(source("a.mp4")), str(tmp_path / "out.mp4"), *options]) == 0
     wishes, canvas = FlatMethod.wishes
+    assert FlatMethod.lora == [("ink.safetensors", 0.8), ("gold.safetensors", 1.0)]
     assert (canvas.height, canvas.width, canvas.top, canvas.left) == (60, 100, 0, 0)
     assert wishes == Options(7, 4, "tcd", 2.5, "a cat", text_guidance=3.0, plan="sequential", eta=0.5)
 
@@ -134,6 +137,14 @@ BAD = {
     "networks of a method without": (
         ["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "edge", "--attention", "xla"],
         "--attention is for networks, and edge has none",
+    ),
+    "a LoRA for a method without": (
+        ["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "edge", "--lora", "ink.safetensors"],
+        "--lora is for networks, and edge has none",
+    ),
+    "a LoRA for M3DDM": (
+        ["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "m3ddm", "--checkpoint", "tiny", "--lora", "text.mp4"],
+        "m3ddm takes no LoRA",
     ),
     "no such method": (["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "motia"], "there is no method motia"),
     "both aspect and size": (["a.mp4", "out.mp4", "--aspect", "16:9", "--size", "90x90"], "not allowed with"),
