@@ -1,17 +1,19 @@
-"""What a training step costs: memory, FLOPs, what devices send each other, and, on devices that are here, its time.
+"""What a training step costs, or with --denoise a call of the denoising network: memory, FLOPs, what devices send each
+other, and, on devices that are here, its time.
 
-Without --on the step is compiled for the devices of this machine and run: seconds, FLOP/s and their share of what the
+Without --on it is compiled for the devices of this machine and run: seconds, FLOP/s and their share of what the
 device could do (MFU). With --on it is only compiled, for devices that may be anywhere: CPU devices by number, or TPU
 slices by shape, for which libtpu has to be installed (pip install 'gp_jax[tpu]') but no TPU be there. Neither needs the
 data of the configuration, nor a checkpoint where all its networks are trained.
 
-Numbers are those of one device. "TFLOP" are those of the networks forwards and backwards, from which MFU is taken;
-"compiled" those of the program, in which what remat computes again counts and fused attention kernels may not. CPUs
-compute bfloat16 as float32, which doubles their memory and traffic.
+Numbers are those of one device. "TFLOP" are those of the networks, in a step forwards and backwards, from which MFU is
+taken; "compiled" those of the program, in which what remat computes again counts and fused attention kernels may not.
+CPUs compute bfloat16 as float32, which doubles their memory and traffic.
 
 examples:
   gp-jax bench --config configs/sd2.py:keyframes --attention einsum,cudnn
   gp-jax bench --config configs/sd2.py:keyframes --on 1,8,256
+  gp-jax bench --config configs/m3ddm.py --denoise --on 1
   gp-jax bench --config configs/sd2.py:keyframes --on v5p:1x1x1,v5p:2x2x2,v5p:4x8x8 --segments 2
 """
 
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the command takes."""
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="configs/sd2.py:keyframes and the like")
     parser.add_argument("--init-from", metavar="DIR|NAME", help="a checkpoint, as config.init_from")
+    parser.add_argument("--denoise", action="store_true", help="one call of the network, as sampling makes it")
     parser.add_argument("--on", type=_names, metavar="A,B", help="8, or v5p:2x2x2: compile for these, run nothing")
     parser.add_argument("--mesh", default="", metavar="AXES", help="such as data=2,fsdp=4; by default data=N/8,fsdp=8")
     parser.add_argument("--segments", type=parse.count, default=1, metavar="N", help="per step, along each data slice")
@@ -52,24 +55,26 @@ def run(arguments: argparse.Namespace) -> None:
 
     import jax
 
-    from gp_jax.training.bench import bench, check_bench, model_flops, prepare_bench
+    from gp_jax.training.bench import bench, check_bench, lower_step, model_flops, prepare_bench
+    from gp_jax.training.denoising import bench_denoising, lower_denoising
 
     runs = [
         prepare_bench(config, devices, segments=arguments.segments, mesh=arguments.mesh, attention=attention)
         for devices in places or [jax.devices()]
         for attention in arguments.attention or [config.attention]
     ]
-    if not arguments.on:
+    if not (arguments.on or arguments.denoise):
         check_bench(runs[0])
+    lowered, measure = (lower_denoising, bench_denoising) if arguments.denoise else (lower_step, bench)
     console = Console(stderr=True)
     with console.status("counting FLOPs"):
-        flops = model_flops(config)
+        flops = model_flops(config, lowered)
     print(f"{arguments.config}, {config.dtype}, remat {config.remat}, {flops / 1e12:.3g} TFLOP per segment")
     print(_line(COLUMNS), flush=True)
     for made in runs:
         with console.status(f"{_devices(made)}, {made.config.attention}"):
             try:
-                row = bench(made, flops, steps=0 if arguments.on else arguments.steps)
+                row = measure(made, flops, steps=0 if arguments.on else arguments.steps)
             except (ValueError, RuntimeError, NotImplementedError) as error:  # a kernel that this device has not
                 reason = str(error).strip().partition("\n")[0][:100]
                 print(f"{_line([_devices(made), made.config.attention])}  does not work here: {reason}", flush=True)

@@ -10,13 +10,14 @@ Data are not needed: parameters are those that training starts from, batches are
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gp_jax.fit.state import make_state
+from gp_jax.fit.state import State, make_state
 from gp_jax.fit.step import on_mesh
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.mesh import Device
@@ -78,7 +79,7 @@ def prepare_bench(
 
 def check_bench(run: Run) -> None:
     """Raises UserError where the step of `prepare_bench` cannot be run here: a checkpoint is missing, or memory."""
-    check_sources(run.networks)
+    check_sources(run.networks, run.networks.frozen)
     check_memory(run, batch_shapes(run))
 
 
@@ -100,32 +101,45 @@ def bench(run: Run, model_flops: float, *, steps: int) -> Row:
     state = make_state(params, run.networks.multipliers, run.optimizer, run.mesh)
     frozen = initial(run.networks, run.networks.frozen, run.mesh)
     shapes = batch_shapes(run)
-    program = lower(run, shapes).compile()
-    batch = on_mesh(_random(shapes), shapes, run.mesh)
-    for _ in range(_WARM_UP):
+    program = lower_step(run).compile()
+    batch = on_mesh(random_arrays(shapes), shapes, run.mesh)
+
+    def update() -> State:
+        nonlocal state
         state, _ = program(state, frozen, batch)
-    jax.block_until_ready(state)
+        return state
+
+    return Row(run, Budget.of(run, program), model_flops, *timed(update, steps))
+
+
+def timed(call: Callable[[], Any], steps: int) -> tuple[float, int | None]:
+    """Seconds of a call, of which so many are made one behind the other, and the device's peak of bytes in use; None
+    where it does not tell."""
+    jax.block_until_ready([call() for _ in range(_WARM_UP)][-1])
     begin = time.perf_counter()
-    for _ in range(steps):
-        state, _ = program(state, frozen, batch)
-    jax.block_until_ready(state)
+    jax.block_until_ready([call() for _ in range(steps)][-1])
     seconds = (time.perf_counter() - begin) / steps
     used = jax.local_devices()[0].memory_stats() or {}
-    return Row(run, Budget.of(run, program), model_flops, seconds, used.get("peak_bytes_in_use"))
+    return seconds, used.get("peak_bytes_in_use")
 
 
-def model_flops(config: ConfigDict) -> float:
-    """FLOPs of one segment, forwards and backwards, as XLA counts them before it optimises: what remat computes again
-    is not among them, and attention is that of the einsum, whatever kernel is used."""
+def lower_step(run: Run) -> jax.stages.Lowered:
+    """The step for batches as the configuration asks for them, ready to be compiled."""
+    return lower(run, batch_shapes(run))
+
+
+def model_flops(config: ConfigDict, lowered: Callable[[Run], jax.stages.Lowered] = lower_step) -> float:
+    """FLOPs of one segment as XLA counts them before it optimises: what remat computes again is not among them, and
+    attention is that of the einsum, whatever kernel is used. `lowered`: what is done with a segment."""
     lone = config.copy_and_resolve_references()
     lone.update({"attention": "einsum", "remat": "none", "batch_size": 1, "microbatches": 1})
     run = prepare(lone, make_mesh(None, jax.devices()[:1]))
-    cost = lower(run, batch_shapes(run)).cost_analysis()
+    cost = lowered(run).cost_analysis()
     assert cost is not None  # XLA counts on every kind of device
     return float(cost["flops"])
 
 
-def _random(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+def random_arrays(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
     """The rows of this process: from 0 to 1, and bytes to 255."""
     rng, share = np.random.default_rng(0), jax.process_count()
     return {

@@ -117,7 +117,7 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     latents allow, of about the native area."""
     config, data = run.config, run.config.data
     rows, length, seen = config.batch_size, data.segment_frames, data.feature_frames
-    native = Canvas(1, 1, 0, 0, 1, 1).native(run.settings.native_area, data.downsampling)
+    native = Canvas(1, 1, 0, 0, 1, 1).native(run.settings.native_area, run.multiple)
     size = native.height, native.width
     cells = tuple(side // data.downsampling for side in size)
     patches = (data.view_size // data.view_patch) ** 2 if data.view_patch else _PATCHES

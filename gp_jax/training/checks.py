@@ -13,7 +13,6 @@ from typing import Any
 
 from gp_jax.errors import UserError
 from gp_jax.metrics.perceptual import MIN_SIDES
-from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.training.budget import check_memory
 from gp_jax.training.config import STAGES
 from gp_jax.training.log import read_log
@@ -24,7 +23,7 @@ from gp_jax.training.setup import Run, open_data
 
 def check_inputs(run: Run, workdir: Path) -> None:
     """Raises UserError, in one sentence, for the first thing that is missing or does not fit."""
-    check_sources(run.networks)
+    check_sources(run.networks, run.networks.frozen)
     device = run.mesh.devices.flat[0]
     if run.config.attention == "cudnn" and device.platform != "gpu":
         raise UserError(
@@ -45,12 +44,11 @@ def check_inputs(run: Run, workdir: Path) -> None:
 def _check_batch(run: Run, spec: Mapping[str, Any]) -> None:
     """What only the data themselves tell: sizes that the networks have to share."""
     unet, extractor = (run.networks.configs.get(name) for name in (STAGES[run.config.stage].denoiser, "global_tokens"))
-    if isinstance(unet, M3DDMConfig):
-        cell, (height, width) = unet.downsampling * run.config.data.downsampling, spec["pixel_mask"].shape[1:]
-        if height % cell or width % cell:
-            raise UserError(
-                f"frames of {width}x{height} pixels do not divide into the {cell} pixels of M3DDM's lowest level"
-            )
+    height, width = spec["pixel_mask"].shape[1:]
+    if height % run.multiple or width % run.multiple:
+        raise UserError(
+            f"frames of {width}x{height} pixels do not fit the networks: sides are multiples of {run.multiple}"
+        )
     meet = []  # (part of a batch, the network's, its width)
     if unet:
         meet += [("latents", "UNet's out_channels", unet.out_channels)]

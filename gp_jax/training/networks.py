@@ -133,10 +133,10 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     )
 
 
-def check_sources(networks: Networks) -> None:
-    """Raises UserError where a network that is not trained is in no checkpoint."""
-    for component in networks.frozen:
-        if networks.sources[component] is None:
+def check_sources(networks: Networks, components: Collection[str]) -> None:
+    """Raises UserError where one of these networks is not trained, and in no checkpoint."""
+    for component in components:
+        if component in networks.frozen and networks.sources[component] is None:
             raise UserError(f"{component} is not trained, so it has to come from a checkpoint: give one by init_from")
 
 
@@ -150,7 +150,7 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
       UserError: names every parameter that is missing, unexpected or of another shape; or a network that is not trained
         is in no checkpoint.
     """
-    check_sources(networks)
+    check_sources(networks, components)
     params = {}
     for component in components:
         cls, _ = COMPONENTS[component]

@@ -34,7 +34,7 @@ def check_sample(run: Run) -> None:
             f"config.samples.aspect is {config.aspect:g}, which the frames of {config.clip} have already: there is "
             "nothing to outpaint"
         )
-    canvas.native(run.settings.native_area, run.config.data.downsampling)
+    canvas.native(run.settings.native_area, run.multiple)
 
 
 def write_sample(checkpoint: Path, workdir: Path, step: int, config: ConfigDict) -> None:

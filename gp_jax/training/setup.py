@@ -30,6 +30,7 @@ from gp_jax.fit.state import State, abstract_state
 from gp_jax.fit.step import Objective, Step, make_step
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.clip import TextConfig, TextTower
+from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet_config import UNetConfig
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.processes import process_rows
@@ -65,6 +66,12 @@ class Run:
     optimizer: optax.GradientTransformation
     step: Step
     state: State
+
+    @property
+    def multiple(self) -> int:
+        """Of which the sides of frames are multiples: pixels of a latent, of one in M3DDM's lowest level."""
+        denoiser = self.networks.configs.get(STAGES[self.config.stage].denoiser)
+        return self.config.data.downsampling * (denoiser.downsampling if isinstance(denoiser, M3DDMConfig) else 1)
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the saved state has to know, as JSON: `networks` are those that the state holds."""

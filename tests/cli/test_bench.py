@@ -20,11 +20,19 @@ def get_config():
 """
 
 
-@pytest.fixture
-def bench(tmp_path, capsys):
+M3DDM = """
+from tests.training import small
+
+def get_config():
+    return small.m3ddm("unused")
+"""
+
+
+@pytest.fixture(params=[CONFIG])
+def bench(request, tmp_path, capsys):
     """The rows that the command prints, each a dictionary by heading."""
     file = tmp_path / "config.py"
-    file.write_text(CONFIG)
+    file.write_text(request.param)
 
     def run(*arguments):
         assert main(["bench", "--config", str(file), *arguments]) == 0
@@ -46,6 +54,16 @@ def test_devices_that_are_absent_are_counted(bench):
     assert (row["devices"], row["mesh"], row["segments"]) == ("1 x cpu", "-", "2") and "seconds" not in row
     assert float(row["state GB"]) > 0 and float(row["sum GB"]) == 0  # a lone device has nobody to share with
     assert 0.5 < float(row["compiled"]) / float(row["TFLOP"]) < 1.5
+
+
+@pytest.mark.parametrize("bench", [CONFIG, M3DDM], indirect=True)
+def test_a_call_of_the_network_is_less_than_half_of_a_step(bench):
+    (step,) = bench("--on", "1")
+    (call,) = bench("--on", "1", "--denoise")
+    assert 0 < float(call["TFLOP"]) < float(step["TFLOP"]) / 2
+    assert 0 < float(call["state GB"]) < float(step["state GB"]) / 1.5  # no moments, no average
+    (timed,) = bench("--denoise", "--steps", "1")
+    assert float(timed["seconds"]) > 0
 
 
 @pytest.mark.parametrize("names, words", [("9", "9 CPU devices"), ("v5p:2y2", "neither"), ("x", "neither")])

@@ -1,0 +1,104 @@
+"""One call of a configuration's denoising network, as sampling makes it: one segment a row, one branch of guidance.
+
+    row = bench_denoising(run, model_flops(config, lower_denoising), steps=10)
+
+Parameters are held in the type in which the network computes, as they are when clips are outpainted.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gp_jax.checkpoint.parameters import bind
+from gp_jax.checkpoint.tensors import is_floating
+from gp_jax.fit.state import placed
+from gp_jax.fit.step import batch_shardings, on_mesh
+from gp_jax.models.m3ddm.config import M3DDMConfig
+from gp_jax.models.unet_config import UNetConfig
+from gp_jax.parallel import parameter_shardings, use_mesh
+from gp_jax.training.bench import Row, random_arrays, timed
+from gp_jax.training.budget import Budget, batch_shapes, bytes_on_device, collectives
+from gp_jax.training.config import STAGES
+from gp_jax.training.networks import initial, within
+from gp_jax.training.setup import Run
+from gp_jax.training.speed import flops_of
+
+Shapes = dict[str, jax.ShapeDtypeStruct]
+
+
+def lower_denoising(run: Run) -> jax.stages.Lowered:
+    """The call, ready to be compiled."""
+    denoiser = STAGES[run.config.stage].denoiser
+    network = run.networks.modules[denoiser]
+
+    def call(parameters: Mapping[str, jax.Array], inputs: Mapping[str, jax.Array]) -> jax.Array:
+        return bind(network, parameters)(**inputs)
+
+    inputs = _inputs(run)
+    shapes = {name: _narrow(x, run) for name, x in within(denoiser, run.networks.shapes).items()}
+    arguments = placed(shapes, parameter_shardings(shapes, run.mesh)), placed(inputs, batch_shardings(inputs, run.mesh))
+    with use_mesh(run.mesh):
+        return jax.jit(call).lower(*arguments)
+
+
+def bench_denoising(run: Run, model_flops: float, *, steps: int) -> Row:
+    """Compiles the call, and runs it `steps` times unless that is 0; arguments as for `bench.bench`."""
+    denoiser, inputs = STAGES[run.config.stage].denoiser, _inputs(run)
+    program = lower_denoising(run).compile()
+    memory = program.memory_analysis()
+    assert memory is not None
+    shapes = {name: _narrow(x, run) for name, x in within(denoiser, run.networks.shapes).items()}
+    state = bytes_on_device(placed(shapes, parameter_shardings(shapes, run.mesh)))
+    budget = Budget(
+        state=state,
+        inputs=memory.argument_size_in_bytes - state,
+        temporaries=memory.temp_size_in_bytes,
+        flops=flops_of(program),
+        collectives=collectives(program.as_text() or ""),
+    )
+    model_flops *= run.config.batch_size / run.mesh.size
+    if not steps:
+        return Row(run, budget, model_flops)
+    made = within(denoiser, initial(run.networks, (denoiser,), run.mesh))
+    parameters = {name: x.astype(shapes[name].dtype) for name, x in made.items()}
+    batch = on_mesh(random_arrays(inputs), inputs, run.mesh)
+    seconds, peak = timed(lambda: program(parameters, batch), steps)
+    return Row(run, budget, model_flops, seconds, peak)
+
+
+def _narrow(parameter: jax.ShapeDtypeStruct, run: Run) -> jax.ShapeDtypeStruct:
+    dtype = jnp.dtype(run.config.dtype) if is_floating(parameter) else parameter.dtype
+    return jax.ShapeDtypeStruct(parameter.shape, dtype)
+
+
+def _inputs(run: Run) -> Shapes:
+    """Of the network's call, by the names of its arguments."""
+    config, batch = run.networks.configs[STAGES[run.config.stage].denoiser], batch_shapes(run)
+    rows, length = batch["frames"].shape
+    sample = jax.ShapeDtypeStruct((rows, length, *batch["latent_mask"].shape[1:], config.in_channels), jnp.float32)
+    times = jax.ShapeDtypeStruct((rows,), jnp.float32)
+    return {"sample": sample, "timesteps": times, **_CONDITIONS[type(config)](run, config, batch)}
+
+
+def _of_unet(run: Run, config: UNetConfig, batch: Shapes) -> Shapes:
+    rows, width = batch["frames"].shape[0], config.cross_attention_dim
+    text = batch.get("text", jax.ShapeDtypeStruct((rows, 1, width), np.float32))
+    conditions = {"text": text, "frames": batch["frames"]}
+    if extractor := run.networks.configs.get("global_tokens"):
+        conditions["tokens"] = jax.ShapeDtypeStruct((rows, extractor.tokens, width), np.float32)
+    return conditions
+
+
+def _of_m3ddm(run: Run, config: M3DDMConfig, batch: Shapes) -> Shapes:
+    (rows, frames), cells = batch["clip"].shape[:2], batch["latent_mask"].shape[1:]
+    latents = jax.ShapeDtypeStruct((rows, frames, *cells, config.out_channels), jnp.float32)
+    network: Any = run.networks.modules["m3ddm"]
+    shapes = within("m3ddm", run.networks.shapes)
+    tokens = jax.eval_shape(lambda parameters, x: bind(network, parameters).encode_global(x), shapes, latents)
+    return {"rates": batch["rate"], "tokens": tokens}
+
+
+_CONDITIONS: dict[type, Callable[[Run, Any, Shapes], Shapes]] = {UNetConfig: _of_unet, M3DDMConfig: _of_m3ddm}
