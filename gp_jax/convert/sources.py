@@ -165,6 +165,10 @@ def _scheduler(path: Path) -> Json:
 def _training_state(folder: Path, averaged: bool) -> Source:
     """What was trained, and beside it what of the checkpoint that training started from is of use still."""
     meta = reading_state.read_meta(folder)
+    if meta.get("adapter"):
+        raise UserError(
+            f"{folder} is the state of a LoRA: the checkpoint that its training writes holds it in lora/, and merged"
+        )
     parts = [
         Part(component, FORMATS["gp_jax"][component], meta["networks"][component], tensors, folder)
         for component, tensors in reading_state.read_networks(folder, averaged=averaged).items()

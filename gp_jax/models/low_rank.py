@@ -34,6 +34,8 @@ def _adding(kind: Any) -> type:
         def __call__(self, x: Array) -> Array:
             return kind.__call__(self, x) + self.lora_scale * self.lora_up(self.lora_down(x))
 
+    # Programs are kept by the names of classes.
+    Adding.__name__ = Adding.__qualname__ = f"{kind.__name__}WithLowRank"
     return Adding
 
 

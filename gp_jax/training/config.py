@@ -117,6 +117,9 @@ def default_config(stage: str) -> ConfigDict:
         # `unet.down.0.transformer.0.space_time`; the first that matches counts, 0 freezes, no match means 1.
         "groups": ((STAGES[stage].frozen, 0.0),) if STAGES[stage].frozen else (),
     }
+    # Rank above 0: a LoRA of the diffusion network is trained, and nothing else (adapter.py). Its scale is alpha over
+    # rank; `modules` is a pattern of the layers that get one, over their whole path in the network.
+    config.adapter = {"rank": 0, "alpha": 16.0, "modules": r".*attention\.(query|key|value|output)"}
     config.ema = 0.999  # the decay, which warms up
     config.max_nonfinite = 20  # steps with a NaN or an infinity, which are skipped; more of them end the run
 

@@ -1,7 +1,8 @@
 """From the training state to a checkpoint folder, as `gp-jax outpaint --checkpoint` and `--init-from` take it.
 
 What was trained comes from the moving average; what was not is copied from the checkpoint that training started from,
-but for what the training has made useless (an old UNet beside a new autoencoder).
+but for what the training has made useless (an old UNet beside a new autoencoder). A LoRA that was trained is merged
+into its network, and lies beside it as files (adapter.py).
 """
 
 import shutil
@@ -18,6 +19,7 @@ from gp_jax.files import replacing_folder
 from gp_jax.fit.state import State
 from gp_jax.parallel.gather import gathered
 from gp_jax.parallel.processes import on_first
+from gp_jax.training.adapter import LORA
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, within
 
@@ -61,6 +63,12 @@ def export_checkpoint(
         }
         return networks.configs[component].to_json(), tensors
 
+    def adapted(temporary: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        assert networks.adapter is not None and origin is not None
+        updates = networks.adapter.updates(within(LORA, {name: take(name) for name in sorted(averaged)}))
+        networks.adapter.write(temporary / LORA, networks.configs[networks.adapter.component], updates)
+        return networks.adapter.parts(origin, updates)
+
     def finish_gathering() -> None:
         for _ in arrays:
             pass
@@ -68,10 +76,14 @@ def export_checkpoint(
     def write() -> None:
         try:
             with replacing_folder(target) as temporary:
-                parts = {name: part(name) for name in sorted(networks.live)}  # in the order of `gathered`
+                if networks.adapter:
+                    parts, discards = adapted(temporary), ()
+                else:
+                    parts = {name: part(name) for name in sorted(networks.live)}  # in the order of `gathered`
+                    discards = STAGES[stage].discards
                 write_parts(temporary, parts, settings, scheduler)
                 for name in (*COMPONENTS, "tokenizer"):
-                    if origin and (origin / name).is_dir() and name not in (*networks.live, *STAGES[stage].discards):
+                    if origin and (origin / name).is_dir() and name not in (*parts, *discards):
                         shutil.copytree(origin / name, temporary / name)
         finally:
             finish_gathering()  # after a full disk too: the others take part in all of it

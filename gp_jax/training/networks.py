@@ -36,6 +36,7 @@ from gp_jax.json_config import read_config, short
 from gp_jax.models.unet import UNetConfig
 from gp_jax.parallel import parameter_shardings
 from gp_jax.seeds import check_seed
+from gp_jax.training.adapter import LORA, Adapter, adapter_of, is_update
 from gp_jax.training.config import STAGES
 from gp_jax.training.image_start import from_image
 
@@ -53,6 +54,8 @@ class Networks:
       sources: component -> the folder that its parameters come from, None where it is new.
       dtype: of the parameters of networks that are not trained at all; the autoencoder's stay float32.
       seed: of new parameters.
+      adapter: what is trained beside one of the networks, and then nothing else is; its parameters count as a component
+        of their own, `adapter.LORA`.
     """
 
     configs: dict[str, Any]
@@ -61,12 +64,13 @@ class Networks:
     sources: dict[str, Path | None]
     dtype: DTypeLike
     seed: int
+    adapter: Adapter | None = None
 
     @functools.cached_property
     def live(self) -> tuple[str, ...]:
         """Components with a parameter that is trained; they are held in float32, and saved."""
         trained = {component_of(name) for name in self.multipliers}
-        return tuple(component for component in self.configs if component in trained)
+        return tuple(component for component in (*self.configs, LORA) if component in trained)
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -87,7 +91,11 @@ class Networks:
 
     def bind(self, tensors: Tensors) -> dict[str, Any]:
         """The networks with these parameters."""
-        return {name: parameters.bind(module, within(name, tensors)) for name, module in self.modules.items()}
+        beside = {self.adapter.component: within(LORA, tensors)} if self.adapter else {}
+        return {
+            name: parameters.bind(module, within(name, tensors) | beside.get(name, {}))
+            for name, module in self.modules.items()
+        }
 
     def held(self, component: str) -> DTypeLike:
         """The type of a component's parameters; those that are counters stay whole numbers."""
@@ -106,6 +114,8 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     for component in stage.networks:
         config_cls = COMPONENTS[component][1]
         names = stage.starts if component == stage.denoiser else (component,)
+        if config.adapter.rank:  # beside a network that stays as it is
+            names = (component,)
         sources[component] = (
             next((origin / name for name in names if (origin / name).is_dir()), None) if origin else None
         )
@@ -120,9 +130,10 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         raise UserError(f"{lost[0]} is neither in a checkpoint (init_from) nor in the configuration's `networks`")
     _check_fit(config, configs, needed)
 
-    modules = {component: _abstract(component, network, config) for component, network in configs.items()}
+    adapter = adapter_of(stage.denoiser, configs, config, sources)
+    modules = {component: _abstract(component, network, config, adapter) for component, network in configs.items()}
     trainable = [name for name, leaf in _flatten(modules).items() if is_floating(leaf)]
-    multipliers = _multipliers(trainable, config.optimizer.groups, needed)
+    multipliers = _multipliers(trainable, config.optimizer.groups, (LORA,) if adapter else needed)
     return Networks(
         configs={component: configs[component] for component in needed},
         modules={component: modules[component] for component in needed},
@@ -130,6 +141,7 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         sources={component: sources[component] for component in needed},
         dtype=jnp.dtype(config.dtype),
         seed=check_seed(config.seed),
+        adapter=adapter,
     )
 
 
@@ -153,6 +165,9 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
     check_sources(networks, components)
     params = {}
     for component in components:
+        if component == LORA:
+            params |= _fresh_updates(networks, mesh)
+            continue
         cls, _ = COMPONENTS[component]
         config, dtype = networks.configs[component], networks.held(component)
         expected = within(component, networks.shapes)
@@ -161,11 +176,21 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
         if source := networks.sources[component]:
             stored = _stored(component, config, expected, source)
             new -= stored.keys()
+        if new and networks.adapter and networks.adapter.component == component:
+            raise UserError(f"a LoRA is trained beside a network that is whole, and {source} lacks {min(new)}")
         made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
         if new:
             made |= parameters.initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
         params |= {f"{component}.{name}": made[name] for name in expected}
     return params
+
+
+def _fresh_updates(networks: Networks, mesh: Mesh) -> dict[str, jax.Array]:
+    assert networks.adapter is not None
+    expected = within(LORA, networks.shapes)
+    config, shardings = networks.configs[networks.adapter.component], parameter_shardings(expected, mesh)
+    made = networks.adapter.fresh(config, expected, networks.seed, shardings)
+    return {f"{LORA}.{name}": x for name, x in made.items()}
 
 
 def component_of(name: str) -> str:
@@ -180,7 +205,9 @@ def within(component: str, tensors: Tensors) -> dict[str, Any]:
 
 def _flatten(modules: Mapping[str, nnx.Module]) -> dict[str, Any]:
     return {
-        f"{component}.{name}": leaf for component, x in modules.items() for name, leaf in parameters.flatten(x).items()
+        f"{LORA if is_update(name) else component}.{name}": leaf
+        for component, x in modules.items()
+        for name, leaf in parameters.flatten(x).items()
     }
 
 
@@ -224,11 +251,13 @@ def _check_fit(config: ConfigDict, configs: Mapping[str, Any], needed: Collectio
             raise UserError(f"{what} is {size} and {other} is {wanted}: they must be equal")
 
 
-def _abstract(component: str, network: Any, config: ConfigDict) -> nnx.Module:
+def _abstract(component: str, network: Any, config: ConfigDict, adapter: Adapter | None) -> nnx.Module:
     cls, _ = COMPONENTS[component]
     options = {"dtype": jnp.float32 if component == "vae" else jnp.dtype(config.dtype)}
     if component in DENOISERS:
         options |= {"attention": config.attention, "remat": config.remat}
+    if adapter and adapter.component == component:
+        return parameters.abstract(adapter.build, network, **options)
     return _traced(cls, network, **options)
 
 

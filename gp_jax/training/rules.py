@@ -198,6 +198,9 @@ RULES: dict[str, Rule] = {
         "a tuple of (regular expression, multiplier from 0 on)",
         lambda x: type(x) in (tuple, list) and all(map(_group, x)),
     ),
+    "adapter.rank": whole(0, 1024),
+    "adapter.alpha": number(0, above=True),
+    "adapter.modules": Rule("a regular expression", lambda x: _group((x, 1.0))),
     "ema": number(0, 1, below=True),
     "max_nonfinite": whole(0),
     "log_interval": whole(1),
@@ -240,6 +243,9 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
     looks = [term for term in ("perceptual", "flicker") if objective.get(term)]
     images_only, windows = (STAGES[stage].objective == kind for kind in ("reconstruction", "window diffusion"))
     wrong = {
+        f"adapter.rank must be 0 in the stage {stage}: there are LoRAs of UNets alone": (
+            config.adapter.rank and (images_only or windows)
+        ),
         f"batch_size is {config.batch_size}: it must divide into microbatches x data x fsdp = {parts}": (
             config.batch_size % parts
         ),

@@ -34,6 +34,7 @@ from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet_config import UNetConfig
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.processes import process_rows
+from gp_jax.training.adapter import LORA
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, describe
 from gp_jax.training.objectives import OBJECTIVES
@@ -75,11 +76,13 @@ class Run:
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the saved state has to know, as JSON: `networks` are those that the state holds."""
+        adapter, whole = self.networks.adapter, [name for name in self.networks.live if name != LORA]
         return {
             "stage": self.config.stage,
             "init_from": str(self.origin or ""),
             "discards": list(STAGES[self.config.stage].discards),
-            "networks": {component: self.networks.configs[component].to_json() for component in self.networks.live},
+            "networks": {component: self.networks.configs[component].to_json() for component in whole},
+            "adapter": dataclasses.asdict(adapter) if adapter else None,
             "scheduler": self.schedule.to_config(),
             "settings": self.settings.to_json(),
         }
