@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import save_module
@@ -135,6 +136,12 @@ def open_clip_folder(folder: Path) -> None:
     references.save_open_clip(references.whole_open_clip(), folder)
 
 
+def lora(file: Path) -> None:
+    """Of the small image model."""
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_"
+    save_file({f"{name}down.weight": np.ones((1, 32)), f"{name}up.weight": np.ones((32, 1))}, file)
+
+
 def checkpoint(folder: Path, **unet: object) -> None:
     """A small checkpoint, with another UNet if there are `unet`'s fields."""
     small_networks.write(folder)
@@ -177,4 +184,5 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "plain": partial(checkpoint, window=None, global_tokens=False),
     "windows": partial(checkpoint, global_tokens=False),
     "converted": converted,
+    "ink.safetensors": lora,
 }

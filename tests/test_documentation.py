@@ -49,9 +49,13 @@ GIVEN: dict[str, dict[str, str]] = {
     "README.md": {
         **(SOURCES | VIDEOS | DAVIS | SD2 | M3DDM),
         "phone.mp4": "phone.mp4",
+        "ink.safetensors": "ink.safetensors",
         **{"films": "films", "outputs/motia": "outputs", "a": "plain", "b": "windows", "c": "checkpoint"},
     },
-    "gp_jax/cli/outpaint.py": {**SOURCES, "phone.mp4": "phone.mp4", "my_model": "converted"},
+    "gp_jax/cli/outpaint.py": {
+        **SOURCES,
+        **{"phone.mp4": "phone.mp4", "my_model": "converted", "ink.safetensors": "ink.safetensors"},
+    },
     "gp_jax/cli/evaluate.py": {**DAVIS, "my_model": "checkpoint", "clips": "clips", "outputs/motia": "outputs"},
     "gp_jax/cli/ablation.py": {**DAVIS, "a": "plain", "b": "windows", "c": "checkpoint"},
     "gp_jax/cli/metrics.py": {**VIDEOS, **DAVIS, "outputs": "clips"},
