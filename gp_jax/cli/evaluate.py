@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", type=_names, metavar="A,B", help="what to measure; by default what the protocol says"
     )
+    parser.add_argument("--note", default="", metavar="TEXT", help="a sentence to stand below the numbers")
     parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="work on the K-th of every N clips")
 
     parser.add_argument(
@@ -100,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             clips=arguments.clips and arguments.clips.split(","),
             frames=arguments.frames,
             metrics=arguments.metric or (),
+            note=arguments.note,
             shard=arguments.shard,
             mesh=mesh,
             progress=report,

@@ -94,6 +94,7 @@ def evaluate(
     clips: Sequence[str] | None = None,
     frames: int | None = None,
     metrics: Sequence[str] = (),
+    note: str = "",
     shard: tuple[int, int] = (0, 1),
     mesh: Mesh | None = None,
     progress: Progress = lambda done, total, label: None,
@@ -108,6 +109,7 @@ def evaluate(
       clips: names of those to take; all by default.
       frames: take only so many from the beginning of each clip.
       metrics: names of `METRICS`; the protocol's by default.
+      note: a sentence that is to stand below the numbers; by default the one that `output` has, if it has one.
       shard: (k, n) works on the k-th of every n clips. Who finishes last writes the lines and scores of all.
       mesh: spreads measuring over devices.
       progress: called with (pieces of work done, pieces in all, what is next).
@@ -122,7 +124,9 @@ def evaluate(
     if bad := [name for name in methods if not is_name(name) or name in (MEAN, REFERENCE)]:
         raise UserError(f"no method can have the name {bad[0]!r}: choose another")
     settings = {name: dict(one.method.settings(one.options)) for name, one in methods.items()}
-    manifest = Manifest(protocol, dataset, str(Path(data).resolve()), lengths, settings, _versions(), list(metrics))
+    manifest = Manifest(
+        protocol, dataset, str(Path(data).resolve()), lengths, settings, _versions(), list(metrics), note
+    )
     check_manifest(results, manifest)
     for contender, canvas in product(methods.values(), cases.values()):
         contender.check(max(lengths.values()), canvas)

@@ -47,6 +47,7 @@ class Manifest:
       methods: by name, the settings that determine what a method makes; "folder" among them where another system did.
       versions: of the packages that numbers depend on.
       metrics: that are measured; empty for the protocol's.
+      note: what whoever asked for it says of the numbers; it stands below them everywhere.
     """
 
     protocol: str
@@ -56,6 +57,7 @@ class Manifest:
     methods: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
     metrics: Sequence[str] = ()
+    note: str = ""
 
     @property
     def data_name(self) -> str:
@@ -202,8 +204,9 @@ def add_to_manifest(results: Results, manifest: Manifest) -> None:
     """
     with locked(results.folder, "manifest", wait=True):
         check_manifest(results, manifest)
-        there = results.manifest.methods if (results.folder / "manifest.json").is_file() else {}
-        joined = dataclasses.replace(manifest, methods={**there, **manifest.methods})
+        there = results.manifest if (results.folder / "manifest.json").is_file() else manifest
+        methods = {**there.methods, **manifest.methods}
+        joined = dataclasses.replace(manifest, methods=methods, note=manifest.note or there.note)
         write_json(results.folder / "manifest.json", dataclasses.asdict(joined))
 
 

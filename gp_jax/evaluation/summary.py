@@ -47,7 +47,8 @@ def summary(results: Results) -> Table:
         _section(scores, kinds, MEAN, region, f"Measured here, {_what(manifest)}, mean of {cases}, {name}")
         for region, name in REGIONS.items()
     )
-    return Table(_columns(scores, kinds), (*measured, *published), notes(scores))
+    said = (manifest.note,) * bool(manifest.note)
+    return Table(_columns(scores, kinds), (*measured, *published), (*said, *notes(scores)))
 
 
 def by_case(results: Results) -> Table:
