@@ -11,25 +11,15 @@ the boundary frames carry their clean latents in the last four channels and 0 in
 says what the masked video shows where nothing was observed: a name in `conditioning.FILLS`.
 """
 
-import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gp_jax.models.est import SpaceTimeTransformer, TemporalConvolution
-from gp_jax.models.layers import (
-    EmbeddingMLP,
-    GroupNorm,
-    ResidualBlock,
-    Upsample,
-    conv3x3,
-    sinusoidal,
-)
-from gp_jax.models.motion import MotionModule
-from gp_jax.models.remat import keeping
-from gp_jax.models.transformer import SpatialTransformer
+from gp_jax.models.layers import EmbeddingMLP, GroupNorm, conv3x3
+from gp_jax.models.unet_blocks import BlockFactory, Condition, MiddleBlock, UpBlock, scalar_embedding
 from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNetConfig
 from gp_jax.parallel import constrain
 
@@ -53,7 +43,7 @@ class UNet(nnx.Module):
     ):
         self.config, self.dtype = config, dtype
         widths, levels = config.block_out_channels, len(config.block_out_channels)
-        make = _BlockFactory(config, rngs, dtype, attention, remat)
+        make = BlockFactory(config, rngs, dtype, attention, remat)
         embedding = 4 * widths[0]
 
         self.conv_in = conv3x3(config.in_channels, widths[0], rngs=rngs, dtype=dtype)
@@ -61,14 +51,7 @@ class UNet(nnx.Module):
         if config.temporal:
             self.stride_embedding = EmbeddingMLP(widths[0], embedding, zero=True, rngs=rngs, dtype=dtype)
 
-        skips = [widths[0]]
-        self.down = nnx.List()
-        for level, width in enumerate(widths):
-            inputs = [skips[-1]] + [width] * (config.layers_per_block - 1)
-            attended = ATTENTION_BLOCKS[config.down_block_types[level]]
-            self.down.append(DownBlock(make, inputs, width, level, attended, last=level == levels - 1))
-            skips += [width] * (config.layers_per_block + (level < levels - 1))
-
+        self.down, skips = make.way_down()
         self.middle = MiddleBlock(make, widths[-1], levels - 1)
 
         self.up = nnx.List()
@@ -90,6 +73,7 @@ class UNet(nnx.Module):
         text: Array,
         tokens: Array | None = None,
         frames: Array | None = None,
+        residuals: tuple[Sequence[Array], Array] | None = None,
     ) -> Array:
         """Predicts what the schedule's prediction type says (noise, v, ...) for a batch of segments.
 
@@ -99,6 +83,7 @@ class UNet(nnx.Module):
           text: [B, L, D] text embedding, of the null prompt where there is no text.
           tokens: [B, K, D] global tokens; all zero means dropped. None: as if dropped.
           frames: [B, T] source frame index of each frame, which tells position and stride; None: 0, 1, 2, ...
+          residuals: of a `ControlNet`, added to what the way down leaves for the way up, and to the middle.
 
         Returns:
           [B, T, h, w, Cout] in the dtype of `sample`.
@@ -112,14 +97,10 @@ class UNet(nnx.Module):
         text = text.astype(x.dtype)
         tokens = None if tokens is None or not config.global_tokens else tokens.astype(x.dtype)
 
-        def embed(values):
-            options = {"cosine_first": config.flip_sin_to_cos, "shift": config.freq_shift}
-            return sinusoidal(values, config.block_out_channels[0], **options).astype(x.dtype)
-
-        embedding = self.time_embedding(embed(timesteps))
+        embedding = self.time_embedding(scalar_embedding(config, timesteps).astype(x.dtype))
         if config.temporal:
-            embedding = embedding + self.stride_embedding(embed(stride))
-        condition = _Condition(embedding, text, tokens, positions)
+            embedding = embedding + self.stride_embedding(scalar_embedding(config, stride).astype(x.dtype))
+        condition = Condition(embedding, text, tokens, positions)
 
         x = self.conv_in(x)
         skips = [x]
@@ -127,6 +108,9 @@ class UNet(nnx.Module):
             x, made = block(x, condition)
             skips += made
         x = self.middle(x, condition)
+        if residuals is not None:
+            skips = [skip + residual.astype(x.dtype) for skip, residual in zip(skips, residuals[0], strict=True)]
+            x = x + residuals[1].astype(x.dtype)
         for block in self.up:
             x = block(x, skips, condition)
         x = self.conv_out(nnx.silu(self.norm_out(x)))
@@ -144,184 +128,3 @@ def _places(frames: Array) -> tuple[Array, Array]:
     stride = jnp.where(count > 0, (frames[:, -1] - frames[:, 0]) / jnp.maximum(count, 1), 1.0)
     standing = jnp.pad(jnp.cumsum(~steps, axis=1), ((0, 0), (1, 0)))
     return stride, (frames - frames[:, :1]) / stride[:, None] + standing
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Condition:
-    """What every block may look at."""
-
-    embedding: Array
-    text: Array
-    tokens: Array | None
-    positions: Array
-
-
-@dataclasses.dataclass(frozen=True)
-class _BlockFactory:
-    """Builds the pieces of all levels; counts the EST transformers, every second of which is shifted."""
-
-    config: UNetConfig
-    rngs: nnx.Rngs
-    dtype: DTypeLike | None
-    attention: str
-    remat: str
-    transformers: list[int] = dataclasses.field(default_factory=list)
-
-    def residual(self, inputs: int, outputs: int) -> "SpatialTemporalResidual":
-        return SpatialTemporalResidual(self.config, inputs, outputs, rngs=self.rngs, dtype=self.dtype, remat=self.remat)
-
-    def transformer(self, width: int, level: int) -> "SpatialTemporalTransformer":
-        self.transformers.append(level)
-        return SpatialTemporalTransformer(
-            self.config,
-            width,
-            self.config.heads(level),
-            shifted=len(self.transformers) % 2 == 0,
-            rngs=self.rngs,
-            dtype=self.dtype,
-            attention=self.attention,
-            remat=self.remat,
-        )
-
-    def motion(self, width: int, count: int, attended: bool) -> nnx.List | None:
-        """The motion modules of a level that are not within its transformers."""
-        if attended or self.config.motion is None or not (self.config.temporal and self.config.motion_everywhere):
-            return None
-        options = {"rngs": self.rngs, "dtype": self.dtype, "attention": self.attention}
-        return nnx.List(MotionModule(width, **self.config.motion, **options) for _ in range(count))
-
-
-class DownBlock(nnx.Module):
-    """One level on the way down. Returns its output and what it leaves for the way up."""
-
-    def __init__(self, make: _BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
-        self.residual = nnx.List(make.residual(size, width) for size in inputs)
-        self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
-        self.motion = make.motion(width, len(inputs), attended)
-        self.downsample = None if last else conv3x3(width, width, stride=2, rngs=make.rngs, dtype=make.dtype)
-
-    def __call__(self, x: Array, condition: _Condition) -> tuple[Array, list[Array]]:
-        made = []
-        for index, residual in enumerate(self.residual):
-            x = residual(x, condition)
-            if self.transformer is not None:
-                x = self.transformer[index](x, condition)
-            if self.motion is not None:
-                x = self.motion[index](x, condition.positions)
-            made.append(x)
-        if self.downsample is not None:
-            x = self.downsample(x)
-            made.append(x)
-        return x, made
-
-
-class MiddleBlock(nnx.Module):
-    """Residual, transformer, residual at the lowest level."""
-
-    def __init__(self, make: _BlockFactory, width: int, level: int):
-        self.residual = nnx.List(make.residual(width, width) for _ in range(2))
-        self.transformer = make.transformer(width, level)
-
-    def __call__(self, x: Array, condition: _Condition) -> Array:
-        x = self.transformer(self.residual[0](x, condition), condition)
-        return self.residual[1](x, condition)
-
-
-class UpBlock(nnx.Module):
-    """One level on the way up; takes its skips off the end of the list."""
-
-    def __init__(self, make: _BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
-        self.residual = nnx.List(make.residual(size, width) for size in inputs)
-        self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
-        self.motion = make.motion(width, len(inputs), attended)
-        self.upsample = None if last else Upsample(width, rngs=make.rngs, dtype=make.dtype)
-
-    def __call__(self, x: Array, skips: list[Array], condition: _Condition) -> Array:
-        for index, residual in enumerate(self.residual):
-            x = residual(jnp.concatenate([x, skips.pop()], axis=-1), condition)
-            if self.transformer is not None:
-                x = self.transformer[index](x, condition)
-            if self.motion is not None:
-                x = self.motion[index](x, condition.positions)
-        if self.upsample is None:
-            return x
-        height, width = skips[-1].shape[-3:-1]
-        return self.upsample(x, size=(height, width))
-
-
-class SpatialTemporalResidual(nnx.Module):
-    """A spatial residual block and, in a video network, a temporal convolution behind it."""
-
-    def __init__(
-        self, config: UNetConfig, inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, remat: str
-    ):
-        self.remat = remat
-        groups = config.norm_num_groups
-        self.spatial = ResidualBlock(
-            inputs,
-            outputs,
-            groups=groups,
-            epsilon=config.norm_eps,
-            embedding=4 * config.block_out_channels[0],
-            rngs=rngs,
-            dtype=dtype,
-        )
-        self.temporal = TemporalConvolution(outputs, groups=groups, rngs=rngs, dtype=dtype) if config.temporal else None
-
-    def __call__(self, x: Array, condition: _Condition) -> Array:
-        def run(x, condition):
-            x = self.spatial(x, condition.embedding)
-            return x if self.temporal is None else self.temporal(x)
-
-        return keeping(run, self.remat)(x, condition)
-
-
-class SpatialTemporalTransformer(nnx.Module):
-    """A spatial transformer block and, in a video network, an EST transformer behind it."""
-
-    def __init__(
-        self,
-        config: UNetConfig,
-        width: int,
-        heads: int,
-        *,
-        shifted: bool,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike | None,
-        attention: str,
-        remat: str,
-    ):
-        self.remat = remat
-        self.spatial = SpatialTransformer(
-            width,
-            heads,
-            config.cross_attention_dim,
-            groups=config.norm_num_groups,
-            global_tokens=config.global_tokens,
-            rngs=rngs,
-            dtype=dtype,
-            attention=attention,
-        )
-        self.space_time = (
-            SpaceTimeTransformer(
-                width,
-                heads,
-                window=config.window,
-                shifted=shifted,
-                multiplier=config.est_multiplier,
-                motion=config.motion,
-                rngs=rngs,
-                dtype=dtype,
-                attention=attention,
-            )
-            if config.temporal
-            else None
-        )
-
-    def __call__(self, x: Array, condition: _Condition) -> Array:
-        def run(x, condition):
-            x = self.spatial(x, condition.text, condition.tokens)
-            return x if self.space_time is None else self.space_time(x, condition.positions)
-
-        return keeping(run, self.remat)(x, condition)
