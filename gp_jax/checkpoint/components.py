@@ -26,6 +26,7 @@ from gp_jax.files import write_json
 from gp_jax.json_config import read_config
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import TextConfig, TextTower, VisionConfig, VisionTower
+from gp_jax.models.controlnet import ControlNet, ControlNetConfig
 from gp_jax.models.global_tokens import GlobalTokens, GlobalTokensConfig
 from gp_jax.models.low_rank import with_low_rank
 from gp_jax.models.m3ddm.config import M3DDMConfig
@@ -44,6 +45,7 @@ COMPONENTS: dict[str, tuple[type[nnx.Module], type]] = {
     "clip": (VisionTower, VisionConfig),
     "text": (TextTower, TextConfig),
     "m3ddm": (M3DDM, M3DDMConfig),
+    "controlnet": (ControlNet, ControlNetConfig),
 }
 # Denoisers, and the method of whose checkpoints each is a part.
 DENOISERS = {"unet": "globalpaint", "interpolation_unet": "globalpaint", "m3ddm": "m3ddm"}
@@ -169,10 +171,21 @@ def check_fit(
             f"{where / 'global_tokens'} reads features of {extractor.feature_width} channels, and clip/ makes "
             f"{vision.hidden_size}: they are of different models"
         )
+    if "controlnet" in configs and "unet" in configs:
+        _check_controlnet(where, configs["controlnet"], configs["unet"])
     if "m3ddm" in configs:
         _check_m3ddm(where, configs["m3ddm"], vae, schedule)
     if settings and schedule:
         schedule.positions(settings.steps)
+
+
+def _check_controlnet(where: Path, controlnet: ControlNetConfig, unet: UNetConfig) -> None:
+    """Raises UserError where the residuals of a ControlNet have no place in a UNet, or it reads other text."""
+    for key in ("block_out_channels", "layers_per_block", "cross_attention_dim"):
+        if (there := getattr(controlnet, key)) != (own := getattr(unet, key)):
+            raise UserError(
+                f"{where}: controlnet/ has {key}={there}, and unet/ has {own}: they are of different models"
+            )
 
 
 def _check_m3ddm(

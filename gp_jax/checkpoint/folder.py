@@ -40,6 +40,7 @@ from gp_jax.json_config import read_config
 from gp_jax.models.attention import BACKENDS
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import TextTower, VisionTower
+from gp_jax.models.controlnet import ControlNet
 from gp_jax.models.global_tokens import GlobalTokens
 from gp_jax.models.m3ddm.network import M3DDM
 from gp_jax.models.unet import UNet
@@ -228,7 +229,7 @@ def load_parts(
         held = jnp.float32 if part == "vae" else dtype
         if part in components:
             return components[part]
-        kernel = {"attention": attention} if attention and cls in (UNet, M3DDM) else {}
+        kernel = {"attention": attention} if attention and cls in (UNet, M3DDM, ControlNet) else {}
         options = {"param_dtype": held, "place": place, "dtype": held, **kernel}
         return load_module(cls, config, folder / part, adapter=adapters.get(part, {}), fuse=fuse, **options)
 

@@ -1,9 +1,9 @@
 """Brings checkpoints into this package's layout, or back into others.
 
 SOURCE is recognised by its content: diffusers folders (safetensors, .fp16., sharded, .bin), single Stable Diffusion
-files (.safetensors, .ckpt), CLIP towers of transformers and open_clip, M3DDM's folder and M3DDM+'s checkpoints,
-checkpoints of this package, and the working directories of `gp-jax train`, whose newest state is taken. Every tensor
-must have its place; what is missing, unexpected or of another shape is listed, and nothing is written.
+files (.safetensors, .ckpt), their ControlNets, CLIP towers of transformers and open_clip, M3DDM's folder and M3DDM+'s
+checkpoints, checkpoints of this package, and the working directories of `gp-jax train`, whose newest state is taken.
+Every tensor must have its place; what is missing, unexpected or of another shape is listed, and nothing is written.
 
 examples:
   gp-jax convert stable-diffusion-2-inpainting/ my_model/ --dtype bfloat16
@@ -23,7 +23,7 @@ from gp_jax.errors import UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
 FORMATS = ("gp_jax", "diffusers", "ldm", "open_clip", "animatediff", "m3ddm")
-COMPONENTS = ("unet", "interpolation_unet", "vae", "global_tokens", "clip", "text", "m3ddm")
+COMPONENTS = ("unet", "interpolation_unet", "vae", "global_tokens", "clip", "text", "m3ddm", "controlnet")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ _ROOT = r"(model\.diffusion_model\.|transformer\.|model\.)?"
 _FAMILIES = (
     (r".*(lora_[AB]|lora_(down|up)|lora\.(down|up)|_lora\.|lora_linear|hada_w|lokr_w|lora_mid|dora_scale)\b.*"
      r"|lora_(unet|te\d?|transformer)_.*", "a LoRA, which changes a model and is none: outpaint takes it by --lora"),
-    (r"(control_model\.|controlnet_|.*input_hint_block\.).*", "a ControlNet, which steers a model and is none"),
+    (r"controlnet_(blocks|x_embedder|single_blocks|mode_embedder)\..*", f"a ControlNet of a transformer; {_SD}"),
     (r"(image_proj|ip_adapter)\..*", "an IP-Adapter, which extends a model and is none"),
     (r"adapter\.body\..*|body\.\d+\.in_conv\..*", "a T2I-Adapter, which steers a model and is none"),
     (r"string_to_param.*|emb_params|clip_[lg]|<.*>", "a textual inversion, which is a word and no model"),

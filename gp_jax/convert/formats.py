@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from gp_jax.checkpoint.components import COMPONENTS
-from gp_jax.convert import autoencoder, clip, m3ddm, motion, unet
+from gp_jax.convert import autoencoder, clip, controlnet, m3ddm, motion, unet
 from gp_jax.convert.rules import ARRAY, Rule, Rules
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.unet import UNetConfig
@@ -90,11 +90,13 @@ FORMATS: dict[str, dict[str, Format]] = {
             granted=_VAE_GRANTED,
             aliases=autoencoder.DIFFUSERS_ALIASES,
         ),
+        "controlnet": Format(controlnet.diffusers_rules),
         "clip": _TRANSFORMERS_CLIP,
         "text": _TRANSFORMERS_TEXT,
     },
     "ldm": {
         "unet": Format(unet.ldm_rules, infer=unet.ldm_json, granted=_UNET_GRANTED, describable=_image_network),
+        "controlnet": Format(controlnet.ldm_rules, infer=controlnet.ldm_json),
         "vae": Format(autoencoder.ldm_rules, infer=autoencoder.ldm_json, granted=_VAE_GRANTED),
         "text": Format(_same(clip.TRANSFORMERS_TEXT), infer=clip.ldm_text_json, describable=clip.with_end_token),
     },
@@ -127,9 +129,16 @@ PIECES = (
     Piece("ldm", "vae", r"encoder\.mid\.block_1\.conv1\.weight", r"(.+)"),
     Piece("ldm", "text", r"cond_stage_model\.transformer\.text_model\..+", r"cond_stage_model\.transformer\.(.+)"),
     Piece("ldm_open_clip", "text", r"cond_stage_model\.model\.ln_final\.weight", r"cond_stage_model\.model\.(.+)"),
-    # M3DDM's before diffusers' UNet, whose names are among its own.
+    Piece(
+        "ldm",
+        "controlnet",
+        r"(control_model\.)?input_hint_block\.0\.weight",
+        r"(?:control_model\.)?((?:input_blocks|time_embed|zero_convs|input_hint_block|middle_block(?:_out)?)\..+)",
+    ),
+    # M3DDM's and ControlNet's before diffusers' UNet, whose names are among their own.
     Piece("m3ddm_lightning", "m3ddm", r"model\.unet\.fps_embedding\.linear_1\.weight", r"model\.unet\.(.+)"),
     Piece("m3ddm", "m3ddm", r"fps_embedding\.linear_1\.weight", r"(.+)"),
+    Piece("diffusers", "controlnet", r"controlnet_cond_embedding\.conv_in\.weight", r"(.+)"),
     Piece("diffusers", "unet", r"down_blocks\.0\.resnets\.0\.time_emb_proj\.weight", r"(.+)"),
     Piece("diffusers", "vae", r"encoder\.mid_block\.resnets\.0\.conv1\.weight", r"(.+)"),
     Piece(
@@ -145,6 +154,7 @@ PIECES = (
         r"(text\.)?token_embedding\.weight",
         r"((?:text\.)?(?:token_embedding|positional_embedding|transformer|ln_final|text_projection)(?:\..+)?)",
     ),
+    Piece("gp_jax", "controlnet", r"picture\.conv_in\.kernel", r"(.+)"),
     Piece("gp_jax", "unet", r"down\.0\.residual\.0\.spatial\.conv1\.kernel", r"(.+)"),
     Piece("gp_jax", "m3ddm", r"down\.0\.residual\.0\.conv1\.spatial\.kernel", r"(.+)"),
     Piece("gp_jax", "vae", r"from_latents\.kernel", r"(.+)"),

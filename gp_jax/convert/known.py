@@ -2,6 +2,7 @@
 
     stable-diffusion-2-inpainting   the default: OpenCLIP ViT-H/14 for text (its penultimate layer) and for features
     stable-diffusion-inpainting     version 1.5: OpenAI's CLIP ViT-L/14 for both
+    control_v11p_sd15_inpaint       the ControlNet that makes version 1.5 an inpainting model
     m3ddm                           M3DDM, in the latents of Stable Diffusion 1.5
 
 Sources: the `config.json` files of these models' diffusers folders.
@@ -19,6 +20,7 @@ from gp_jax.convert.translate import Network, extractor
 from gp_jax.json_config import read_config
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import TextConfig, VisionConfig
+from gp_jax.models.controlnet import ControlNetConfig
 from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet import UNetConfig
 
@@ -56,6 +58,7 @@ KNOWN: dict[str, dict[str, Any]] = {
         "clip": _VIT_L,
         "global_tokens": extractor(_SD1_UNET, _VIT_L),
     },
+    "control_v11p_sd15_inpaint": {"controlnet": ControlNetConfig()},
     "m3ddm": {"m3ddm": M3DDMConfig(), "vae": AutoencoderConfig()},
 }
 

@@ -191,10 +191,11 @@ def _training_state(folder: Path, averaged: bool) -> Source:
 
 
 _FOLDERS = {"model_index.json": _diffusers_pipeline, "open_clip_config.json": _open_clip, "config.json": _folder}
-_CLASSES = ("UNet2DConditionModel", "UNet3DConditionModel", "AutoencoderKL", "GlobalTokens")
+_CLASSES = ("UNet2DConditionModel", "UNet3DConditionModel", "AutoencoderKL", "GlobalTokens", "ControlNetModel")
 _NETWORK_CLASSES = (
     "UNet2DConditionModel",
     "AutoencoderKL",
+    "ControlNetModel",
     "CLIPTextModel",
     "CLIPTextModelWithProjection",
     "CLIPVisionModel",

@@ -108,7 +108,14 @@ def sample_area(sample_size: Any) -> int:
 
 
 def ldm_json(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of an LDM UNet, from its shapes.
+    """The config of an LDM UNet, from its shapes."""
+    way_down = ldm_encoder_json(tensors)
+    up = ["CrossAttnUpBlock2D" if "Cross" in kind else "UpBlock2D" for kind in reversed(way_down["down_block_types"])]
+    return {**way_down, "out_channels": tensors["out.2.weight"].shape[0], "up_block_types": up}
+
+
+def ldm_encoder_json(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """What the way down tells, from its shapes.
 
     The number of heads leaves no trace in them: Stable Diffusion 1 has 8 in each level, and convolutions as input
     projections; Stable Diffusion 2 has heads of 64 channels, and linear layers.
@@ -124,10 +131,8 @@ def ldm_json(tensors: Mapping[str, Any]) -> dict[str, Any]:
     linear = len(shape["middle_block.1.proj_in.weight"]) == 2
     return {
         "in_channels": shape["input_blocks.0.0.weight"][1],
-        "out_channels": shape["out.2.weight"][0],
         "block_out_channels": widths,
         "down_block_types": ["CrossAttnDownBlock2D" if yes else "DownBlock2D" for yes in attended],
-        "up_block_types": ["CrossAttnUpBlock2D" if yes else "UpBlock2D" for yes in reversed(attended)],
         "layers_per_block": layers // max(len(widths), 1),
         "attention_head_dim": [width // 64 for width in widths] if linear else 8,
         "cross_attention_dim": shape["middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1],

@@ -78,8 +78,9 @@ def write_diffusers(
     **_: Any,
 ) -> list[Network]:
     """A diffusers folder, its towers as transformers writes them."""
+    steered = any(network.component == "controlnet" for network in networks)
     index: dict[str, Any] = {
-        "_class_name": "StableDiffusionInpaintPipeline",
+        "_class_name": f"StableDiffusion{'ControlNet' * steered}InpaintPipeline",
         "_diffusers_version": "0.30.0",
         "safety_checker": [None, None],
     }
@@ -195,6 +196,7 @@ WRITERS: dict[str, Callable[..., list[Network]]] = {
 _DIFFUSERS_FOLDERS = {
     "unet": ("unet", "diffusers", "diffusion_pytorch_model.safetensors"),
     "vae": ("vae", "diffusers", "diffusion_pytorch_model.safetensors"),
+    "controlnet": ("controlnet", "diffusers", "diffusion_pytorch_model.safetensors"),
     "text": ("text_encoder", "transformers", "model.safetensors"),
     "clip": ("image_encoder", "transformers", "model.safetensors"),
 }
@@ -207,7 +209,8 @@ def _ldm_place(network: Network) -> tuple[str, str] | None:
         if network.config.hidden_act == "quick_gelu":
             return "ldm", "cond_stage_model.transformer."
         raise UserError("this text tower's last layer was cut off (diffusers does that); a single file needs it")
-    prefix = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}.get(network.component)
+    prefixes = {"unet": "model.diffusion_model.", "controlnet": "control_model.", "vae": "first_stage_model."}
+    prefix = prefixes.get(network.component)
     return None if prefix is None else ("ldm", prefix)
 
 

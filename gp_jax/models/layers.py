@@ -59,9 +59,13 @@ def _whole_maps(x: Array) -> Array:
     return constrain(x, *("batch", "frame")[: x.ndim - 3], None, None, ANY)
 
 
-def conv3x3(inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, stride: int = 1) -> Convolution:
-    """3x3 convolution that pads one pixel on every side, as torch does, also at stride 2."""
-    return Convolution(inputs, outputs, (3, 3), strides=stride, padding=((1, 1), (1, 1)), dtype=dtype, rngs=rngs)
+def conv3x3(
+    inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, stride: int = 1, zero: bool = False
+) -> Convolution:
+    """3x3 convolution that pads one pixel on every side, as torch does, also at stride 2; `zero`: its kernel is 0."""
+    options: dict[str, Any] = {"kernel_init": nnx.initializers.zeros} if zero else {}
+    options |= {"strides": stride, "padding": ((1, 1), (1, 1))}
+    return Convolution(inputs, outputs, (3, 3), dtype=dtype, rngs=rngs, **options)
 
 
 def zero_linear(

@@ -33,7 +33,7 @@ class Condition:
     embedding: Array
     text: Array
     tokens: Array | None
-    positions: Array
+    positions: Array | None  # None in image networks
 
 
 @dataclasses.dataclass(frozen=True)

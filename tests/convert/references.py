@@ -60,6 +60,11 @@ def unet(name="sd2"):
     return randomised(diffusers.UNet2DConditionModel(**UNETS[name]))
 
 
+def controlnet():
+    shared = {key: value for key, value in SD1.items() if key not in ("up_block_types", "sample_size", "in_channels")}
+    return randomised(diffusers.ControlNetModel(**shared, conditioning_embedding_out_channels=(8, 16, 24, 32)))
+
+
 def vae():
     return randomised(diffusers.AutoencoderKL(**VAE))
 

@@ -37,8 +37,7 @@ FAMILIES = {
     "unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": "a LoRA",
     "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight": "a LoRA",
     "lora_te_text_model_encoder_layers_0_mlp_fc1.hada_w1_a": "a LoRA",
-    "control_model.input_blocks.0.0.weight": "ControlNet",
-    "controlnet_cond_embedding.conv_in.weight": "ControlNet",
+    "controlnet_blocks.0.weight": "a ControlNet of a transformer",
     "image_proj.latents": "IP-Adapter",
     "emb_params": "textual inversion",
     "<my-cat>": "textual inversion",
@@ -233,7 +232,7 @@ def test_folders_of_other_pipelines(tmp_path, name, only):
         describe(tmp_path, only=only)
 
 
-@pytest.mark.parametrize("name", ["ControlNetModel", "SD3Transformer2DModel", "UNetMotionModel", "AutoencoderTiny"])
+@pytest.mark.parametrize("name", ["SD3Transformer2DModel", "UNetMotionModel", "AutoencoderTiny"])
 def test_folders_of_other_networks(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": name}))
     refused(tmp_path, f"_class_name='{name}' is not supported")
