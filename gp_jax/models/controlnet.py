@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -128,7 +129,7 @@ class ControlNet(nnx.Module):
         """
         x = constrain(sample.astype(self.dtype or sample.dtype), "batch", "frame", None, None, None)
         embedding = self.time_embedding(scalar_embedding(self.config.unet, timesteps).astype(x.dtype))
-        condition = Condition(embedding, text.astype(x.dtype), None, positions=None)
+        condition = Condition(embedding, text.astype(x.dtype), None, positions=jnp.zeros(x.shape[:2]))
         x = self.conv_in(x) + self.picture(picture.astype(x.dtype))
         left = [x]
         for block in self.down:

@@ -33,7 +33,7 @@ class Condition:
     embedding: Array
     text: Array
     tokens: Array | None
-    positions: Array | None  # None in image networks
+    positions: Array
 
 
 @dataclasses.dataclass(frozen=True)
