@@ -29,7 +29,7 @@ NESTED = functools.reduce(lambda inner, _: [inner], range(400), 1)
 VALUES = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 12, 10**6, 10**9, -(10**9), 10**30, 10**400, 0.5, -0.5, 1e-30, 1e300),
     *(math.nan, math.inf, -math.inf),
-    *("", "9216", "gray", "\ud800\0", "x" * 5000, "../../x", "/dev/zero", "LCMScheduler"),
+    *("", "9216", "gray", "\ud800\0", "x" * 5000, "../../x", "/dev/zero", "SASolverScheduler"),
     *([], [1], [0, 0], [1, 2], [8, 8], [True], [1] * 5000, [[1, 2], 3], ["a", "b"], {}, {"a": 1}, {"": None}, NESTED),
 )
 

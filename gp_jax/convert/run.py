@@ -32,6 +32,8 @@ _SCHEDULER = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
+# What networks that were distilled want, by the class of their scheduler.
+_DISTILLED = {"LCMScheduler": "lcm", "TCDScheduler": "tcd"}
 
 
 def load(
@@ -153,7 +155,9 @@ def _settings(opened: Source) -> dict[str, Any]:
         return M3DDMSettings().to_json()
     unet = opened.part("unet")
     size = unet.config.get("sample_size") if unet else None
-    return {"format": "gp_jax", "native_area": sample_area(64 if size is None else size), "segment_frames": 16}
+    settings = {"format": "gp_jax", "native_area": sample_area(64 if size is None else size), "segment_frames": 16}
+    sampler = _DISTILLED.get((opened.scheduler or {}).get("_class_name", ""))
+    return settings | ({"sampler": sampler, "steps": 4, "text_guidance": 1.0} if sampler else {})
 
 
 def _scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:

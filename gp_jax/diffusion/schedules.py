@@ -51,6 +51,7 @@ SPACINGS = {
 _DDIM = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "timestep_spacing": "leading"}
 _SOLVER = {**_DDIM, "timestep_spacing": "linspace"}
 _KARRAS = {**_SOLVER, "beta_start": 0.00085, "beta_end": 0.012}
+_CONSISTENCY = {**_DDIM, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "DDIMScheduler": {**_DDIM, "clip_sample": True},
     "DDPMScheduler": {**_DDIM, "clip_sample": True},
@@ -65,6 +66,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "HeunDiscreteScheduler": _KARRAS,
     "KDPM2DiscreteScheduler": _KARRAS,
     "KDPM2AncestralDiscreteScheduler": _KARRAS,
+    "LCMScheduler": _CONSISTENCY,
+    "TCDScheduler": _CONSISTENCY,
 }
 SCHEDULER = Foreign(
     classes=tuple(SCHEDULERS),
@@ -76,6 +79,7 @@ SCHEDULER = Foreign(
         "final_sigmas_type": ("zero",),
         "interpolation_type": ("linear",),
         "lambda_min_clipped": (-math.inf,),
+        "original_inference_steps": (50,),
         "predict_x0": (True,),
         "shift_terminal": (None,),
         "sigma_max": (None,),
@@ -84,6 +88,7 @@ SCHEDULER = Foreign(
         "solver_p": (None,),
         "solver_type": ("midpoint", "bh2", "logrho"),
         "thresholding": (False,),
+        "timestep_scaling": (10.0,),
         "timestep_type": ("discrete",),
         "trained_betas": (None,),
         "use_beta_sigmas": (False, None),

@@ -118,7 +118,7 @@ def change(file, **changes):
         ("vae/config.json", {"latent_channels": 8}, "makes latents of 4 channels, and vae/ has 8"),
         ("clip/config.json", {"hidden_size": 32}, "clip/ makes 32"),
         ("global_tokens/config.json", {"output_width": 32}, "global_tokens/ is made for 32"),
-        ("scheduler/scheduler_config.json", {"_class_name": "LCMScheduler"}, "LCMScheduler"),
+        ("scheduler/scheduler_config.json", {"_class_name": "SASolverScheduler"}, "SASolverScheduler"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 10}, "cannot be cut into 25"),
     ],
     ids=str,

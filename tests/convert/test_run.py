@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 
+import diffusers
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.settings import read_settings
 from gp_jax.convert import convert, load
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
@@ -177,3 +179,16 @@ def test_tensors_flow_one_by_one(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < size / 4
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"), [("LCMScheduler", "lcm"), ("TCDScheduler", "tcd"), ("PNDMScheduler", "ddim")]
+)
+def test_a_distilled_model_is_sampled_as_it_was_distilled(tmp_path, name, sampler):
+    references.save_pipeline(tmp_path / "theirs")
+    file = tmp_path / "theirs" / "scheduler" / "scheduler_config.json"
+    getattr(diffusers, name).from_config(read_json(file)).save_pretrained(file.parent)
+    convert(tmp_path / "theirs", tmp_path / "ours")
+    settings = read_settings(read_json(tmp_path / "ours" / "config.json"))
+    assert settings.sampler == sampler
+    assert (settings.steps, settings.text_guidance) == ((25, 7.5) if sampler == "ddim" else (4, 1.0))

@@ -126,7 +126,9 @@ def test_what_cannot_be_honoured_is_refused(changes):
         schedule(**changes)
 
 
-@pytest.mark.parametrize("name", ["LCMScheduler", "FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "TCD", 3, []])
+@pytest.mark.parametrize(
+    "name", ["CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "TCD", 3, []]
+)
 def test_schedulers_of_another_kind_are_refused_by_name(name):
     with pytest.raises(UserError, match="_class_name"):
         schedule(_class_name=name)
