@@ -14,12 +14,13 @@ An update is scaled by alpha / r; kohya's files hold alpha as a tensor, PEFT's i
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from gp_jax.checkpoint.adapters import Adapter, Update, together
 from gp_jax.checkpoint.tensors import LazyTensor, finite, write_tensors
@@ -121,10 +122,12 @@ def read_lora(path: Path, tables: Mapping[str, Mapping[str, Layer]]) -> dict[str
     peft = _Peft.of(path)
     found: dict[str, dict[str, Update]] = {}
     for place, names in pieces.items():
-        key = keys[place]
+        key, made = keys[place], {}
         for component in _owners(key, tables):
             layer = tables[component][place[1]]
-            update = _update(path, names, tensors, layer, peft.scale if key.peft else None, key)
+            if layer not in made:  # key frames' and interpolation's are alike
+                made[layer] = _update(path, names, tensors, layer, peft.scale if key.peft else None, key)
+            update = made[layer]
             adapter = found.setdefault(component, {})
             if layer.ours in adapter:
                 raise UserError(f"{path}: {next(iter(names.values()))} is of a layer that another name is of too")
@@ -228,7 +231,7 @@ class _Peft(NamedTuple):
         for name, alpha in {"lora_alpha": config.get("lora_alpha", 1), **pattern}.items():
             if type(alpha) not in (int, float) or not math.isfinite(alpha):
                 raise UserError(f"{path}: PEFT's alpha of {short(name)} is {short(alpha)}, and must be a finite number")
-            if name.lstrip("^").replace(".", "").replace("_", "").isalnum() is False:
+            if not re.fullmatch(r"\^?[\w.]+", name):
                 raise UserError(f"{path}: alpha_pattern has {short(name)}, which is no layer's name but an expression")
         return config
 
@@ -245,11 +248,11 @@ class _Peft(NamedTuple):
 
 def _metadata(path: Path) -> Mapping[str, str]:
     """Of a safetensors file; nothing of any other."""
-    with open(path, "rb") as file:
-        if file.read(9)[8:] != b"{":
-            return {}
-    with safe_open(path, framework="np") as file:
-        return file.metadata() or {}
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except SafetensorError:
+        return {}
 
 
 def write_peft(path: str | os.PathLike, component: str, config: Any, adapter: Adapter) -> None:

@@ -40,8 +40,8 @@ _OTHERS = (
 )
 # The end of a key, and what it is. PEFT may name the adapter within: `.lora_A.default.weight`.
 _ENDS = (
-    (r"(\.lora_down|\.lora\.down|_lora\.down|\.lora_linear_layer\.down|\.lora_A(\.\w+)?)\.weight", "down"),
-    (r"(\.lora_up|\.lora\.up|_lora\.up|\.lora_linear_layer\.up|\.lora_B(\.\w+)?)\.weight", "up"),
+    (r"(\.lora_down|\.lora\.down|_lora\.down|\.lora_linear_layer\.down|\.lora_A(\.[^.]+)?)\.weight", "down"),
+    (r"(\.lora_up|\.lora\.up|_lora\.up|\.lora_linear_layer\.up|\.lora_B(\.[^.]+)?)\.weight", "up"),
     (r"\.alpha", "alpha"),
 )
 # The beginning of a key, and whose layers follow; without any, those of either.

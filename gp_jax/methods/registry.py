@@ -64,7 +64,7 @@ def load(name: str, checkpoint: str | Path | None = None, **options: Any) -> Met
       **options: for methods with networks, such as `mesh` and `lora`; see `of_checkpoint.OfCheckpoint`.
 
     Raises:
-      UserError: there is no such method, checkpoint or folder, or the method takes no checkpoint.
+      UserError: there is no such method, checkpoint or folder, or the method takes no checkpoint or no LoRA.
     """
     kind, _, folder = name.partition(":")
     if kind == FOLDER and folder:
@@ -74,6 +74,8 @@ def load(name: str, checkpoint: str | Path | None = None, **options: Any) -> Met
     line = _line(name)
     if line.networks:
         return _found(line.make)(checkpoint, **options)
+    if options.get("lora"):
+        raise UserError(f"the method {name} has no networks that a LoRA could change: leave it out")
     if checkpoint is not None:
         raise UserError(f"the method {name} is made of no checkpoint: leave it out")
     return _found(line.make)()

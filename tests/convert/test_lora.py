@@ -184,6 +184,10 @@ def test_text_tower(tmp_path):
         "old": {f"text_encoder.{name}": x / 2**0.5 for name, x in convert_state_dict_to_diffusers(whole).items()},
         "kohya": {},
     }
+    files["older"] = {
+        re.sub(r"self_attn\.(\w+?)_proj\.lora_linear_layer", r"self_attn.to_\1_lora", name): x
+        for name, x in files["old"].items()
+    }
     for name, x in whole.items():
         layer, _, which = name.removesuffix(".weight").rpartition(".lora_")
         files["kohya"][f"lora_te_{layer.replace('.', '_')}.lora_{'down' if which == 'A' else 'up'}.weight"] = x
@@ -318,6 +322,41 @@ def test_what_peft_may_not_say(tmp_path, settings, sentence):
     tensors = {f"{name}A.weight": torch.ones(4, 32), f"{name}B.weight": torch.ones(32, 4)}
     with pytest.raises(UserError, match=sentence):
         read(tmp_path / "a.safetensors", tensors, metadata={"lora_adapter_metadata": json.dumps(settings)})
+
+
+@pytest.mark.parametrize(
+    ("layer", "ours"),
+    [
+        ("lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q", "middle.transformer.spatial.self_attention.query"),
+        ("unet.middle.transformer.space_time.feed_forward.expand", "middle.transformer.space_time.feed_forward.expand"),
+        (
+            "mid_block.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.1.processor.to_out",
+            "middle.transformer.space_time.temporal.attention.1.output",
+        ),
+    ],
+)
+def test_other_names_of_layers(tmp_path, layer, ours):
+    """Those of the original files, ours, and those of AnimateDiff's motion modules."""
+    config = dataclasses.replace(SMALL, motion_modules="motion" in layer)
+    end = {"lora_": ".lora_{}.weight", "unet.": ".lora.{}.weight"}.get(layer[:5], "_lora.{}.weight")
+    outputs = parameters.shapes(UNet, config)[f"{ours}.kernel"].shape[-1]
+    made = {layer + end.format("down"): torch.ones(2, 32), layer + end.format("up"): torch.ones(outputs, 2)}
+    save_file(made, tmp_path / "a.safetensors")
+    adapters = read_adapters(named(tmp_path / "a.safetensors"), {"unet": config})
+    assert list(adapters["unet"]) == [ours]
+
+
+def test_one_layer_under_two_names_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is of a layer that another name is of too"):
+        read(tmp_path / "a.safetensors", tensors_of() | tensors_of(TO_Q.replace("lora_unet_mid_block", "mid_block")))
+
+
+def test_rank_stabilised_scales(tmp_path):
+    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_"
+    tensors = {f"{name}A.my-style.weight": torch.ones(4, 32), f"{name}B.my-style.weight": torch.ones(32, 4)}
+    settings = {"unet.lora_alpha": 6, "unet.use_rslora": True}
+    found = read(tmp_path / "a.safetensors", tensors, metadata={"lora_adapter_metadata": json.dumps(settings)})
+    np.testing.assert_allclose(next(iter(found["unet"].values())).delta(), 4 * 6 / 4**0.5)
 
 
 def test_both_unets_get_what_is_said_of_one(tmp_path):

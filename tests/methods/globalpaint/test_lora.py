@@ -18,6 +18,7 @@ from gp_jax.methods.globalpaint.method import GlobalPaint
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.method import ArrayClip
+from gp_jax.parallel import make_mesh
 from gp_jax.video import VideoReader, VideoWriter
 from tests import small_networks
 
@@ -123,6 +124,8 @@ def test_what_takes_no_lora_says_so(folder, files, tmp_path):
 
     with pytest.raises(UserError, match="m3ddm takes no LoRA"):
         gp_jax.load_method("m3ddm", checkpoint=folder, lora=files[0])
+    with pytest.raises(UserError, match="the method edge has no networks"):
+        gp_jax.load_method("edge", lora=files[0])
     unet = small_networks.build("unet")
     with pytest.raises(UserError, match="for the checkpoint's own unet"):
         OutpaintPipeline.from_pretrained(folder, lora=files[0], unet=unet)
@@ -148,3 +151,11 @@ def test_the_command_takes_files_and_strengths(folder, files, tmp_path, capsys):
     assert f"{files[0].name} at 0.8 and {files[2].name} at 1" in capsys.readouterr().out
     pipe = OutpaintPipeline.from_pretrained(folder, lora=[(files[0], 0.8), files[2]])
     np.testing.assert_array_equal(list(VideoReader(tmp_path / "out")), pipe(FRAMES, CANVAS))
+
+
+def test_a_mesh_changes_nothing(folder, files):
+    for fuse in (True, False):
+        options = {"lora": [(files[0], 0.7), files[1]], "fuse_lora": fuse}
+        alone = OutpaintPipeline.from_pretrained(folder, **options)
+        spread = OutpaintPipeline.from_pretrained(folder, make_mesh("data=2,fsdp=2,tensor=2"), **options)
+        assert np.abs(made(alone) - made(spread)).max() <= 1
