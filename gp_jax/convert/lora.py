@@ -1,8 +1,7 @@
-"""LoRA files of other people, as updates of our networks; and ours, as theirs.
+"""LoRA files of other people, as updates of our networks.
 
     chosen = named("lcm.safetensors")                                   ((Path("lcm.safetensors"), 1.0),)
     adapters = read_adapters(chosen, read_configs(folder))              component -> adapter, all files together
-    write_peft("lora.safetensors", "unet", config, adapter)
 
 Every tensor of a file has its place, or the file is refused: what has none belongs to another model. The key-frame and
 the interpolation network are both extended image UNets, so that what a file says of `unet` goes for both.
@@ -23,9 +22,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gp_jax.checkpoint.adapters import Adapter, Update, together
-from gp_jax.checkpoint.tensors import LazyTensor, finite, write_tensors
+from gp_jax.checkpoint.tensors import LazyTensor
 from gp_jax.convert.files import open_weights
-from gp_jax.convert.lora_names import Key, Layer, flat, layers, parse, written
+from gp_jax.convert.lora_names import PEFT_METADATA, PREFIXES, Key, Layer, flat, layers, parse
+from gp_jax.convert.rules import lazy
+from gp_jax.convert.translate import checked
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.json_config import short
@@ -35,13 +36,6 @@ Lora = str | os.PathLike | Sequence[Any]  # a file, (file, strength), or a list 
 
 # What a folder's LoRA may be called.
 _FILES = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.bin")
-_PEFT_METADATA = "lora_adapter_metadata"
-# Component -> the beginnings of its keys, PEFT's and kohya's.
-_PREFIXES = {
-    "unet": ("unet.", "lora_unet_"),
-    "interpolation_unet": ("interpolation_unet.", "lora_interpolation_unet_"),
-    "text": ("text_encoder.", "lora_te_"),
-}
 
 
 def named(lora: Lora | None) -> Chosen:
@@ -77,23 +71,22 @@ def read_adapters(chosen: Chosen, configs: Mapping[str, Any]) -> dict[str, Adapt
       configs: of the networks that there are, by component.
 
     Raises:
-      UserError: a file is broken, no LoRA, or of another model.
+      UserError: a file is broken, no LoRA, of another model, or holds NaN or infinity.
     """
-    tables = {part: layers(part, configs[part]) for part in _PREFIXES if part in configs}
-    read = [(read_lora(path, tables), strength) for path, strength in chosen]
+    opened = [(open_lora(path, configs), strength) for path, strength in chosen]
     found = {
-        part: together([(adapters[part], strength) for adapters, strength in read if part in adapters])
-        for part in tables
+        part: together([(adapters[part], strength) for adapters, strength in opened if part in adapters])
+        for part in PREFIXES
     }
     return {part: adapter for part, adapter in found.items() if adapter}
 
 
-def read_lora(path: Path, tables: Mapping[str, Mapping[str, Layer]]) -> dict[str, dict[str, Update]]:
-    """A file's updates.
+def open_lora(path: Path, configs: Mapping[str, Any]) -> dict[str, dict[str, Update]]:
+    """A file's updates, their arrays not read yet.
 
     Args:
       path: of the file.
-      tables: by component, `lora_names.layers` of it.
+      configs: of the networks that there are, by component.
 
     Returns:
       By component, the adapter.
@@ -101,7 +94,8 @@ def read_lora(path: Path, tables: Mapping[str, Mapping[str, Layer]]) -> dict[str
     Raises:
       UserError: the file is broken, no LoRA, or of another model; says which name is the first to tell.
     """
-    tensors = open_weights(path)
+    tables = {part: layers(part, configs[part]) for part in PREFIXES if part in configs}
+    tensors = checked(open_weights(path), path)
     if not tensors:
         raise UserError(f"{path} holds no tensors, so it is no LoRA")
     pieces: dict[tuple[str, str], dict[str, str]] = {}
@@ -171,14 +165,19 @@ def _update(
             raise _of_another_shape(path, names[kind], tensor, layer)
     if len(down.shape) == 4 and down.shape[1:] != (*inputs, 1, 1)[:3]:
         raise _of_another_shape(path, names["down"], down, layer)
-    arrays = {kind: _read(path, names[kind], tensors) for kind in names}
+    for name in names.values():
+        if tensors[name].dtype == bool:
+            raise UserError(f"{path}: {name} is of the type bool, and must be of numbers")
     scale = 1.0 if peft is None else peft(key, rank)
-    if "alpha" in arrays:
-        if arrays["alpha"].size != 1:
-            raise UserError(f"{path}: {names['alpha']} is {list(arrays['alpha'].shape)} and must be one number")
-        scale = float(arrays["alpha"].reshape(())) / rank
+    if "alpha" in names:
+        alpha = tensors[names["alpha"]]
+        if math.prod(alpha.shape) != 1:
+            raise UserError(f"{path}: {names['alpha']} is {list(alpha.shape)} and must be one number")
+        scale = float(np.asarray(alpha).astype(np.float32).reshape(())) / rank
     return Update(
-        layer.leaf.forward(arrays["down"].reshape(rank, *inputs)), arrays["up"].reshape(outputs, rank).T, scale
+        lazy(lambda x: layer.leaf.forward(x.reshape(rank, *inputs)), down),
+        lazy(lambda x: x.reshape(outputs, rank).T, up),
+        scale,
     )
 
 
@@ -186,13 +185,6 @@ def _of_another_shape(path: Path, name: str, tensor: LazyTensor, layer: Layer) -
     return UserError(
         f"{path} is of another model: {name} is {list(tensor.shape)}, for a weight of {list(layer.weight)} here"
     )
-
-
-def _read(path: Path, name: str, tensors: Mapping[str, LazyTensor]) -> np.ndarray:
-    array = np.asarray(tensors[name])
-    if array.dtype.kind not in "fiuV" or array.dtype == bool:
-        raise UserError(f"{path}: {name} is of the type {array.dtype}, and must be of numbers")
-    return finite(name, array, str(path)).astype(np.float32)
 
 
 class _Peft(NamedTuple):
@@ -205,17 +197,17 @@ class _Peft(NamedTuple):
     def of(cls, path: Path) -> "_Peft":
         """From a file's metadata, or from `adapter_config.json` beside it."""
         beside = path.with_name("adapter_config.json")
-        text = _metadata(path).get(_PEFT_METADATA)
+        text = _metadata(path).get(PEFT_METADATA)
         if text is None:
             return cls(path, {"": cls._checked(path, read_json(beside))} if beside.is_file() else {})
         try:
             config = json.loads(text)
             assert isinstance(config, dict)
         except (ValueError, RecursionError, AssertionError):
-            raise UserError(f"{path}: its {_PEFT_METADATA} is no JSON object; fetch the file again") from None
+            raise UserError(f"{path}: its {PEFT_METADATA} is no JSON object; fetch the file again") from None
         configs: dict[str, dict[str, Any]] = {}
         for key, value in config.items():
-            prefix = next((prefix for prefix, _ in _PREFIXES.values() if key.startswith(prefix)), "")
+            prefix = next((prefix for prefix, _ in PREFIXES.values() if key.startswith(prefix)), "")
             configs.setdefault(prefix, {})[key.removeprefix(prefix)] = value
         return cls(path, {prefix: cls._checked(path, config) for prefix, config in configs.items()})
 
@@ -237,7 +229,7 @@ class _Peft(NamedTuple):
 
     def scale(self, key: Key, rank: int) -> float:
         """Of a layer's update; r is told by its shape."""
-        prefix = _PREFIXES[key.owner][0] if key.owner else ""
+        prefix = PREFIXES[key.owner][0] if key.owner else ""
         config = self.configs.get(prefix, self.configs.get("", {}))
         if "lora_alpha" not in config:
             return 1.0
@@ -253,54 +245,6 @@ def _metadata(path: Path) -> Mapping[str, str]:
             return file.metadata() or {}
     except SafetensorError:
         return {}
-
-
-def write_peft(path: str | os.PathLike, component: str, config: Any, adapter: Adapter) -> None:
-    """Writes an adapter as diffusers and PEFT read it; arguments as for `write_kohya`."""
-    prefix, table = _PREFIXES[component][0], written(component, config)
-    tensors, ranks, alphas = {}, {}, {}
-    for name, update in adapter.items():
-        theirs = table[name].theirs
-        down, up = _foreign(update, table[name])
-        tensors[f"{prefix}{theirs}.lora_A.weight"], tensors[f"{prefix}{theirs}.lora_B.weight"] = down, up
-        ranks[theirs], alphas[theirs] = update.rank, update.scale * update.rank
-    rank, alpha = (max(set(x.values()), key=list(x.values()).count) for x in (ranks, alphas))
-    settings = {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": {name: r for name, r in ranks.items() if r != rank},
-        "alpha_pattern": {name: a for name, a in alphas.items() if a != alpha},
-        "target_modules": list(ranks),
-    }
-    metadata = {_PEFT_METADATA: json.dumps({f"{prefix}{key}": value for key, value in settings.items()})}
-    write_tensors(path, tensors, metadata=metadata)
-
-
-def write_kohya(path: str | os.PathLike, component: str, config: Any, adapter: Adapter) -> None:
-    """Writes an adapter as most programs for images read it.
-
-    Args:
-      path: of the safetensors file.
-      component: whose adapter it is.
-      config: of the network.
-      adapter: float arrays.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    prefix, table, tensors = _PREFIXES[component][1], written(component, config), {}
-    for name, update in adapter.items():
-        theirs = prefix + flat(table[name].theirs)
-        tensors[f"{theirs}.lora_down.weight"], tensors[f"{theirs}.lora_up.weight"] = _foreign(update, table[name])
-        tensors[f"{theirs}.alpha"] = np.float32(update.scale * update.rank)
-    write_tensors(path, tensors, metadata={"ss_network_module": "networks.lora"})
-
-
-def _foreign(update: Update, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """[r, I] and [O, r], or [r, I, h, w] and [O, r, 1, 1]."""
-    down, up = layer.leaf.backward(np.asarray(update.down)), np.asarray(update.up).T
-    return down, up if down.ndim == 2 else up[:, :, None, None]
 
 
 def _file(path: Path) -> Path:

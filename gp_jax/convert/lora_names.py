@@ -12,6 +12,7 @@ have become underscores, nothing tells the two apart any more, so all names are 
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,6 +56,13 @@ _BEGINNINGS = (
     (rf"{_WRAPPED}text_encoder\.{_WRAPPED}", "text"),
     (_WRAPPED, ""),
 )
+# Component -> the beginnings of its keys as they are written, PEFT's and kohya's.
+PREFIXES = {
+    "unet": ("unet.", "lora_unet_"),
+    "interpolation_unet": ("interpolation_unet.", "lora_interpolation_unet_"),
+    "text": ("text_encoder.", "lora_te_"),
+}
+PEFT_METADATA = "lora_adapter_metadata"  # of a safetensors file: JSON, what PEFT's config is to it
 # Within the name of a layer, what diffusers' old forms write otherwise.
 _ALIASES = (
     (r"\.processor(?=\.|$)", ""),
@@ -115,7 +123,8 @@ def flat(name: str) -> str:
     return name.replace(".", "_")
 
 
-def layers(component: str, config: Any) -> dict[str, Layer]:
+@functools.lru_cache(maxsize=8)
+def layers(component: str, config: Any) -> Mapping[str, Layer]:
     """The layers of a network, by all their names, as `flat` makes them."""
     found: dict[str, Layer] = {}
     for layer in _spelled(component, config):

@@ -118,7 +118,7 @@ def to_ours(rules: Rules, theirs: Tensors, names: Iterable[str]) -> dict[str, La
     made = {}
     for name, source in places(rules, names).items():
         leaf = source.leaf
-        made[name] = _lazy(lambda x, leaf=leaf: leaf.forward(_part(x, leaf.part)), theirs[source.name])
+        made[name] = lazy(lambda x, leaf=leaf: leaf.forward(_part(x, leaf.part)), theirs[source.name])
     return made
 
 
@@ -134,7 +134,7 @@ def to_theirs(rules: Rules, ours: Tensors) -> dict[str, LazyTensor]:
     for theirs, parts in pieces.items():
         parts.sort(key=lambda part: part[0])
         tensors = [ours[name] for _, name, _ in parts]
-        made[theirs] = _lazy(
+        made[theirs] = lazy(
             lambda *xs, parts=parts: _concatenate([leaf.backward(x) for x, (_, _, leaf) in zip(xs, parts)]), *tensors
         )
     return made
@@ -176,7 +176,8 @@ def _concatenate(arrays: list[Array]) -> Array:
     return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
 
-def _lazy(function: Callable[..., Array], *tensors: Any) -> LazyTensor:
+def lazy(function: Callable[..., Array], *tensors: Any) -> LazyTensor:
+    """`function` of the tensors, which rearranges them, when it is read."""
     # The shape comes from views of a single zero: nothing is allocated.
     shape = function(*(np.broadcast_to(np.uint8(0), tensor.shape) for tensor in tensors)).shape
     return LazyTensor(shape, np.dtype(tensors[0].dtype), lambda: function(*map(np.asarray, tensors)))

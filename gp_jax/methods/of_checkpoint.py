@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Protocol
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
+from gp_jax.checkpoint.components import read_configs
 from gp_jax.checkpoint.folder import find_checkpoint
-from gp_jax.convert.lora import Chosen, Lora, named, shown
+from gp_jax.convert.lora import Chosen, Lora, named, open_lora, shown
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.method import Clip, Job, Method
@@ -78,6 +79,8 @@ class OfCheckpoint(Method):
         self.lora = named(lora)
         if self.lora and not self.adaptable:
             raise UserError(f"{self.name} takes no LoRA, which change networks of Stable Diffusion: leave it out")
+        for path, _ in self.lora:  # what does not fit is refused here, before any work begins
+            open_lora(path, read_configs(self.folder))
 
     def settings(self, options: Any) -> Mapping[str, Any]:
         """See `Method`: the checkpoint, what its files hold, type and kernel where chosen, and the options."""

@@ -28,8 +28,8 @@ from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.adapters import Update, apart, merged
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE
 from gp_jax.checkpoint.tensors import read_tensors
-from gp_jax.convert.lora import write_kohya, write_peft
 from gp_jax.convert.lora_names import written
+from gp_jax.convert.lora_writers import write_kohya, write_peft
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.json_config import short

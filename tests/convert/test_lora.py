@@ -19,8 +19,9 @@ from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS, load_module, save_module
 from gp_jax.convert import load
 from gp_jax.convert.known import KNOWN
-from gp_jax.convert.lora import named, read_adapters, write_kohya, write_peft
+from gp_jax.convert.lora import named, read_adapters
 from gp_jax.convert.lora_names import flat, layers, written
+from gp_jax.convert.lora_writers import write_kohya, write_peft
 from gp_jax.errors import UserError
 from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.models.unet import UNet, UNetConfig

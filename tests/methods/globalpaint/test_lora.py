@@ -10,8 +10,8 @@ from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.adapters import Update
 from gp_jax.checkpoint.components import read_configs
 from gp_jax.cli.main import main
-from gp_jax.convert.lora import write_kohya, write_peft
 from gp_jax.convert.lora_names import written
+from gp_jax.convert.lora_writers import write_kohya, write_peft
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.globalpaint.method import GlobalPaint
