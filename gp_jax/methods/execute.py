@@ -43,10 +43,11 @@ def execute(plan: Plan, make: Callable[..., Mapping[int, Frame]], batch: int) ->
 
 def batches(plan: Plan, level: Sequence[Segment], batch: int) -> list[Sequence[Segment]]:
     """The segments of a level of a plan as `make` gets them; see `execute`."""
-    return _cut(level, 1 if plan.chained else batch)
+    return cut(level, 1 if plan.chained else batch)
 
 
-def _cut(level: Sequence[Segment], size: int) -> list[Sequence[Segment]]:
+def cut(level: Sequence[Segment], size: int) -> list[Sequence[Segment]]:
+    """The segments of a level as `refine` takes them."""
     return [level[begin : begin + size] for begin in range(0, len(level), size)]
 
 
@@ -60,7 +61,7 @@ def refine(completed: Completed, level: Sequence[Segment], size: int, make: Make
       make: (segments, completed frames by index) -> the frames that the segments make, by index.
     """
     held = {}
-    for segments in _cut(level, size):
+    for segments in cut(level, size):
         needed = set().union(*(segment.needed for segment in segments))
         # Only what the batch stands on is held; everything before it is passed on.
         start = min(needed, default=0)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from gp_jax.diffusion.noise import frame_noise
 from gp_jax.diffusion.plms import plms_timesteps, sample_plms
 from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.jobs.kept import Program
 from gp_jax.methods.globalpaint.conditioning import Placement, complete, to_float
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.m3ddm.network import M3DDM
@@ -34,7 +35,7 @@ BRANCHES = 3
 _NOISE, _MASKED, _INITIAL, _GLOBAL = range(4)
 
 
-@jax.jit
+@Program
 def read_clip(network: M3DDM, vae: AutoencoderKL, key: Array, times: Array, frames: Array) -> Array:
     """Tokens of the global encoder.
 
@@ -50,7 +51,7 @@ def read_clip(network: M3DDM, vae: AutoencoderKL, key: Array, times: Array, fram
     return network.encode_global(jnp.concatenate([jnp.zeros_like(latents), latents])).astype(jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("schedule", "steps"))
+@functools.partial(Program, static_argnames=("schedule", "steps"))
 def make_windows(
     network: M3DDM,
     vae: AutoencoderKL,
@@ -147,7 +148,7 @@ def drawn_latents(vae: AutoencoderKL, pixels: Array, noise: Array) -> Array:
     return jax.lax.map(encode, (pixels.swapaxes(0, 1), noise.swapaxes(0, 1))).swapaxes(0, 1)
 
 
-@functools.partial(jax.jit, static_argnames=("side", "size"))
+@functools.partial(Program, static_argnames=("side", "size"))
 def paste(
     vae: AutoencoderKL,
     latents: Array,

@@ -43,6 +43,13 @@ class GlobalEncoder(nnx.Module):
         return self.convolution(x)
 
 
+def token_count(height: int, width: int) -> int:
+    """Tokens of a frame of so many latents."""
+    for stride in STRIDES:
+        height, width = -(-height // stride), -(-width // stride)
+    return max(height - 2, 0) * max(width - 2, 0)
+
+
 class Bottleneck(nnx.Module):
     """1 x 1 to a quarter of the channels, 3 x 3 with the stride, 1 x 1 back; the input, or its projection, is added."""
 

@@ -1,14 +1,17 @@
 """Whole clips through M3DDM: as many frames as came, the source's pixels as they are, however they are batched."""
 
+import logging
 from fractions import Fraction
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
+from gp_jax.methods.m3ddm import programs
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.pipeline import Model
 from gp_jax.methods.method import ArrayClip
@@ -94,7 +97,7 @@ def test_a_job_that_was_closed_goes_on(model, count, tmp_path, monkeypatch):
     for name in ("_make", "_read_clip"):
         monkeypatch.setattr(job, name, lambda *_: pytest.fail("made twice"))
     np.testing.assert_array_equal(list(job.frames(lambda *report: reports.append(report))), whole)
-    assert reports[0] == (0, 6, "every 15th frame") and reports[-1] == (6, 6, "all frames")
+    assert reports[:2] == [(0, 6, "reading"), (0, 6, "every 15th frame")] and reports[-1] == (6, 6, "all frames")
     with pytest.raises(UserError, match=r"was begun with guidance 4\.0, not 3\.0"):
         model.prepare(source, SQUARE, Options(guidance=3.0), tmp_path / "work")
 
@@ -113,9 +116,18 @@ def test_nothing_is_to_be_made_of_a_complete_canvas(model):
     np.testing.assert_array_equal(outpaint(model, source, complete), source)
 
 
-def test_the_estimate_counts_windows_steps_and_branches(model):
-    job = model.prepare(ArrayClip(clip(500)), SQUARE, Options(steps=50))
-    assert job.estimate.evaluations == 44 * 50 * 3
+@pytest.mark.parametrize("faithful", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_estimate_counts_windows_steps_and_branches_and_compiles_all(model, faithful, tmp_path, caplog):
+    options = Options(faithful=faithful)
+    estimate = model.prepare(ArrayClip(clip(500)), SQUARE, options).estimate
+    assert estimate.evaluations == 44 * 3 * programs.BRANCHES
+    source = ArrayClip(clip(60))
+    job = model.prepare(source, SQUARE, options, tmp_path)
+    assert 0 < job.estimate.seconds < estimate.seconds and 1e6 < job.estimate.peak_bytes < 1e10
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        list(job.frames())
+        assert not [record.message for record in caplog.records if "Compiling" in record.message]
+    assert model.prepare(source, SQUARE, options, tmp_path).estimate.evaluations == 0, "all is done"
 
 
 @pytest.mark.slow  # two more programs, one of them for eight devices

@@ -11,6 +11,7 @@ from gp_jax.checkpoint import parameters
 from gp_jax.convert.m3ddm import RULES
 from gp_jax.convert.rules import covered, to_theirs
 from gp_jax.models.layers import sinusoidal
+from gp_jax.models.m3ddm.encoder import token_count
 from gp_jax.models.m3ddm.network import M3DDM, RATE_PERIOD, TIME_PERIOD, M3DDMConfig, P3DConvolution
 from tests.models.m3ddm import golden
 
@@ -109,3 +110,9 @@ def test_convolutions_over_frames_start_as_the_identity():
     convolution = P3DConvolution(3, 4, rngs=nnx.Rngs(0), dtype=None)
     x = np.random.default_rng(0).normal(size=(1, 5, 2, 2, 3)).astype(np.float32)
     np.testing.assert_allclose(convolution(x), convolution.spatial(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (7, 10), (5, 12)])
+def test_tokens_of_a_frame_are_counted(network, size):
+    tokens = jax.eval_shape(network.global_encoder, jax.ShapeDtypeStruct((1, *size, 4), np.float32))
+    assert token_count(*size) == tokens.shape[1] * tokens.shape[2]

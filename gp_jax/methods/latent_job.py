@@ -1,0 +1,284 @@
+"""One clip on its way through networks that work on latents, as a stream: what all such methods do alike.
+
+    decode, shrink   ->  spool                    once, by a thread: frames of the network's size, read in any order
+    frames of all the clip  ->  tokens            once, for methods that have them
+    spool            ->  level 0, level 1, ...    segments, each taken from the journal if an earlier run made it
+    decode           ->  finish                   once more, ahead of the work: the source's own pixels go around it
+
+A method says which programs there are and what their arguments are; how long all of it will take, in how much memory,
+and what is left to do of it after a kill is known here. Its programs are told as `Call`s, of arrays to be run and of
+shapes to be counted, so that what is estimated is what runs.
+
+Kept are, of each level, only latents of completed frames that the next one still stands on, `4 * h * w * C` bytes each,
+no more of them than a batch of segments has frames (execute.py).
+"""
+
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from jax import ShapeDtypeStruct as Shape
+from jax.sharding import Mesh
+
+from gp_jax.geometry import Canvas
+from gp_jax.jobs.estimate import Effort, peak_bytes, rates_of_this_device, seconds
+from gp_jax.jobs.journal import Journal, name_of
+from gp_jax.jobs.programs import Call, Cost, prepare
+from gp_jax.jobs.rates import Clock, Rates
+from gp_jax.jobs.spool import Spool, check_room
+from gp_jax.methods.globalpaint.conditioning import Placement
+from gp_jax.methods.globalpaint.programs import finish, shrink
+from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.segments import Segment
+from gp_jax.methods.streams import CHUNK_FRAMES, Make, chunk_size, fill, finished, native_frames, not_finite, reporting
+from gp_jax.models.autoencoder import AutoencoderKL
+from gp_jax.parallel import use_mesh
+
+# Stages of the work, by which its speed is remembered.
+SHRINK, DECODE, TOKENS, FINISH = "shrink", "decode", "tokens", "finish"
+
+Completed = Mapping[int, np.ndarray]
+
+
+class LatentJob(ABC):
+    """A clip and all that was decided of it; what `_identity` tells of it is there before this is initialised.
+
+    Args:
+      mesh: the devices, None for a single one.
+      clip, canvas: what is to be made.
+      frame: of whose rectangle the network's frame is a picture: the canvas, or one around it.
+      place: of the source in the network's frame.
+      vae: the autoencoder.
+      length: frames of a segment.
+      slices: segments that the mesh takes side by side.
+      batch: segments denoised at once.
+      work: a folder for the journal and for a spool that memory does not hold; None for no journal.
+
+    Attributes:
+      held: the type of what is told of the frames of a segment that are complete already.
+      prefix: of the names of stages that take another time here than in other methods.
+
+    Raises:
+      UserError: the folder holds other work, or there is no room for the spool.
+    """
+
+    held: ClassVar[Any]
+    prefix: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        mesh: Mesh | None,
+        clip: Clip,
+        canvas: Canvas,
+        frame: Canvas,
+        place: Placement,
+        vae: AutoencoderKL,
+        *,
+        length: int,
+        slices: int,
+        batch: int,
+        work: Path | None,
+    ):
+        self.mesh, self.clip, self.canvas, self.frame, self.place, self.vae = mesh, clip, canvas, frame, place, vae
+        self.length, self.slices, self.batch, self.work = length, slices, batch, work
+        self.shape = (*place.pixel_mask.shape, 3)
+        self.latents = (*place.latent_mask.shape, vae.config.latent_channels)
+        self.total = sum(len(segments) for _, segments in self._segments())
+        check_room(len(clip), self.shape, work)
+        self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity())
+
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """Network evaluations of a segment, all branches of guidance together."""
+
+    @abstractmethod
+    def _segments(self) -> list[tuple[int, Sequence[Segment]]]:
+        """Level and segments of each call of `_make`, by level and in the order of time."""
+
+    @abstractmethod
+    def _run(self, make: Make) -> Iterator[tuple[int, np.ndarray]]:
+        """The latents of all frames, in the order of time; see execute.py."""
+
+    @abstractmethod
+    def _rows(self, number: int) -> int:
+        """Segments of a level that are denoised at once, the batch filled up."""
+
+    @abstractmethod
+    def _stage(self, number: int) -> str:
+        """The name under which the speed of a level is remembered."""
+
+    @abstractmethod
+    def _label(self, number: int) -> str:
+        """A level, for people."""
+
+    @abstractmethod
+    def _reading(self) -> Call | None:
+        """The program that makes tokens of a clip; None for a checkpoint without."""
+
+    @abstractmethod
+    def _token_shape(self) -> tuple[int, ...]:
+        """Of its outcome."""
+
+    @abstractmethod
+    def _read_clip(self, spool: Spool) -> np.ndarray:
+        """Its outcome."""
+
+    @abstractmethod
+    def _columns(self, spool: Spool, segments: Sequence[Segment], completed: Completed) -> Sequence[Sequence[Any]]:
+        """For each segment its times [T] int, pixels [T, H, W, 3], latents of complete frames [T, h, w, C], and what is
+        complete [T], of the type `held`."""
+
+    @abstractmethod
+    def _denoising(self, number: int, tokens: Any, times: Any, pixels: Any, latents: Any, held: Any) -> Call:
+        """The program of a level; arguments with a row for each segment, arrays or shapes."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """All that the latents depend on, bit for bit, for the journal."""
+
+    def _finishing(self, latents: Any, source: Any) -> Call:
+        """What makes frames of the canvas, of [N, h, w, C] latents and [N, Hs, Ws, 3] frames of the source."""
+        size = {"size": (self.canvas.height, self.canvas.width)}
+        return Call(FINISH, finish, (self.vae, latents, source, self.place), size)
+
+    def _native_frames(self) -> Iterator[np.ndarray]:
+        """Float [H, W, 3], of the whole clip."""
+        return native_frames(self.clip, self.canvas, self.place, self.mesh)
+
+    @property
+    def estimate(self) -> Estimate:
+        """See `Job`; compiles all programs, so that only work is left to be estimated and done."""
+        return self._estimate
+
+    @functools.cached_property
+    def _estimate(self) -> Estimate:
+        if self.canvas.is_complete:
+            return Estimate()
+        costs, shrinking = self.costs[1:], self.costs[0]
+        stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in costs]
+        pixels = self.canvas.source_height * self.canvas.source_width
+        if self._needs_source:
+            decoding = shrinking.bytes // CHUNK_FRAMES + 12 * pixels
+            stages.append(
+                Effort(self.prefix + DECODE, pixels, len(self.clip), shrinking.flops // CHUNK_FRAMES, decoding)
+            )
+        evaluations = self.evaluations * sum(len(segments) for _, segments in self._missing)
+        spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
+        # Decoded ahead, composited, and on their way to the encoder.
+        frames = 4 * chunk_size(self.frame) * 3 * self.canvas.height * self.canvas.width
+        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, spool + frames))
+
+    @functools.cached_property
+    def rates(self) -> Rates:
+        """What this device is known to do."""
+        return rates_of_this_device()
+
+    @functools.cached_property
+    def costs(self) -> list[Cost]:
+        """The job's programs, compiled: of `shrink` first, then of all whose calls are waited for."""
+        with use_mesh(self.mesh):
+            return prepare(self._calls())
+
+    def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
+        """See `Job`; nothing is to be made of a canvas that the source fills."""
+        if self.canvas.is_complete:
+            return observed(self.clip, self.canvas, range(len(self.clip)))
+        return self._frames(progress)
+
+    def _frames(self, progress: Progress) -> Generator[np.ndarray, None, None]:
+        progress(0, self.total, "reading")
+        clock = Clock()
+        with ExitStack() as stack:
+            if self.journal is not None:
+                stack.enter_context(self.journal)
+            spool = stack.enter_context(Spool(len(self.clip), self.shape, self.work))
+            work = {cost.name: cost.work for cost in self.costs}
+            if self._needs_source:
+                spool.fill(self._native_frames())
+                last = max(self._segments()[0][1][0].denoised)  # nothing can be done before it is there
+                with clock(self.prefix + DECODE, self.canvas.source_height * self.canvas.source_width, last + 1):
+                    spool[last]
+            tokens = self._tokens(spool)
+
+            def make(number: int, *arguments: Any) -> dict[int, np.ndarray]:
+                with clock(self._stage(number), work[self._stage(number)]):
+                    return self._make(spool, tokens, number, *arguments)
+
+            progress(0, self.total, self._label(0))
+            made = self._run(reporting(self.journal, make, self.total, self._label, progress))
+            finishing = self.costs[-1]
+            timed = functools.partial(clock, finishing.name, finishing.work)
+            yield from finished(made, self.clip, self.canvas, self._finish, chunk_size(self.frame), timed)
+        self.rates.learn(clock)
+
+    def _tokens(self, spool: Spool) -> np.ndarray | None:
+        if self._reading() is None:
+            return None
+        if self.journal is None:
+            return self._read_clip(spool)
+        return self.journal.piece(TOKENS, lambda: {TOKENS: self._read_clip(spool)})[TOKENS]
+
+    def _make(
+        self, spool: Spool, tokens: np.ndarray | None, number: int, segments: Sequence[Segment], completed: Completed
+    ) -> dict[int, np.ndarray]:
+        """The latents of the frames that some segments of a level make: a function of its arguments."""
+        columns = self._columns(spool, segments, completed)
+        rows = (fill(list(map(np.asarray, column)), self._rows(number)) for column in columns)
+        made = self._called(self._denoising(number, tokens, *rows))
+        made = np.asarray(made)
+        if not np.isfinite(made).all():
+            raise not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
+        return {
+            segment.frames[position]: made[row, position]
+            for row, segment in enumerate(segments)
+            for position in segment.kept
+        }
+
+    def _finish(self, latents: np.ndarray, source: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        return self._called(self._finishing(latents, source))
+
+    def _called(self, call: Call) -> Any:
+        with use_mesh(self.mesh):
+            return call.function(*call.arguments, **call.static)
+
+    @functools.cached_property
+    def _missing(self) -> list[tuple[int, Sequence[Segment]]]:
+        """Level and segments of each call of `_make` that is to come, by level."""
+        return [call for call in self._segments() if self.journal is None or not self.journal.has(name_of(*call))]
+
+    @functools.cached_property
+    def _needs_source(self) -> bool:
+        """Whether anything is to be made of the source, or all is in the journal."""
+        is_read = self.journal is not None and self.journal.has(TOKENS)
+        return bool(self._missing) or (self._reading() is not None and not is_read)
+
+    def _calls(self) -> list[Call]:
+        """How the programs will be called."""
+        source = self.canvas.source_height, self.canvas.source_width, 3
+        chunk, size = Shape((CHUNK_FRAMES, *source), np.uint8), chunk_size(self.frame)
+        calls = [Call(SHRINK, shrink, (chunk, self.place), times=-(-len(self.clip) // CHUNK_FRAMES))]
+        tokens = None
+        if reading := self._reading():
+            calls.append(reading)
+            tokens = Shape(self._token_shape(), np.float32)
+        stages: dict[str, list[int]] = {}
+        for number, _ in self._missing:
+            stages.setdefault(self._stage(number), []).append(number)
+        for numbers in stages.values():
+            rows = self._rows(numbers[0]), self.length
+            pixels, latents = (Shape((*rows, *inner), np.float32) for inner in (self.shape, self.latents))
+            call = self._denoising(numbers[0], tokens, Shape(rows, np.int32), pixels, latents, Shape(rows, self.held))
+            calls.append(_often(call, len(numbers)))
+        last = self._finishing(Shape((size, *self.latents), np.float32), Shape((size, *source), np.uint8))
+        return [*calls, _often(last, -(-len(self.clip) // size))]
+
+
+def _often(call: Call, times: int) -> Call:
+    return Call(call.name, call.function, call.arguments, call.static, times)
