@@ -208,7 +208,7 @@ class NoiseSchedule:
         Raises:
           UserError: the schedule does not have that many timesteps.
         """
-        self.check_steps(steps, self.num_train_timesteps)
+        self.check_steps(steps)
         positions = SPACINGS[self.timestep_spacing](self.num_train_timesteps, steps, self.steps_offset)
         if positions[0] > self.num_train_timesteps - 1:
             raise UserError(
@@ -217,13 +217,13 @@ class NoiseSchedule:
             )
         return positions
 
-    def check_steps(self, steps: int, most: int) -> None:
-        """Raises UserError where the number of sampling steps is no whole number from 1 to `most`."""
+    def check_steps(self, steps: int) -> None:
+        """Raises UserError where the number of sampling steps is no whole number, or the timesteps are fewer."""
         is_whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
-        if not is_whole or not 1 <= steps <= most:
+        if not is_whole or not 1 <= steps <= self.num_train_timesteps:
             raise UserError(
                 f"A noise schedule of {self.num_train_timesteps} timesteps cannot be cut into {steps} sampling steps; "
-                f"choose a whole number from 1 to {most}."
+                f"choose a whole number from 1 to {self.num_train_timesteps}."
             )
 
     def timesteps(self, steps: int) -> np.ndarray:

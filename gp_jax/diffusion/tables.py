@@ -207,7 +207,9 @@ def _consistency_timesteps(schedule: "NoiseSchedule", steps: int) -> np.ndarray:
             f"Samplers of consistency models choose of {_DISTILLED} timesteps, and this noise schedule has "
             f"{schedule.num_train_timesteps}: take another sampler."
         )
-    schedule.check_steps(steps, _DISTILLED)
+    schedule.check_steps(steps)
+    if steps > _DISTILLED:
+        raise UserError(f"Samplers of consistency models, lcm and tcd, take {_DISTILLED} steps at most, not {steps}.")
     grid = np.arange(_DISTILLED, 0, -1) * stride - 1
     return grid[np.floor(np.linspace(0, _DISTILLED, steps, endpoint=False)).astype(np.int64)]
 

@@ -89,7 +89,7 @@ class Sampling:
         for name, scale, is_used in (("guidance", guidance, tokens), ("text_guidance", text_guidance, text)):
             if is_used and scale > most:
                 what = f"{name} is {scale:g}, and networks for the sampler {sampler} have learned theirs"
-                warnings.warn(f"{what}: they want 1, at most {most:g}", Notice, stacklevel=2)
+                warnings.warn(f"{what}: they bear {most:g} at most", Notice, stacklevel=2)
         return cls(path, np.array([guidance, text_guidance], np.float32), branches)
 
 
