@@ -12,8 +12,10 @@ An update is scaled by alpha / r; kohya's files hold alpha as a tensor, PEFT's i
 
 import json
 import math
+import numbers
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,9 +50,9 @@ def named(lora: Lora | None) -> Chosen:
         return ()
     if isinstance(lora, str | os.PathLike):
         return ((_file(Path(lora)), 1.0),)
-    if isinstance(lora, tuple) and len(lora) == 2 and type(lora[1]) in (int, float):
+    if isinstance(lora, tuple) and len(lora) == 2 and isinstance(lora[1], numbers.Real):
         path, strength = lora
-        if not isinstance(path, str | os.PathLike) or not math.isfinite(strength):
+        if not isinstance(path, str | os.PathLike) or not abs(strength) <= sys.float_info.max:
             raise UserError(f"a LoRA is a file and a finite strength, not {short(lora)}")
         return ((_file(Path(path)), float(strength)),)
     if not isinstance(lora, list | tuple):

@@ -299,6 +299,7 @@ def test_broken_files_and_strengths(tmp_path):
         (tmp_path / "none.safetensors", "does not exist"),
         (tmp_path, "is a folder without adapter_model.safetensors"),
         ((tmp_path / "whole.safetensors", float("nan")), "finite strength"),
+        ((tmp_path / "whole.safetensors", -(10**400)), "finite strength"),
         (3, "a LoRA is a file"),
         ([3], "a LoRA is a file"),
         ((3, 4.0), "a LoRA is a file"),
