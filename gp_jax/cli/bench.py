@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.methods import ATTENTIONS
 
 if TYPE_CHECKING:
     from gp_jax.training.bench import Row
@@ -38,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", type=_names, metavar="A,B", help="8, or v5p:2x2x2: compile for these, run nothing")
     parser.add_argument("--mesh", default="", metavar="AXES", help="such as data=2,fsdp=4; by default data=N/8,fsdp=8")
     parser.add_argument("--segments", type=parse.count, default=1, metavar="N", help="per step, along each data slice")
-    parser.add_argument("--attention", type=_names, metavar="A,B", help="einsum, xla or cudnn; by default the config's")
+    parser.add_argument(
+        "--attention",
+        type=_names,
+        metavar="A,B",
+        help=f"kernels, of {', '.join(ATTENTIONS)}; by default the config's",
+    )
     parser.add_argument("--steps", type=parse.count, default=10, metavar="N", help="how many are timed")
     parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
 

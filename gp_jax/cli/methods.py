@@ -9,7 +9,7 @@ from gp_jax.errors import UserError
 from gp_jax.methods.method import Method
 from gp_jax.methods.registry import METHODS, load
 
-ATTENTIONS = ("einsum", "xla", "cudnn")  # by name, as in models/attention.py, which imports jax
+ATTENTIONS = ("auto", "einsum", "xla", "blocks", "cudnn", "splash")  # as in models/attention/, which imports jax
 DTYPES = ("float32", "bfloat16")
 
 
@@ -19,7 +19,7 @@ def add_kernel_arguments(group: Any) -> None:
         "--attention",
         choices=ATTENTIONS,
         metavar="NAME",
-        help=f"kernel of the denoising networks: {', '.join(ATTENTIONS)}; by default einsum",
+        help=f"kernel of the denoising networks: {', '.join(ATTENTIONS)}; by default auto, the fastest",
     )
     group.add_argument(
         "--dtype",

@@ -18,19 +18,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gp_jax.models.attention import (
-    Size3,
-    attend,
-    merge_heads,
-    merge_windows,
-    relative_positions,
-    split_heads,
-    split_windows,
-    window_grid,
-    window_mask,
-)
+from gp_jax.models.attention import AUTO, attend, merge_heads, split_heads
 from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
 from gp_jax.models.motion import MotionModule
+from gp_jax.models.windows import Size3, merge_windows, relative_positions, split_windows, window_grid, window_mask
 from gp_jax.parallel import constrain
 
 Array = jax.Array
@@ -68,7 +59,7 @@ class SpaceTimeTransformer(nnx.Module):
         rngs: nnx.Rngs,
         multiplier: int = 4,
         motion: dict[str, Any] | None = None,
-        attention: str = "einsum",
+        attention: str = AUTO,
         dtype: DTypeLike | None = None,
     ):
         options = {"rngs": rngs, "attention": attention, "dtype": dtype}
@@ -110,7 +101,7 @@ class TemporalAttention(nnx.Module):
         # partitioner then gets wrong.
         y = constrain(y.swapaxes(1, 2), "batch", "window", None, None)
         query, key, value = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
-        y = self.output(merge_heads(attend(query, key, value, backend=self.attention)))
+        y = self.output(merge_heads(attend(query, key, value, kernel=self.attention)))
         y = constrain(y, "batch", "window", None, None)
         return x + y.swapaxes(1, 2).reshape(x.shape)
 
@@ -153,6 +144,6 @@ class WindowedAttention(nnx.Module):
             value,
             bias=bias.transpose(2, 0, 1)[None, None],
             mask=None if mask is None else mask[None, :, None],
-            backend=self.attention,
+            kernel=self.attention,
         )
         return x + merge_windows(self.output(merge_heads(y)), grid)

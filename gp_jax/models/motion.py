@@ -63,7 +63,7 @@ class FrameAttention(nnx.Module):
     """Self-attention over frames whose places were added to them, residual."""
 
     def __init__(self, channels: int, heads: int, *, rngs: nnx.Rngs, attention: str, dtype: DTypeLike | None):
-        self.heads, self.backend = heads, attention
+        self.heads, self.kernel = heads, attention
         self.norm = layer_norm(channels, rngs=rngs, dtype=dtype)
         self.query = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
         self.key = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
@@ -74,7 +74,7 @@ class FrameAttention(nnx.Module):
         """Args: x: [B, N, T, C]. encoding: [B, 1, T, C]. Returns: like x."""
         y = self.norm(x) + encoding
         query, key, value = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
-        return x + self.output(merge_heads(attend(query, key, value, backend=self.backend)))
+        return x + self.output(merge_heads(attend(query, key, value, kernel=self.kernel)))
 
 
 def interleaved(positions: Array | np.ndarray, width: int) -> Array:

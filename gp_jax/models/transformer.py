@@ -99,7 +99,7 @@ class Attention(nnx.Module):
         query = split_heads(self.query(x), self.heads)
 
         def look(key, value):
-            return attend(query, split_heads(key, self.heads), split_heads(value, self.heads), backend=self.attention)
+            return attend(query, split_heads(key, self.heads), split_heads(value, self.heads), kernel=self.attention)
 
         y = look(self.key(context), self.value(context))
         if tokens is not None:

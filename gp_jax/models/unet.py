@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from gp_jax.models.attention import AUTO
 from gp_jax.models.layers import EmbeddingMLP, GroupNorm, conv3x3
 from gp_jax.models.unet_blocks import BlockFactory, Condition, MiddleBlock, UpBlock, scalar_embedding
 from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNetConfig
@@ -29,7 +30,7 @@ Array = jax.Array
 class UNet(nnx.Module):
     """See the module's docstring.
 
-    `attention` names a backend of `attention.BACKENDS`, `remat` a policy of `REMAT`; `dtype` is the compute dtype.
+    `attention` is one of `attention.NAMES`, `remat` a policy of `REMAT`; `dtype` is the compute dtype.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class UNet(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dtype: DTypeLike | None = None,
-        attention: str = "einsum",
+        attention: str = AUTO,
         remat: str = "none",
     ):
         self.config, self.dtype = config, dtype

@@ -63,7 +63,12 @@ def constrain(x: jax.Array, *axes: Any) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, partition(x.shape, axes, mesh.shape, _rules.get()))
+    return jax.lax.with_sharding_constraint(x, partition_here(x.shape, axes))
+
+
+def partition_here(shape: tuple[int, ...], axes: tuple[Any, ...]) -> PartitionSpec:
+    """`partition` over the mesh that is in force, by the rules that are."""
+    return partition(shape, axes, jax.sharding.get_abstract_mesh().shape, _rules.get())
 
 
 def partition(

@@ -66,7 +66,7 @@ def prepare_bench(
       devices: here or not.
       segments: per step, along each slice of the mesh's axes data and fsdp.
       mesh: see `make_mesh`; by default the state is cut over 8 devices.
-      attention: a name in `attention.BACKENDS`, by default the configuration's.
+      attention: one of `attention.NAMES`, by default the configuration's.
     """
     cut = math.gcd(len(devices), _FSDP)
     check_fields(config)

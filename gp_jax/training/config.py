@@ -91,7 +91,7 @@ def default_config(stage: str) -> ConfigDict:
 
     config.mesh = ""  # "data=2,fsdp=4": see gp_jax.parallel.make_mesh; empty: all devices on `data`
     config.dtype = "float32"  # in which the networks compute; parameters that are trained are float32
-    config.attention = "einsum"  # a name in gp_jax.models.attention.BACKENDS
+    config.attention = "auto"  # one of gp_jax.models.attention.NAMES
     config.remat = "none"  # a name in gp_jax.models.remat.REMAT: what is computed again instead of kept
 
     # By component, its config.json: of those that the checkpoint does not have, and what changes in whatever there is.

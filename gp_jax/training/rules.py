@@ -26,7 +26,7 @@ from gp_jax.diffusion.tables import SAMPLERS
 from gp_jax.errors import UserError
 from gp_jax.fit.optimizer import SCHEDULES
 from gp_jax.geometry import MASK_RULES, MAX_SIDE
-from gp_jax.models.attention import BACKENDS
+from gp_jax.models.attention import NAMES
 from gp_jax.models.remat import REMAT
 from gp_jax.training.config import STAGES, default_config
 
@@ -120,7 +120,7 @@ RULES: dict[str, Rule] = {
     "init_from": TEXT,
     "mesh": TEXT,  # its syntax: `make_mesh`
     "dtype": name(("float32", "bfloat16")),
-    "attention": name(BACKENDS),
+    "attention": name(NAMES),
     "remat": name(REMAT),
     "networks": SECTIONS,
     "changes": SECTIONS,

@@ -1,117 +1,182 @@
-"""Windows: partition and merge are inverse, and attending in windows is attending to all under the windows' mask."""
+"""Every kernel computes what the einsum does, forwards and backwards, for every shape that the networks have."""
 
-import itertools
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
-from gp_jax.models.attention import (
-    BACKENDS,
-    attend,
-    merge_windows,
-    relative_positions,
-    split_windows,
-    window_grid,
-    window_mask,
-)
+from gp_jax.models import attention
+from gp_jax.models.attention import AUTO, NAMES, attend, blocks, choose
 from gp_jax.parallel import make_mesh, use_mesh
 
-# Divisible, padded, shrunken, and windows of one token; each is tried plain and shifted.
-VOLUMES = [((4, 6, 6), (2, 3, 3)), ((5, 7, 3), (2, 4, 2)), ((3, 5, 4), (8, 2, 9)), ((2, 3, 2), (1, 1, 1))]
-GRIDS = [window_grid(volume, window, shifted=s) for (volume, window), s in itertools.product(VOLUMES, (False, True))]
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
+# [B, N, Q, K, H, D], as in SD1.5 (40, 80, 160), SD2 (64), M3DDM and EST, with fewer tokens: odd and even ones, the 77
+# of a text, 64 global tokens, a window, frames, a single token.
+SHAPES = {
+    "space": (1, 2, 260, 260, 2, 40),
+    "wide heads": (1, 1, 64, 64, 2, 160),
+    "text": (1, 1, 96, 77, 2, 64),
+    "global tokens": (2, 1, 50, 64, 1, 64),
+    "window": (1, 3, 27, 27, 2, 80),
+    "frames": (1, 9, 16, 16, 2, 8),
+    "one": (2, 1, 1, 1, 1, 8),
+}
+EXTRAS = {
+    "plain": (False, False),
+    "bias": (True, False),
+    "mask": (False, True),
+    "both": (True, True),
+}
 
 
-def random(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+def given(shape, bias, mask, dtype=jnp.float32):
+    """Query, key, value, and a bias per head and a mask per group, or None."""
+    b, n, q, k, h, d = shape
+    keys = iter(jax.random.split(jax.random.key(math.prod(shape)), 5))
+    arrays = [jax.random.normal(next(keys), (b, n, s, h, d), dtype) for s in (q, k, k)]
+    bias = jax.random.normal(next(keys), (1, 1, h, q, k)) if bias else None
+    seen = jax.random.bernoulli(next(keys), 0.7, (1, n, 1, q, k)) | (jnp.arange(k) == 0)
+    return *arrays, bias, seen if mask else None
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_merge_is_the_inverse_of_split(grid):
-    x = random(0, 2, *grid.volume, 3)
-    np.testing.assert_array_equal(merge_windows(split_windows(x, grid), grid), x)
+@functools.cache
+def expected_of(shape, bias, mask):
+    """What the einsum makes of `given`."""
+    return outcome("einsum", *given(shape, bias, mask))
 
 
-def neighbours(grid):
-    """[P, P] bool by the definition: padded, shifted coordinates fall into the same window without going around."""
+def outcome(kernel, query, key, value, bias, mask):
+    """The result, and the gradient for all that has one."""
 
-    def window_of(position, axis):
-        moved = position - grid.shift[axis]
-        # Tokens that the shift moves out in front make a window of their own behind the last.
-        return "wrapped" if moved < 0 else moved // grid.window[axis]
+    def loss(query, key, value, bias):
+        made = attend(query, key, value, bias=bias, mask=mask, kernel=kernel)
+        return (made.astype(jnp.float32) ** 2).sum(), made
 
-    def key(token):
-        return tuple(
-            (window_of(position, axis), _last_window(grid, axis, position)) for axis, position in enumerate(token)
-        )
-
-    tokens = list(itertools.product(*(range(size) for size in grid.volume)))
-    return np.array([[key(a) == key(b) for b in tokens] for a in tokens])
+    moving = (0, 1, 2) if bias is None else (0, 1, 2, 3)
+    gradient, made = jax.jit(jax.grad(loss, moving, has_aux=True))(query, key, value, bias)
+    return made, *gradient
 
 
-def _last_window(grid, axis, position):
-    """Whether the window (after rolling) is the one that also holds wrapped tokens; they are apart from each other."""
-    return position >= grid.shift[axis]
+def flash(query, key, value, bias, mask, q_seqlen, kv_seqlen, **options):
+    """In cuDNN's place, with what it demands of a gradient: 16-bit, even lengths, whole logits."""
+    (batch, queries, heads, width), keys = query.shape, key.shape[1]
+    assert query.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128
+    assert queries % 2 == keys % 2 == 0
+    assert all(x is None or x.shape == (batch, heads, queries, keys) for x in (bias, mask))
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32) * options["scale"]
+    logits = logits + (0 if bias is None else bias)
+    seen = jnp.ones_like(logits, bool) if mask is None else mask
+    if kv_seqlen is not None:
+        assert q_seqlen.shape == kv_seqlen.shape == (batch,) and q_seqlen.dtype == kv_seqlen.dtype == jnp.int32
+        seen &= jnp.arange(keys) < kv_seqlen[:, None, None, None]
+    weights = jax.nn.softmax(jnp.where(seen, logits, -1e9), axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_windowed_attention_is_full_attention_under_the_windows_mask(grid):
-    tokens = int(np.prod(grid.volume))
-    q, k, v = (random(seed, 2, *grid.volume, 2 * 4) for seed in range(3))
+@pytest.mark.parametrize("extras", EXTRAS.values(), ids=EXTRAS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("kernel", [name for name in NAMES if name not in ("einsum", "cudnn")])
+def test_it_is_the_einsum(kernel, shape, extras):
+    arrays = given(shape, *extras)
+    if kernel == "splash" and choose(kernel, arrays[0], arrays[1], *arrays[3:]) == "einsum":
+        return  # with a bias or a mask
+    for found, expected in zip(outcome(kernel, *arrays), expected_of(shape, *extras), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, float(jnp.abs(expected).max())))
 
-    def heads(x):
-        return x.reshape(*x.shape[:-1], 2, 4)
 
-    windows = [heads(split_windows(x, grid)) for x in (q, k, v)]
-    mask = window_mask(grid)
-    out = attend(*windows, mask=None if mask is None else mask[None, :, None])
-    out = merge_windows(out.reshape(*out.shape[:3], -1), grid)
+@pytest.mark.parametrize("extras", EXTRAS.values(), ids=EXTRAS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_cudnn_is_asked_for_what_it_can_do(shape, extras, monkeypatch):
+    monkeypatch.setattr("jax._src.nn.functions.cudnn_dot_product_attention", flash)
+    arrays = given(shape, *extras, jnp.bfloat16)
+    assert choose("cudnn", arrays[0], arrays[1], *arrays[3:]) == ("cudnn" if shape[-1] <= 128 else "einsum")
+    for found, expected in zip(outcome("cudnn", *arrays), outcome("einsum", *arrays), strict=True):
+        scale = float(jnp.abs(expected.astype(jnp.float32)).max())
+        np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), atol=0.03 * max(1, scale))
 
-    full = [heads(x.reshape(2, 1, tokens, -1)) for x in (q, k, v)]
-    expected = attend(*full, mask=jnp.asarray(neighbours(grid))[None, None, None])
-    np.testing.assert_allclose(out, expected.reshape(out.shape), atol=1e-5)
+
+@pytest.mark.parametrize("extras", EXTRAS.values(), ids=EXTRAS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_cudnn_lowers_forwards_and_backwards(shape, extras, monkeypatch):
+    """As jax itself checks it; only the library and the device are not here."""
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda capability: True)
+    arrays = given(shape, *extras, jnp.bfloat16)
+    lowered = jax.jit(lambda *x: outcome("cudnn", *x)).trace(*arrays).lower(lowering_platforms=("cuda",))
+    assert ("fmha" in lowered.as_text()) == (shape[-1] <= 128)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1024, 1024, 2, 40), (1, 1, 1100, 1300, 1, 160)])
+def test_splash_lowers_for_tpus_forwards_and_backwards(shape, monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: "tpu")
+    monkeypatch.setattr(attention.splash, "_on_cpu", lambda: False)
+    arrays = given(shape, False, False, jnp.bfloat16)
+    lowered = jax.jit(lambda *x: outcome(AUTO, *x)).trace(*arrays).lower(lowering_platforms=("tpu",))
+    assert "tpu_custom_call" in lowered.as_text()
+
+
+CHOICES = {
+    "cpu": {(4096, 4096, "float32", False): "blocks", (16, 16, "float32", False): "einsum"},
+    "gpu": {
+        (4096, 77, "bfloat16", False): "cudnn",
+        (512, 512, "bfloat16", True): "einsum",
+        (4096, 4096, "float32", False): "einsum",
+    },
+    "tpu": {(4096, 4096, "bfloat16", False): "splash", (4096, 77, "bfloat16", False): "einsum"},
+}
+
+
+@pytest.mark.parametrize("device", CHOICES)
+def test_auto_takes_what_is_fast_there(device, monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: device)
+    for (queries, keys, dtype, biased), expected in CHOICES[device].items():
+        query, key = (jax.ShapeDtypeStruct((1, 2, count, 4, 64), dtype) for count in (queries, keys))
+        bias = jax.ShapeDtypeStruct((1, 1, 4, queries, keys), "float32") if biased else None
+        assert choose(AUTO, query, key, bias, None) == expected
+
+
+def test_a_kernel_runs_on_the_devices_of_the_mesh_in_force():
+    assert attention.platform() == "cpu"
+    with use_mesh(make_mesh("data=8")):
+        assert attention.platform() == "cpu"
+
+
+def test_blocks_need_memory_for_one_block_alone():
+    shape = jax.ShapeDtypeStruct((1, 1, 4096, 2, 8), jnp.float32)
+
+    def gradient(kernel):
+        def loss(*arrays):
+            return attend(*arrays, kernel=kernel).sum()
+
+        return jax.jit(jax.grad(loss, (0, 1, 2))).lower(shape, shape, shape).compile().memory_analysis()
+
+    logits = 2 * 4096 * 4096 * 4
+    assert gradient("einsum").temp_size_in_bytes > logits
+    assert gradient("blocks").temp_size_in_bytes < 4 * logits * blocks.BLOCK / 4096
+
+
+@pytest.mark.parametrize("kernel", NAMES)
+@pytest.mark.parametrize("mesh", ["data=2,context=2,tensor=2", "context=8"])
+def test_a_mesh_changes_nothing(kernel, mesh):
+    if kernel == "cudnn":
+        kernel = AUTO  # float32 is not for it
+    query, key, value, *_ = given((2, 4, 130, 66, 2, 16), False, False)
+    expected = attend(query, key, value, kernel="einsum")
+    with use_mesh(make_mesh(mesh)):
+        found = jax.jit(lambda *x: attend(*x, kernel=kernel))(query, key, value)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_attention_is_the_softmax_of_scaled_products():
-    q, k, v = random(0, 1, 1, 3, 1, 4), random(1, 1, 1, 5, 1, 4), random(2, 1, 1, 5, 1, 4)
+    q, k, v = (jax.random.normal(jax.random.key(i), (1, 1, n, 1, 4)) for i, n in enumerate((3, 5, 5)))
     logits = np.asarray(q[0, 0, :, 0] @ k[0, 0, :, 0].T) / 2.0
     weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     np.testing.assert_allclose(attend(q, k, v)[0, 0, :, 0], weights @ np.asarray(v[0, 0, :, 0]), atol=1e-5)
-
-
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "cudnn"])
-def test_every_backend_that_runs_here_computes_the_same(backend):
-    q, k, v = (random(seed, 2, 3, 6, 2, 8) for seed in range(3))
-    bias, mask = random(3, 1, 1, 2, 6, 6), jax.random.bernoulli(jax.random.key(4), 0.7, (1, 3, 1, 6, 6))
-    mask = mask | jnp.eye(6, dtype=bool)
-    expected = attend(q, k, v, bias=bias, mask=mask)
-    np.testing.assert_allclose(attend(q, k, v, bias=bias, mask=mask, backend=backend), expected, atol=1e-5)
-
-
-def test_a_shrunken_window_uses_the_rows_of_the_same_offsets():
-    large, small = relative_positions((2, 4, 3), (2, 4, 3)), relative_positions((1, 2, 3), (2, 4, 3))
-    # The small window's tokens are those of the large one at t = 0 and h < 2.
-    np.testing.assert_array_equal(small, large[:6, :6])
-    assert len(np.unique(large)) == 3 * 7 * 5
-
-
-@pytest.mark.parametrize("mesh", ["data=2,context=2,tensor=2", "context=8", "tensor=2,fsdp=4"])
-def test_sharded_windows_heads_and_batch_equal_the_unsharded(mesh):
-    grid = window_grid((4, 6, 7), (2, 3, 4), shifted=True)
-    x = random(0, 4, *grid.volume, 2 * 4)
-
-    def run(x):
-        y = split_windows(x, grid)
-        y = y.reshape(*y.shape[:3], 2, 4)
-        y = attend(y, y, y, mask=window_mask(grid)[None, :, None])
-        return merge_windows(y.reshape(*y.shape[:3], -1), grid)
-
-    expected = jax.jit(run)(x)
-    with use_mesh(make_mesh(mesh)):
-        compiled = jax.jit(run).lower(x).compile()
-        np.testing.assert_allclose(compiled(x), expected, atol=1e-5)
-    assert "sharding" in compiled.as_text(), "the program was not partitioned"
 
 
 @pytest.mark.parametrize("groups, cut", [(8, (None, "context")), (1, (None, None, "context"))])

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from gp_jax.models.attention import AUTO
 from gp_jax.models.layers import (
     Convolution,
     EmbeddingMLP,
@@ -58,7 +59,7 @@ class M3DDM(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dtype: DTypeLike | None = None,
-        attention: str = "einsum",
+        attention: str = AUTO,
         remat: str = "none",
     ):
         self.config, self.dtype = config, dtype

@@ -8,7 +8,7 @@ from gp_jax.errors import UserError
 from gp_jax.methods.globalpaint.method import GlobalPaint
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.of_checkpoint import fingerprint
-from gp_jax.models.attention import BACKENDS
+from gp_jax.models.attention import NAMES
 
 
 def test_other_weights_are_another_method(tmp_path):
@@ -37,4 +37,4 @@ def test_a_checkpoint_that_is_not_there_is_named():
 
 
 def test_options_name_what_there_is():
-    assert set(ATTENTIONS) == set(BACKENDS)
+    assert ATTENTIONS == NAMES

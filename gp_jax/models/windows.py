@@ -1,15 +1,6 @@
-"""Attention: one entry point, several kernels behind it, and the way into 3D windows and back.
-
-Every attention of this project has the same five axes, `[B, N, S, H, D]`: N groups of S tokens, each group attending
-to itself only.
-
-  spatial self-attention     N = frames,              S = positions
-  temporal self-attention    N = positions,           S = frames
-  3D windowed attention      N = windows,             S = tokens of a window
-  cross-attention            N = 1,                   S = all queries; keys are text or global tokens
+"""3D windows: the way into them and back, and who sees whom within one.
 
 Windows are an axis of the einsum, so cutting a clip into more of them costs no loop, and a mesh can shard them.
-Letters, here and in est.py: b batch, n groups (windows), q/k tokens, h heads, d head width.
 
 Example: a volume of 4x5x6 latents in windows of 2x3x3 gives a grid padded to 4x6x6, 8 windows of 18 tokens;
 `merge_windows(split_windows(x, grid), grid)` is x.
@@ -17,96 +8,13 @@ Example: a volume of 4x5x6 latents in windows of 2x3x3 gives a grid padded to 4x
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gp_jax.parallel import constrain
-
 Array = jax.Array
 Size3 = tuple[int, ...]
-
-# Finite, so that a row which may see nothing (a padded query) stays a number.
-_MASKED = -1e9
-
-
-def attend(
-    query: Array,
-    key: Array,
-    value: Array,
-    *,
-    bias: Array | None = None,
-    mask: Array | None = None,
-    backend: str = "einsum",
-) -> Array:
-    """Scaled dot-product attention within each group.
-
-    Args:
-      query: [B, N, Q, H, D].
-      key, value: [B, N, K, H, D].
-      bias: added to the scaled logits, broadcastable to [B, N, H, Q, K].
-      mask: bool, True where a query may see a key, broadcastable to [B, N, H, Q, K].
-      backend: a name of `BACKENDS`. All compute the same; `einsum` is the reference.
-
-    Returns:
-      [B, N, Q, H, D] in the dtype of `query`.
-    """
-    # A mesh axis is used once: where it cannot cut the groups, such as the single one of cross-attention, it cuts the
-    # queries.
-    queries, keys = ("batch", "window", "window", "heads", None), ("batch", "window", None, "heads", None)
-    query, key, value = constrain(query, *queries), constrain(key, *keys), constrain(value, *keys)
-    return constrain(BACKENDS[backend](query, key, value, bias, mask), *queries)
-
-
-def _einsum(query, key, value, bias, mask):
-    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
-    logits = logits / math.sqrt(query.shape[-1])
-    if bias is not None:
-        logits = logits + bias
-    if mask is not None:
-        logits = jnp.where(mask, logits, _MASKED)
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    return jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
-
-
-def _jax_nn(query, key, value, bias, mask, implementation):
-    """`jax.nn.dot_product_attention`, which knows one batch axis: groups are folded into it."""
-    lead = query.shape[:2]
-
-    def fold(x):
-        return x.reshape(-1, *x.shape[2:])
-
-    def fold_logits(x):
-        return fold(jnp.broadcast_to(x, (*lead, *x.shape[-3:])))
-
-    out = jax.nn.dot_product_attention(
-        fold(query),
-        fold(key),
-        fold(value),
-        bias=None if bias is None else fold_logits(bias).astype(query.dtype),
-        mask=None if mask is None else fold_logits(mask),
-        implementation=implementation,
-    )
-    return out.reshape(*lead, *out.shape[1:])
-
-
-BACKENDS = {
-    "einsum": _einsum,
-    "xla": functools.partial(_jax_nn, implementation="xla"),
-    "cudnn": functools.partial(_jax_nn, implementation="cudnn"),
-}
-
-
-def split_heads(x: Array, heads: int) -> Array:
-    """[..., H * D] -> [..., H, D]."""
-    return x.reshape(*x.shape[:-1], heads, -1)
-
-
-def merge_heads(x: Array) -> Array:
-    """[..., H, D] -> [..., H * D]."""
-    return x.reshape(*x.shape[:-2], -1)
 
 
 @dataclasses.dataclass(frozen=True)

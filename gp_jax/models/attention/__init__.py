@@ -1,0 +1,117 @@
+"""Attention: one entry point, a file for each kernel behind it.
+
+Every attention of this project has the same five axes, `[B, N, S, H, D]`: N groups of S tokens, each group attending
+to itself only.
+
+  spatial self-attention     N = frames,              S = positions
+  temporal self-attention    N = positions,           S = frames
+  3D windowed attention      N = windows,             S = tokens of a window
+  cross-attention            N = 1,                   S = all queries; keys are text or global tokens
+
+Letters, here and in the kernels: b batch, n groups, q/k tokens, h heads, d head width.
+
+All kernels compute the same; what they cannot take, the einsum does. `auto` takes a kernel where it was measured, or is
+known, to be faster, by shape, type and device:
+
+  device   kernel   where                                                          measured
+  CPU      blocks   128 queries and 64 keys or more                                tools/bench_attention.py
+  GPU      cudnn    16-bit, no bias, no mask, heads of a multiple of 8, up to 128   an H100: 16.9 ms of 19.9 (*)
+  TPU      splash   no bias, no mask, 1024 queries and keys or more                not measured
+
+(*) the image UNet of Stable Diffusion 2, 16 x 32 x 32 latents, bfloat16, forwards.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+
+from gp_jax.models.attention import blocks, einsum, jax_nn, splash
+from gp_jax.parallel import constrain
+
+Array = jax.Array
+AUTO = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A way to compute attention.
+
+    Attributes:
+      run: (query, key, value, bias, mask) -> like query; arguments as for `attend`.
+      takes: (query, key, bias, mask) -> whether it can.
+      pays: (query, key, bias, mask) -> whether it is then faster than the einsum, on `device`.
+      device: "cpu", "gpu" or "tpu", the platform that `auto` takes it on.
+    """
+
+    run: Callable[..., Array]
+    takes: Callable[..., bool] = lambda query, key, bias, mask: True
+    pays: Callable[..., bool] = lambda query, key, bias, mask: False
+    device: str = ""
+
+
+KERNELS = {
+    "einsum": Kernel(einsum.run),
+    "xla": Kernel(jax_nn.run_xla),
+    "blocks": Kernel(blocks.run, blocks.takes, blocks.pays, "cpu"),
+    "cudnn": Kernel(jax_nn.run_cudnn, jax_nn.takes_cudnn, jax_nn.pays_cudnn, "gpu"),
+    "splash": Kernel(splash.run, splash.takes, splash.pays, "tpu"),
+}
+NAMES = (AUTO, *KERNELS)
+ONLY_ON = {"cudnn": "gpu", "splash": "tpu"}  # the platform that has a kernel, where not every one has it
+
+
+def attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    kernel: str = AUTO,
+) -> Array:
+    """Scaled dot-product attention within each group.
+
+    Args:
+      query: [B, N, Q, H, D].
+      key, value: [B, N, K, H, D].
+      bias: added to the scaled logits, broadcastable to [B, N, H, Q, K].
+      mask: bool, True where a query may see a key, broadcastable to [B, N, H, Q, K].
+      kernel: one of `NAMES`; the einsum where it cannot take these.
+
+    Returns:
+      [B, N, Q, H, D] in the dtype of `query`.
+    """
+    # A mesh axis is used once: where it cannot cut the groups, such as the single one of cross-attention, it cuts the
+    # queries.
+    queries, keys = ("batch", "window", "window", "heads", None), ("batch", "window", None, "heads", None)
+    query, key, value = constrain(query, *queries), constrain(key, *keys), constrain(value, *keys)
+    run = KERNELS[choose(kernel, query, key, bias, mask)].run
+    return constrain(run(query, key, value, bias, mask), *queries)
+
+
+def choose(kernel: str, query: Array, key: Array, bias: Array | None, mask: Array | None) -> str:
+    """The kernel that `attend` runs for a name of `NAMES`."""
+    if kernel == AUTO:
+        device = platform()
+        names = (name for name, known in KERNELS.items() if known.device == device)
+        fast = (name for name in names if KERNELS[name].pays(query, key, bias, mask))
+        kernel = next(fast, "einsum")
+    return kernel if KERNELS[kernel].takes(query, key, bias, mask) else "einsum"
+
+
+def platform() -> str:
+    """What a program that is being traced will run on: the devices of the mesh in force, else those that are here."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    name = jax.default_backend() if device is None else device.platform
+    return "gpu" if name in ("cuda", "rocm") else name
+
+
+def split_heads(x: Array, heads: int) -> Array:
+    """[..., H * D] -> [..., H, D]."""
+    return x.reshape(*x.shape[:-1], heads, -1)
+
+
+def merge_heads(x: Array) -> Array:
+    """[..., H, D] -> [..., H * D]."""
+    return x.reshape(*x.shape[:-2], -1)

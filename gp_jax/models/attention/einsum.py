@@ -1,0 +1,23 @@
+"""The reference: two einsums and a softmax in float32, all logits in memory. Any mesh may cut it."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+# Finite, so that a row which may see nothing (a padded query) stays a number.
+MASKED = -1e9
+
+
+def run(query: Array, key: Array, value: Array, bias: Array | None, mask: Array | None) -> Array:
+    """Arguments and result as for `attend`."""
+    logits = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
+    logits = logits / math.sqrt(query.shape[-1])
+    if bias is not None:
+        logits = logits + bias
+    if mask is not None:
+        logits = jnp.where(mask, logits, MASKED)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
