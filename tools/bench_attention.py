@@ -21,9 +21,15 @@ from gp_jax.models.attention import KERNELS, ONLY_ON, attend, choose, platform
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="by default float32")
-    parser.add_argument("--tokens", default="64,256,512,1024,4096", metavar="N,N", help="queries and keys")
-    parser.add_argument("--heads", default="5x64", metavar="HxD,HxD", help="heads and their width")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of which the fastest counts")
+    parser.add_argument(
+        "--tokens", default="64,256,512,1024,4096", metavar="N,N", help="queries and keys, by default %(default)s"
+    )
+    parser.add_argument(
+        "--heads", default="5x64", metavar="HxD,HxD", help="heads and their width, by default %(default)s"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="of which the fastest counts, by default %(default)s"
+    )
     arguments = parser.parse_args()
     kernels = [name for name in KERNELS if ONLY_ON.get(name, platform()) == platform()]
     sizes = [tuple(map(int, size.split("x"))) for size in arguments.heads.split(",")]

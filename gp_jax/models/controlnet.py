@@ -22,6 +22,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.json_config import Foreign, one_of, read_fields, within, write_fields
+from gp_jax.models.attention import AUTO
 from gp_jax.models.layers import EmbeddingMLP, conv3x3, zero_linear
 from gp_jax.models.unet_blocks import BlockFactory, Condition, MiddleBlock, scalar_embedding
 from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNET_2D_CONDITION, UNetConfig
@@ -87,7 +88,7 @@ _CONTROL_NET = Foreign(
 class ControlNet(nnx.Module):
     """See the module's docstring. Fresh, it adds nothing.
 
-    `attention` names a backend of `attention.BACKENDS`, `remat` a policy of `remat.REMAT`; `dtype` is that of compute.
+    `attention` is one of `attention.NAMES`, `remat` a policy of `remat.REMAT`; `dtype` is that of compute.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ControlNet(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dtype: DTypeLike | None = None,
-        attention: str = "einsum",
+        attention: str = AUTO,
         remat: str = "none",
     ):
         self.config, self.dtype = config, dtype

@@ -7,6 +7,7 @@ Elsewhere than on a TPU it is interpreted, which is for tests.
 
 import functools
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def _run(query: Array, key: Array, value: Array, *, queries: int, keys: int, wid
         q=jnp.zeros(query.shape[2], jnp.int32), kv=(jnp.arange(key.shape[2]) >= keys).astype(jnp.int32)
     )
     kernel = _kernel(heads, query.shape[2], key.shape[2], _on_cpu())
-    made: Array = jax.vmap(functools.partial(kernel, segment_ids=segments))(query, key, value)
+    made = cast(Array, jax.vmap(functools.partial(kernel, segment_ids=segments))(query, key, value))
     return made[:, :, :count, :width].swapaxes(1, 2).reshape(batch, groups, count, heads, width)
 
 
