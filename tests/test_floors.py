@@ -58,3 +58,15 @@ def test_imports_go_downwards(file):
 def test_what_only_reads_and_writes_needs_no_jax(module):
     code = f"import sys, gp_jax.{module}; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_method_imports_another():
+    """What two of them need lies beside them."""
+    methods = {path.name for path in (PACKAGE / "methods").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {"globalpaint", "m3ddm"} <= methods
+    for path in (PACKAGE / "methods").rglob("*.py"):
+        own = path.relative_to(PACKAGE / "methods").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            other = module.removeprefix("gp_jax.methods.").partition(".")[0]
+            assert not module.startswith("gp_jax.methods.") or other not in methods - {own}, f"{path}: {module}"

@@ -43,7 +43,8 @@ from gp_jax.data.precomputed import FOLDER, VARIED, Recipe, Variant, model_hash,
 from gp_jax.data.shards import begin, finish, pack, read_manifest, shard_names, write_shard
 from gp_jax.errors import UserError
 from gp_jax.geometry import MASK_RULES, pixel_mask
-from gp_jax.methods.globalpaint.conditioning import encode, to_float
+from gp_jax.methods.latents import encode
+from gp_jax.methods.placement import to_float
 from gp_jax.models.clip import preprocess
 from gp_jax.parallel import make_mesh
 

@@ -32,9 +32,9 @@ from gp_jax.jobs.journal import Journal, name_of
 from gp_jax.jobs.programs import Call, Cost, prepare
 from gp_jax.jobs.rates import Clock, Rates
 from gp_jax.jobs.spool import Spool, check_room
-from gp_jax.methods.globalpaint.conditioning import Placement
-from gp_jax.methods.globalpaint.programs import finish, shrink
+from gp_jax.methods.compositing import finish
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
+from gp_jax.methods.placement import Placement, shrink
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import CHUNK_FRAMES, Make, chunk_size, fill, finished, native_frames, not_finite, reporting
 from gp_jax.models.autoencoder import AutoencoderKL

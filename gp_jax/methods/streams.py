@@ -23,9 +23,8 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.journal import Journal, remembering
 from gp_jax.jobs.threads import ahead
-from gp_jax.methods.globalpaint.conditioning import Placement
-from gp_jax.methods.globalpaint.programs import shrink
 from gp_jax.methods.method import Clip, Progress, observed
+from gp_jax.methods.placement import Placement, shrink
 from gp_jax.parallel import use_mesh
 
 # Frames decoded and composited at once, fewer where they are large.

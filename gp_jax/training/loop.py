@@ -30,7 +30,7 @@ from gp_jax.fit.optimizer import learning_rate
 from gp_jax.fit.state import State, make_state
 from gp_jax.fit.step import compile_step, on_mesh
 from gp_jax.jobs.side_by_side import at_once, side_by_side
-from gp_jax.methods.globalpaint.conditioning import to_float
+from gp_jax.methods.placement import to_float
 from gp_jax.parallel.processes import on_first
 from gp_jax.training.checks import check_inputs
 from gp_jax.training.config import STAGES

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
 from gp_jax.diffusion.noise import segment_noise
 from gp_jax.diffusion.schedules import NoiseSchedule
-from gp_jax.methods.globalpaint.conditioning import clip_tokens, complete, encode, inpainting_condition, to_float
+from gp_jax.methods.globalpaint.conditioning import clip_tokens, inpainting_condition
+from gp_jax.methods.latents import complete, encode
+from gp_jax.methods.placement import to_float
 from gp_jax.metrics.perceptual import lpips_distance
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.models.clip import preprocess

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 
 from gp_jax.diffusion.losses import sample_timesteps, training_loss
 from gp_jax.diffusion.schedules import NoiseSchedule
-from gp_jax.methods.globalpaint.conditioning import complete, to_float
-from gp_jax.methods.m3ddm.programs import drawn_latents
+from gp_jax.methods.latents import complete, encode
+from gp_jax.methods.placement import to_float
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -69,17 +69,17 @@ class WindowDiffusion:
         no_global = (draws["drop"] < self.drop_all + self.drop_global)[:, None, None, None, None]
         unknown = batch["pixel_mask"][:, None, :, :, None] == 1
         pixels = to_float(batch["pixels"])
-        clean = drawn_latents(vae, pixels, draws["clean"])
+        clean = encode(vae, pixels, draws["clean"])
 
-        masked = drawn_latents(vae, jnp.where(unknown, -1.0, pixels), draws["masked"])
+        masked = encode(vae, jnp.where(unknown, -1.0, pixels), draws["masked"])
         if self.drop_all:
-            black = drawn_latents(vae, jnp.full_like(pixels[:, :1], -1.0), draws["masked"][:, :1])
+            black = encode(vae, jnp.full_like(pixels[:, :1], -1.0), draws["masked"][:, :1])
             masked = jnp.where(no_all, black, masked)
         latent_mask = jnp.where(no_all[:, 0, :, :, 0], 1.0, batch["latent_mask"])
         mask, condition = complete(masked, latent_mask, batch["known"], clean)
 
         hidden = unknown & batch["clip_hidden"][:, :, None, None, None]
-        clip = drawn_latents(vae, jnp.where(hidden, 0.0, to_float(batch["clip"])), draws["clip"])
+        clip = encode(vae, jnp.where(hidden, 0.0, to_float(batch["clip"])), draws["clip"])
         tokens = network.encode_global(jnp.where(no_global, 0.0, clip))
 
         noisy = self.schedule.add_noise(clean, draws["noise"], t)

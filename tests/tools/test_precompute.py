@@ -24,7 +24,8 @@ from gp_jax.data.precomputed import FOLDER, Recipe, model_hash, variant
 from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
 from gp_jax.errors import UserError
 from gp_jax.geometry import pixel_mask
-from gp_jax.methods.globalpaint.conditioning import encode, to_float
+from gp_jax.methods.latents import encode
+from gp_jax.methods.placement import to_float
 from gp_jax.models.clip import TextConfig, TextTower, preprocess
 from tests import small_networks
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.methods.globalpaint.conditioning import encode, to_float
+from gp_jax.methods.latents import encode
+from gp_jax.methods.placement import to_float
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import MEAN, STD

@@ -1,10 +1,8 @@
-"""What the networks are told of a clip: the one place where pixels become conditions, for sampling and for training.
+"""What GlobalPaint's networks are told of a clip: where pixels become conditions, for sampling and for training.
 
 All of it derives from the observed pixels alone. Each function takes whole frames, of which the unknown part may hold
 anything, even the answer, and gives the same whatever stands there:
 
-    place = Placement.of(canvas, native, downsampling)                      where it lies, as arrays
-    pixels = to_native(source, place)                                       the source, as the model's size shows it
     mask, masked = inpainting_condition(vae, pixels, ...)                   two of the three inputs of the UNet
     views = observed_views(pixels, place.pixel_mask, size)                  what the vision tower sees
     tokens = clip_tokens(vision, extractor, views, positions, times, valid)
@@ -12,82 +10,16 @@ anything, even the answer, and gives the same whatever stands there:
 Pixels are float in [-1, 1], uint8 where they come from a video.
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gp_jax.geometry import Canvas, latent_mask, pixel_mask
+from gp_jax.methods.latents import complete, encode
+from gp_jax.methods.placement import nearest
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower, preprocess
 from gp_jax.models.global_tokens import GlobalTokens
-from gp_jax.parallel import constrain
 
 Array = jax.Array
-
-
-def to_float(frames: Array) -> Array:
-    """uint8 to float32 in [-1, 1]."""
-    return frames.astype(jnp.float32) / 127.5 - 1.0
-
-
-class Placement(NamedTuple):
-    """Where the source lies in the canvas and in the model's frame [H, W]: numbers, not shapes.
-
-    A compiled program that takes them is the same for each place of a source of this size in a canvas of this size.
-    Outside of it they are numpy's.
-    """
-
-    corner: Any  # [2] int32, the source's first row and column in the canvas
-    scale: Any  # [2] float32, the model's frame by the canvas, down and across
-    pixel_mask: Any  # [H, W]
-    latent_mask: Any  # [h, w]
-
-    @classmethod
-    def of(cls, canvas: Canvas, native: Canvas, downsampling: int) -> "Placement":
-        """In numpy; `native` is `canvas.native(...)`, and its sides are multiples of `downsampling`."""
-        return cls(
-            np.array([canvas.top, canvas.left], np.int32),
-            np.array([native.height / canvas.height, native.width / canvas.width], np.float32),
-            pixel_mask(native),
-            latent_mask(native, downsampling),
-        )
-
-
-def to_native(source: Array, place: Placement) -> Array:
-    """The source's frames at their place in the model's frame, antialiased.
-
-    Args:
-      source: [N, Hs, Ws, 3] uint8.
-      place: of the source.
-
-    Returns:
-      [N, H, W, 3] float32; 0 wherever a pixel is not wholly observed.
-    """
-    shape = (source.shape[0], *place.pixel_mask.shape, 3)
-    offset = place.scale * place.corner
-    frames = jax.image.scale_and_translate(
-        to_float(source), shape, (1, 2), place.scale, offset, "linear", antialias=True
-    )
-    return jnp.where(place.pixel_mask[..., None] == 0, frames, 0.0)
-
-
-def encode(vae: AutoencoderKL, pixels: Array) -> Array:
-    """Scaled latents of segments: the mean of the autoencoder's posterior.
-
-    Args:
-      pixels: [B, T, H, W, 3]. The frames of a segment go through the autoencoder one after another, to save memory.
-
-    Returns:
-      [B, T, h, w, C] float32.
-    """
-
-    def encode_frame(frame: Array) -> Array:
-        mean, _ = vae.encode(constrain(frame, "batch", None, None, None))
-        return mean.astype(jnp.float32) * vae.config.scaling_factor
-
-    return jax.lax.map(encode_frame, pixels.swapaxes(0, 1)).swapaxes(0, 1)
 
 
 def inpainting_condition(
@@ -131,31 +63,9 @@ def _edge(pixels: Array, pixel_mask: Array) -> Array:
     return jnp.take_along_axis(pixels, columns[:, None, None, :, None], axis=3)
 
 
-def nearest(seen: Array) -> Array:
-    """[..., N] bool with one run of True -> [..., N], indices moved into it."""
-    size = seen.shape[-1]
-    first = seen.argmax(axis=-1, keepdims=True)
-    last = size - 1 - seen[..., ::-1].argmax(axis=-1, keepdims=True)
-    return jnp.clip(jnp.arange(size), first, last)
-
-
 # What stands in the unknown region of the masked video, by name: (pixels [B, T, H, W, 3], pixel_mask [B, H, W]) ->
 # pixels. Stable Diffusion has grey there. The nearest observed pixels spare a small network to carry colours across.
 FILLS = {"grey": _grey, "edge": _edge}
-
-
-def complete(masked: Array, latent_mask: Array, known: Array, completed: Array) -> tuple[Array, Array]:
-    """The second half of `inpainting_condition`, for latents that are there already.
-
-    Args:
-      masked: [B, T, h, w, C], latents of the observed pixels.
-      latent_mask, known, completed: as there.
-
-    Returns:
-      mask [B, T, h, w, 1] and masked-video latents [B, T, h, w, C].
-    """
-    known = known[:, :, None, None, None]
-    return jnp.where(known, 0.0, latent_mask[:, None, :, :, None]), jnp.where(known, completed, masked)
 
 
 def observed_views(pixels: Array, pixel_mask: Array, size: int) -> Array:

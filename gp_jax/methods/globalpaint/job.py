@@ -23,11 +23,11 @@ from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
 from gp_jax.methods.execute import batches, execute
 from gp_jax.methods.globalpaint import programs
-from gp_jax.methods.globalpaint.conditioning import Placement
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import spread
 from gp_jax.methods.latent_job import TOKENS, LatentJob
 from gp_jax.methods.method import Clip
+from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import Make, fill, surroundings
 from gp_jax.seeds import random_key

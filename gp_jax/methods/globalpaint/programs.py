@@ -1,11 +1,10 @@
-"""The three compiled programs of outpainting.
+"""The compiled programs of GlobalPaint.
 
     read_clip      a few frames of the whole clip -> its global tokens              once per clip
     make_segments  observed frames of some segments -> latents of all their frames  once per batch of segments
-    finish         latents of some frames, and the source -> frames to be written   once per chunk of frames
 
 Each is compiled once per network and shape: the place of the source, the seed, the sampler and the weights of guidance
-are numbers (`Placement`, `Sampling`). `make_segments` encodes, draws noise and runs the whole sampling loop. All three
+are numbers (`Placement`, `Sampling`). `make_segments` encodes, draws noise and runs the whole sampling loop. Both
 are pure, and noise depends on seed, frame index and step alone, so that neither batching nor a mesh changes a clip.
 """
 
@@ -26,14 +25,12 @@ from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.diffusion.tables import MOST_GUIDANCE
 from gp_jax.errors import Notice
 from gp_jax.jobs.kept import Program
-from gp_jax.methods.globalpaint.compositing import composite
 from gp_jax.methods.globalpaint.conditioning import (
-    Placement,
     clip_tokens,
     inpainting_condition,
     observed_views,
-    to_native,
 )
+from gp_jax.methods.placement import Placement
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower
 from gp_jax.models.global_tokens import GlobalTokens
@@ -41,8 +38,6 @@ from gp_jax.models.unet import UNet
 from gp_jax.parallel import constrain
 
 Array = jax.Array
-
-shrink = Program(to_native)
 
 
 @functools.partial(jax.tree_util.register_dataclass, meta_fields=["branches"], data_fields=["path", "scales"])
@@ -195,23 +190,3 @@ def make_segments(
     made = follow(denoise, noise, sampling.path, correct=hold, on_step=on_step, fresh=fresh)
     # Latents that know nothing beyond their cell are exact where the cell was observed.
     return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
-
-
-@functools.partial(Program, static_argnames=("size",))
-def finish(
-    vae: AutoencoderKL, latents: Array, source: Array, place: Placement, *, size: tuple[int, int]
-) -> tuple[Array, Array]:
-    """Decodes and composites.
-
-    Args:
-      latents: [N, h, w, C], scaled.
-      source: [N, Hs, Ws, 3] uint8.
-      place: of the source.
-      size: height and width of the canvas.
-
-    Returns:
-      [N, H, W, 3] uint8, and whether all that was decoded is finite: bytes don't show it.
-    """
-    latents, source = (constrain(x, "batch", None, None, None) for x in (latents, source))
-    decoded = vae.decode(latents / vae.config.scaling_factor)
-    return composite(decoded, source, place, size), jnp.isfinite(decoded).all()

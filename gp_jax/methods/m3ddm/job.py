@@ -26,12 +26,12 @@ from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
 from gp_jax.methods.execute import cut, refine
-from gp_jax.methods.globalpaint.conditioning import Placement
 from gp_jax.methods.latent_job import TOKENS, LatentJob
 from gp_jax.methods.m3ddm import programs
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.plan import LENGTH, hierarchy
 from gp_jax.methods.method import Clip, observed
+from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import Make, surroundings
 from gp_jax.models.m3ddm.encoder import token_count

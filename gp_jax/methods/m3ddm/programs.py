@@ -23,7 +23,8 @@ from gp_jax.diffusion.noise import frame_noise
 from gp_jax.diffusion.plms import plms_timesteps, sample_plms
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.jobs.kept import Program
-from gp_jax.methods.globalpaint.conditioning import Placement, complete, to_float
+from gp_jax.methods.latents import complete, encode
+from gp_jax.methods.placement import Placement, to_float
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.m3ddm.network import M3DDM
 from gp_jax.parallel import constrain
@@ -134,18 +135,7 @@ def sampled_latents(vae: AutoencoderKL, key: Array, times: Array, pixels: Array)
     """
     cell = vae.config.downsampling
     shape = (pixels.shape[2] // cell, pixels.shape[3] // cell, vae.config.latent_channels)
-    return drawn_latents(vae, pixels, frame_noise(key, times, shape, 0.0))
-
-
-def drawn_latents(vae: AutoencoderKL, pixels: Array, noise: Array) -> Array:
-    """The same, with the noise [B, T, h, w, C] that is drawn by."""
-
-    def encode(row: tuple[Array, Array]) -> Array:
-        mean, log_variance = vae.encode(constrain(row[0], "batch", None, None, None))
-        drawn = mean.astype(jnp.float32) + jnp.exp(0.5 * log_variance.astype(jnp.float32)) * row[1]
-        return drawn * vae.config.scaling_factor
-
-    return jax.lax.map(encode, (pixels.swapaxes(0, 1), noise.swapaxes(0, 1))).swapaxes(0, 1)
+    return encode(vae, pixels, frame_noise(key, times, shape, 0.0))
 
 
 @functools.partial(Program, static_argnames=("side", "size"))

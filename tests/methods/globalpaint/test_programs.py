@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 from gp_jax.geometry import Canvas, latent_mask
-from gp_jax.methods.globalpaint.conditioning import Placement, encode
 from gp_jax.methods.globalpaint.programs import Sampling, make_segments
+from gp_jax.methods.latents import encode
+from gp_jax.methods.placement import Placement
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from tests import small_networks
 

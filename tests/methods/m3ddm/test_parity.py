@@ -11,8 +11,8 @@ from gp_jax.convert.m3ddm import RULES
 from gp_jax.convert.rules import to_ours
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.geometry import Canvas
-from gp_jax.methods.globalpaint.conditioning import Placement, to_float
 from gp_jax.methods.m3ddm import programs
+from gp_jax.methods.placement import Placement, to_float
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.m3ddm.network import M3DDM
 from tests import small_m3ddm

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from gp_jax.geometry import Canvas, pixel_mask
-from gp_jax.methods.globalpaint import compositing
-from gp_jax.methods.globalpaint.conditioning import Placement
+from gp_jax.methods import compositing
+from gp_jax.methods.placement import Placement
 
 CANVAS = Canvas(24, 40, 0, 12, 24, 16)
 OUTSIDE = slice(28, 40)  # columns to the right of the source

@@ -15,14 +15,38 @@ over it.
 No source pixel is copied outwards: where the model is right, the residual is 0 and its frame stays as it is.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
-from gp_jax.methods.globalpaint.conditioning import Placement, nearest, to_native
+from gp_jax.jobs.kept import Program
+from gp_jax.methods.placement import Placement, nearest, to_native
+from gp_jax.models.autoencoder import AutoencoderKL
+from gp_jax.parallel import constrain
 
 Array = jax.Array
+
+
+@functools.partial(Program, static_argnames=("size",))
+def finish(
+    vae: AutoencoderKL, latents: Array, source: Array, place: Placement, *, size: tuple[int, int]
+) -> tuple[Array, Array]:
+    """Decodes and composites.
+
+    Args:
+      latents: [N, h, w, C], scaled.
+      source: [N, Hs, Ws, 3] uint8.
+      place: of the source.
+      size: height and width of the canvas.
+
+    Returns:
+      [N, H, W, 3] uint8, and whether all that was decoded is finite: bytes don't show it.
+    """
+    latents, source = (constrain(x, "batch", None, None, None) for x in (latents, source))
+    decoded = vae.decode(latents / vae.config.scaling_factor)
+    return composite(decoded, source, place, size), jnp.isfinite(decoded).all()
 
 
 def composite(made: Array, source: Array, place: Placement, size: tuple[int, int]) -> Array:
