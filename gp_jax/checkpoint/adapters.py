@@ -10,7 +10,7 @@ stored, which matters where they are held in fewer bits than an update needs.
 Names are ours and arrays have our layout; what files of other people say is brought to this by convert/lora.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,15 +45,21 @@ class Update(NamedTuple):
 
 
 Adapter = Mapping[str, Update]  # by the dotted path of the layer whose kernel it is
-Apply = Callable[[Tensors, Adapter], dict[str, Any]]
 
 
 def together(parts: Sequence[tuple[Adapter, float]]) -> dict[str, Update]:
-    """Several adapters, each with its strength, as one of strength 1: updates of one kernel lie side by side in r."""
+    """Several adapters, each with its strength, as one of strength 1: updates of one kernel lie side by side in r.
+
+    Raises:
+      UserError: a strength makes numbers that are beyond float32.
+    """
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for adapter, strength in parts:
         for name, update in adapter.items():
-            up = np.float32(strength * update.scale) * np.asarray(update.up, np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):
+                up = np.float32(strength * update.scale) * np.asarray(update.up, np.float32)
+            if not np.isfinite(up).all():
+                raise _too_large(name)
             found.setdefault(name, []).append((np.asarray(update.down, np.float32), up))
     return {
         name: Update(np.concatenate([down for down, _ in pairs], -1), np.concatenate([up for _, up in pairs]))
@@ -73,7 +79,7 @@ def merged(tensors: Tensors, adapter: Adapter) -> dict[str, Any]:
             kernel = np.asarray(tensors[f"{name}.kernel"]).astype(np.float32)
             array = kernel + adapter[name].delta()
         if np.isfinite(kernel).all() and not np.isfinite(array).all():
-            raise UserError(f"the LoRA makes numbers of {name} that float32 cannot hold: ask for less strength")
+            raise _too_large(name)
         return array
 
     made = {}
@@ -105,3 +111,7 @@ def apart(tensors: Tensors, scale: float = 1.0) -> tuple[dict[str, Any], dict[st
 def ranks(adapter: Adapter) -> tuple[tuple[str, int], ...]:
     """(layer, r) of each update, as `with_low_rank` takes them."""
     return tuple((name, update.rank) for name, update in sorted(adapter.items()))
+
+
+def _too_large(name: str) -> UserError:
+    return UserError(f"the LoRA makes numbers of {name} that float32 cannot hold: ask for less strength")

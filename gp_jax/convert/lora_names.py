@@ -110,7 +110,7 @@ def parse(path: Path, key: str) -> Key:
             raise UserError(f"{path} is {algorithm}, which is not supported (it holds {short(key)}); use a plain LoRA")
     ending = next((match for match in _END.finditer(key) if match.end() == len(key)), None)
     if ending is None:
-        raise UserError(f"{path} is no LoRA, or more than one: it holds {short(key)}")
+        raise UserError(f"{path} is no LoRA: it holds {short(key)}")
     pattern, owner = next((p, owner) for p, owner in _BEGINNINGS if re.match(p, key))
     layer = re.sub(f"^{pattern}", "", key[: ending.start()], count=1)
     for alias, name in _ALIASES:

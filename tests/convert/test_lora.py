@@ -261,7 +261,7 @@ def read(path, tensors, **options):
         (tensors_of() | {f"{TO_Q}.lora_mid.weight": torch.ones(4, 4, 3, 3)}, "Tucker"),
         (tensors_of("lora_te2_text_model_encoder_layers_0_mlp_fc1"), "SDXL"),
         (tensors_of("lora_te_text_model_encoder_layers_0_mlp_fc1"), "changes the text tower"),
-        ({"conv_in.weight": torch.ones(3)}, "is no LoRA, or more than one: it holds 'conv_in.weight'"),
+        ({"conv_in.weight": torch.ones(3)}, "is no LoRA: it holds 'conv_in.weight'"),
         ({}, "holds no tensors"),
         (tensors_of() | tensors_of("lora_unet_other"), "2 of its 4 tensors have no place in this one, such as 'lora_u"),
         (tensors_of("lora_unet_mid_block_attentions.0_to"), "have no place"),
