@@ -103,9 +103,12 @@ def _open_shards(index: Path) -> dict[str, LazyTensor]:
 
 
 def _open_pickle(path: Path) -> dict[str, LazyTensor]:
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        _check_zip(path)
+    try:
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            _check_zip(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise UserError(f"{path} was not loaded: it is broken ({error})") from None
     try:
         import torch
     except ImportError:
@@ -130,11 +133,8 @@ def _open_pickle(path: Path) -> dict[str, LazyTensor]:
 
 def _check_zip(path: Path) -> None:
     """Raises UserError where a zip is none of torch's, or unpacks to more than it is."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        raise UserError(f"{path} was not loaded: it is broken ({error})") from None
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
     names = {entry.filename.partition("/")[2] for entry in entries}
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         raise UserError(f"{path} is a TorchScript program; use the model's weights in safetensors")

@@ -159,6 +159,17 @@ def test_pickle_that_is_cut_off_or_no_dictionary(tmp_path):
     refused(path, "no dictionary of tensors")
 
 
+@pytest.mark.parametrize(("sign", "place"), [(b"PK\x01\x02", 6), (b"PK\x06\x07", 16)])
+def test_damaged_directories_of_zips(tmp_path, sign, place):
+    """A version that nobody reads, and a second disk."""
+    torch.save({"a": torch.ones(3)}, tmp_path / "model.bin")
+    data = bytearray((tmp_path / "model.bin").read_bytes())
+    data[data.rindex(sign) + place] ^= 0xDC
+    (tmp_path / "model.bin").write_bytes(data)
+    with pytest.raises(UserError, match="was not loaded: it is broken"):
+        open_weights(tmp_path / "model.bin")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64])
 def test_tensors_of_pickles_keep_every_bit(tmp_path, dtype):
     tensor = (100 * torch.randn(3, 5)).to(dtype)
