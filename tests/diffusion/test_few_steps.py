@@ -147,6 +147,15 @@ def test_each_step_of_a_network_that_knows_all_ends_at_the_next_noise_level(samp
         assert table.fresh_weight[-1] == 0
 
 
+def test_golden_weights_of_lcm():
+    """Of the noisy and of the clean latent at timestep 1, which a schedule of 100 has on its grid, and at 259."""
+    hundred = SAMPLERS["lcm"](dataclasses.replace(SCHEDULE, num_train_timesteps=100), 50)[1]
+    np.testing.assert_allclose(
+        [hundred.timestep[-1], hundred.keep[-1], hundred.clean_weight[-1]], [1, 0.00249377, 0.99875234], rtol=1e-6
+    )
+    np.testing.assert_allclose(SAMPLERS["lcm"](SCHEDULE, 4)[1].keep[-1], 3.7268e-8, rtol=1e-4)
+
+
 def test_tcd_without_fresh_noise_is_ddim_on_its_own_timesteps():
     tables = [SAMPLERS["tcd"](SCHEDULE, 1, eta=eta)[1] for eta in (0.0, 0.5, 1.0)]
     trailing = ddim(dataclasses.replace(SCHEDULE, timestep_spacing="trailing"), 1)[1]
