@@ -1,4 +1,4 @@
-"""M3DDM at full size, fine-tuned from its public weights or begun from Stable Diffusion 1.5 inpainting.
+"""M3DDM at full size, fine-tuned from its public weights or begun from Stable Diffusion 1.5, inpainting or not.
 
     gp-jax convert M3DDM-Video-Outpainting/ m3ddm/ --vae stable-diffusion-v1-5/
     python tools/build_records.py csv OpenVid/list.csv records --size 128x128
@@ -7,7 +7,7 @@
 
 From Stable Diffusion, whose image network is placed where M3DDM has its like:
 
-    gp-jax convert stable-diffusion-inpainting/ sd15/
+    gp-jax convert stable-diffusion-v1-5/ sd15/
     gp-jax train --config configs/m3ddm.py --workdir W --init-from sd15/
 
 Masks, rate and size are those of M3DDM+ (https://github.com/tamaki-lab/M3DDM-Plus, 20b4495): one mask for all frames of

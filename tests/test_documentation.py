@@ -61,6 +61,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "gp_jax/cli/metrics.py": {**VIDEOS, **DAVIS, "outputs": "clips"},
     "gp_jax/cli/convert.py": {**SD2, **M3DDM},
     "configs/sd2.py": {**CLIP, **SD2, "OpenVid/list.csv": "list.csv", "OpenVid/film.mp4": "film.mp4"},
+    "configs/m3ddm.py": {**M3DDM, "OpenVid/list.csv": "list.csv", "OpenVid/film.mp4": "film.mp4"},
     "tools/average_checkpoints.py": {"W/soft/checkpoint": "checkpoint", "W/sharp/checkpoint": "checkpoint"},
     "tools/build_records.py": {
         "films": "films",
@@ -76,6 +77,7 @@ SMALLER = {
     "sample:carphone": "clip.mp4",
     "1920x1080": "192x108",
     "256x256": "32x32",
+    "128x128": "32x32",
     "448x256": "32x24",
     "64,64,0,0": "16,16,0,0",
 }
@@ -93,6 +95,7 @@ SAMPLED = ("--checkpoint W/2/checkpoint",)  # part of a command
 PARSED = {
     "gp-jax bench": "compiles full-size steps for minutes: tests/training/test_full_size_sharding.py",
     "gp-jax train --config configs/sd15.py": "as sd2.py; tests/configs trains it",
+    "gp-jax train --config configs/m3ddm.py": "networks of full size; tests/configs trains it",
     "gp-jax train --config configs/sd2_ablation.py": "as sd2.py; tests/configs trains it",
     "gp-jax train --config configs/tiny": "networks of full size, for two cores; tests/configs trains them",
     "--config configs/sd2.py:keyframes --workdir W ": "as configs/sd2.py; several processes: tests/training",

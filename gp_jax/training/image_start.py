@@ -1,4 +1,4 @@
-"""M3DDM out of Stable Diffusion's inpainting UNet: the image network's parameters, where M3DDM has their like.
+"""M3DDM out of Stable Diffusion's UNet: the image network's parameters, where M3DDM has their like.
 
     placed = from_image(tensors, unet_config, shapes, config, "sd15/unet")      M3DDM's name -> tensor
     shapes.keys() - placed.keys()                                               what M3DDM alone has, and starts fresh
@@ -50,7 +50,7 @@ def from_image(
     if heads != {config.attention_head_dim}:
         raise UserError(
             f"{source} attends with {', '.join(map(str, sorted(heads)))} heads and M3DDM with "
-            f"{config.attention_head_dim}: start from the inpainting variant of Stable Diffusion 1.5"
+            f"{config.attention_head_dim}: start from Stable Diffusion 1.5"
         )
     placed = {}
     for name, tensor in tensors.items():
