@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     """There is one stage."""
     config = default_config("m3ddm")
     config.networks = {name: network.to_json() for name, network in KNOWN["m3ddm"].items()}
-    config.dtype, config.remat, config.attention = "bfloat16", "dots", "xla"
+    config.dtype, config.remat = "bfloat16", "dots"
     config.steps, config.batch_size, config.microbatches = 50_000, 16, 16
     config.data.update(
         {

@@ -29,7 +29,7 @@ def get_config(stage: str) -> ConfigDict:
     denoiser = STAGES[stage].denoiser
     parts = {name: "unet" if name == denoiser else name for name in STAGES[stage].networks}
     config.networks = {name: KNOWN[MODEL][part].to_json() for name, part in parts.items()}
-    config.mesh, config.dtype, config.remat, config.attention = "fsdp=8", "bfloat16", "dots", "xla"
+    config.mesh, config.dtype, config.remat = "fsdp=8", "bfloat16", "dots"
     config.batch_size, config.microbatches = 64, 2
 
     config.data.update(

@@ -93,7 +93,7 @@ def count(run: Run) -> Budget:
 def check_memory(run: Run, batch: dict[str, jax.ShapeDtypeStruct], batches: int = 1) -> None:
     """Raises UserError where state, gradients, other parameters and so many batches alone are more than there is."""
     gradients = {name: run.state["params"][name] for name in run.networks.multipliers}
-    needed = bytes_on_device([run.state, gradients, _frozen(run)])
+    needed = bytes_on_device([run.state, gradients, frozen_shapes(run)])
     needed += batches * bytes_on_device(placed(batch, batch_shardings(batch, run.mesh)))
     device = jax.local_devices()[0]
     if device.platform == "cpu":  # they share the machine's
@@ -104,10 +104,11 @@ def check_memory(run: Run, batch: dict[str, jax.ShapeDtypeStruct], batches: int 
 
 def lower(run: Run, batch: dict[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
     """The step for batches of a shape, ready to be compiled."""
-    return lower_step(run.step, run.state, _frozen(run), batch, run.mesh)
+    return lower_step(run.step, run.state, frozen_shapes(run), batch, run.mesh)
 
 
-def _frozen(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+def frozen_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+    """Parameters that the step only reads, where they are to lie."""
     shapes = run.networks.shapes_of(run.networks.frozen)
     return placed(shapes, parameter_shardings(shapes, run.mesh))
 
