@@ -116,7 +116,7 @@ def test_attention_has_names(folder, pipe):
     other = gp_jax.OutpaintPipeline.from_pretrained(folder, attention="xla")
     difference = np.abs(other(FRAMES, CANVAS).astype(int) - pipe(FRAMES, CANVAS))
     assert difference.max() <= 1
-    with pytest.raises(UserError, match="no attention 'flash': choose of einsum"):
+    with pytest.raises(UserError, match="no attention 'flash': choose of auto, einsum"):
         gp_jax.OutpaintPipeline.from_pretrained(folder, attention="flash")
 
 
