@@ -140,6 +140,24 @@ def batch(rng: np.random.Generator, rows: int = BATCH, precomputed: bool = False
     return made | {"views": rng.integers(0, 256, (rows, 2, 16, 16, 3), dtype=np.uint8)}
 
 
+def windows(rng: np.random.Generator, rows: int = BATCH) -> dict[str, np.ndarray]:
+    """As a loader makes it for M3DDM, of random numbers; the left half is observed, also of the middle whole frame."""
+    mask = np.zeros((rows, *WINDOW), np.float32)
+    mask[:, :, WINDOW[1] // 2 :] = 1
+    known = np.zeros((rows, FRAMES), bool)
+    known[::2, [0, -1]] = True
+    return {
+        "frames": np.tile(np.arange(FRAMES, dtype=np.int32), (rows, 1)),
+        "known": known,
+        "pixel_mask": mask,
+        "latent_mask": mask[:, ::4, ::4],
+        "pixels": rng.integers(0, 256, (rows, FRAMES, *WINDOW, 3), dtype=np.uint8),
+        "clip": rng.integers(0, 256, (rows, 3, *WINDOW, 3), dtype=np.uint8),
+        "clip_hidden": np.tile([False, True, False], (rows, 1)),
+        "rate": rng.integers(1, 30, rows).astype(np.float32),
+    }
+
+
 def shapes_of(arrays: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
     """The `specs` entry of such a batch."""
     return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in arrays.items()}

@@ -19,29 +19,31 @@ MESHES = [
     "data=2,fsdp=2,tensor=2",
     "fsdp=2,tensor=2,context=2",
 ]
-BATCH = small.batch(np.random.default_rng(1))
+BATCHES = {"keyframes": small.batch(np.random.default_rng(1)), "m3ddm": small.windows(np.random.default_rng(1))}
 
 
-@pytest.fixture(scope="module")
-def gradients(checkpoint):
+@pytest.fixture(scope="module", params=["keyframes", pytest.param("m3ddm", marks=pytest.mark.slow)])
+def gradients(request, checkpoint, m3ddm):
     """From a mesh to the losses [B] and the gradients of all networks' parameters."""
 
     def compute(mesh: str, devices: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        config = small.config("keyframes", "unused", checkpoint)
-        config.optimizer.groups = ()
+        configs = {"keyframes": small.config("keyframes", "unused", checkpoint), "m3ddm": small.m3ddm("unused", m3ddm)}
+        config, batch = configs[request.param], BATCHES[request.param]
+        config.optimizer.groups = config.optimizer.groups[:1] if request.param == "m3ddm" else ()  # vae, statistics
         run = prepare(config, make_mesh(mesh, jax.devices()[:devices]))
-        params = initial(run.networks, run.networks.live, run.mesh)
-        batch = jax.device_put(BATCH, batch_shardings(BATCH, run.mesh))
+        params = initial(run.networks, run.networks.configs, run.mesh)
+        trained = {name: params.pop(name) for name in run.networks.multipliers}
+        batch = jax.device_put(batch, batch_shardings(batch, run.mesh))
 
-        def loss(params, batch):
+        def loss(trained, params, batch):
             draws = run.objective.draw(jax.random.key(0), batch)
-            losses = run.objective.losses(run.networks.bind(params), batch, draws)
+            losses = run.objective.losses(run.networks.bind(params | trained), batch, draws)
             return losses.mean(), losses
 
-        places = {name: x.sharding for name, x in params.items()}
+        places = {name: x.sharding for name, x in trained.items()}
         with use_mesh(run.mesh):
             step = jax.jit(jax.grad(loss, has_aux=True), out_shardings=(places, None))
-            return jax.device_get(step(params, batch))
+            return jax.device_get(step(trained, params, batch))
 
     return compute
 

@@ -12,22 +12,8 @@ from gp_jax.training.setup import prepare
 from tests.training import small
 from tests.training.test_update import one_device
 
-ROWS, GLOBAL, LATENTS = 4, 3, (6, 8)
-RNG = np.random.default_rng(0)
-MASK = np.zeros((ROWS, *small.WINDOW), np.float32)
-MASK[:, :, 16:] = 1
-KNOWN = np.zeros((ROWS, small.FRAMES), bool)
-KNOWN[::2, [0, 3]] = True
-BATCH = {
-    "frames": np.tile(np.arange(small.FRAMES, dtype=np.int32), (ROWS, 1)),
-    "known": KNOWN,
-    "pixel_mask": MASK,
-    "latent_mask": MASK[:, ::4, ::4],
-    "pixels": RNG.integers(0, 256, (ROWS, small.FRAMES, *small.WINDOW, 3), dtype=np.uint8),
-    "clip": RNG.integers(0, 256, (ROWS, GLOBAL, *small.WINDOW, 3), dtype=np.uint8),
-    "clip_hidden": np.tile([False, True, False], (ROWS, 1)),
-    "rate": np.array([5, 24, 2, 7], np.float32),
-}
+BATCH = small.windows(np.random.default_rng(0), rows=4)
+MASK, KNOWN = BATCH["pixel_mask"], BATCH["known"]
 
 
 @pytest.fixture(scope="module")

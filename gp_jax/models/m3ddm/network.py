@@ -37,7 +37,7 @@ from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.m3ddm.encoder import GlobalEncoder
 from gp_jax.models.remat import keeping
 from gp_jax.models.transformer import Attention, SpatialTransformer
-from gp_jax.parallel import constrain
+from gp_jax.parallel import ANY, constrain
 
 Array = jax.Array
 
@@ -218,18 +218,31 @@ class P3DConvolution(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
         self.spatial = conv3x3(inputs, outputs, rngs=rngs, dtype=dtype)
-        self.temporal = nnx.Conv(
-            outputs, outputs, (3,), padding=((1, 1),), kernel_init=_identity, dtype=dtype, rngs=rngs
-        )
+        self.temporal = FrameConvolution(outputs, dtype=dtype)
 
     def __call__(self, x: Array) -> Array:
         """[B, T, h, w, C] -> [B, T, h, w, C']."""
-        x = jnp.moveaxis(self.spatial(x), 1, 3)
-        return jnp.moveaxis(self.temporal(x), 3, 1)
+        return self.temporal(self.spatial(x))
 
 
-def _identity(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    return jnp.zeros(shape, dtype).at[1].set(jnp.eye(shape[1], dtype=dtype))
+class FrameConvolution(nnx.Module):
+    """A convolution of width 3 over frames, the identity when fresh.
+
+    Three matrix products, not a convolution: of that, XLA's partitioner (jax 0.11.2) gets the kernel's gradient wrong
+    on meshes of several axes.
+    """
+
+    def __init__(self, channels: int, *, dtype: DTypeLike | None):
+        self.dtype = dtype
+        self.kernel = nnx.Param(jnp.zeros((3, channels, channels)).at[1].set(jnp.eye(channels)))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, x: Array) -> Array:
+        """[B, T, h, w, C] -> the same."""
+        dtype, length = self.dtype or x.dtype, x.shape[1]
+        kernel, frames = self.kernel[...].astype(dtype), jnp.pad(x.astype(dtype), ((0, 0), (1, 1), *[(0, 0)] * 3))
+        y = sum(frames[:, k : k + length] @ kernel[k] for k in range(3)) + self.bias[...].astype(dtype)
+        return constrain(y, "batch", "frame", None, None, ANY)
 
 
 class ResidualBlock(nnx.Module):
@@ -280,7 +293,9 @@ class Transformer(nnx.Module):
         """Args: x: [B, T, h, w, C]. tokens: [B, K, D]. Returns: like x."""
 
         def run(x: Array, tokens: Array) -> Array:
-            return self.temporal(self.spatial(x, tokens, None))
+            # Said between the halves and behind them, or a gradient within frames is wrong on meshes with `context`.
+            x = constrain(self.spatial(x, tokens, None), "batch", "frame", None, None, ANY)
+            return constrain(self.temporal(x), "batch", "frame", None, None, ANY)
 
         return keeping(run, self.remat)(x, tokens)
 
@@ -303,10 +318,11 @@ class TemporalTransformer(nnx.Module):
         """[B, T, h, w, C] -> the same."""
         batch, frames, height, width, channels = x.shape
         places = sinusoidal(jnp.arange(frames), PLACE_WIDTH, max_period=TIME_PERIOD).astype(x.dtype)
-        y = self.project_in(self.norm(x)).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
-        y = y + self.place_embedding(places)
+        y = self.norm(x).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
+        # Positions take the mesh axis that frames had, here and not somewhere in a projection; see est.py.
+        y = self.project_in(constrain(y, "batch", "window", None, None)) + self.place_embedding(places)
         for norm, attention in zip(self.norms, self.attention):
             normed = norm(y)
             y = y + attention(normed, normed)
-        y = y + self.feed_forward(self.norms[2](y))
-        return x + self.project_out(y).swapaxes(1, 2).reshape(x.shape)
+        y = self.project_out(y + self.feed_forward(self.norms[2](y)))
+        return x + constrain(y, "batch", "window", None, None).swapaxes(1, 2).reshape(x.shape)
