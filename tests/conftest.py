@@ -2,12 +2,14 @@
 within a run, and a torchvision that imports beside a CPU build of torch."""
 
 import atexit
+import gc
 import importlib.metadata
 import importlib.util
 import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="gp_jax-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+MOST_BYTES = 2.5e9  # of memory that a test process keeps between modules
 
 _torchvision_library = None
 if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
@@ -43,6 +47,18 @@ def fast_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_do_not_pile_up():
+    """What a module has compiled goes with it, once it is much: two processes are to fit a machine of 8 GB."""
+    yield
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if resident > MOST_BYTES:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
