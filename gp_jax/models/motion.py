@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from gp_jax.models.attention import attend, merge_heads, split_heads
 from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
+from gp_jax.parallel import constrain
 
 Array = jax.Array
 
@@ -52,10 +53,13 @@ class MotionModule(nnx.Module):
         # The norm's images are its last three axes: here frames one below the other are one image.
         y = self.norm(x if self.frame_norm else x.reshape(batch, frames * height, width, channels))
         y = self.project_in(y).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
+        # Positions take the mesh axis that frames had, here and not in a projection: see TemporalAttention.
+        y = constrain(y, "batch", "window", None, None)
         encoding = interleaved(positions, channels).astype(y.dtype)[:, None]
         for attention in self.attention:
             y = attention(y, encoding)
         y = self.project_out(y + self.feed_forward(self.feed_forward_norm(y)))
+        y = constrain(y, "batch", "window", None, None)
         return x + y.swapaxes(1, 2).reshape(x.shape)
 
 

@@ -19,20 +19,28 @@ MESHES = [
     "data=2,fsdp=2,tensor=2",
     "fsdp=2,tensor=2,context=2",
 ]
-BATCHES = {"keyframes": small.batch(np.random.default_rng(1)), "m3ddm": small.windows(np.random.default_rng(1))}
+RNG = np.random.default_rng(1)
+BATCHES = dict.fromkeys(("keyframes", "motion"), small.batch(RNG)) | {"m3ddm": small.windows(RNG)}
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("m3ddm", "motion")]
 
 
-@pytest.fixture(scope="module", params=["keyframes", pytest.param("m3ddm", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["keyframes", *LONG])
 def gradients(request, checkpoint, m3ddm):
     """From a mesh to the losses [B] and the gradients of all networks' parameters."""
 
     def compute(mesh: str, devices: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        configs = {"keyframes": small.config("keyframes", "unused", checkpoint), "m3ddm": small.m3ddm("unused", m3ddm)}
-        config, batch = configs[request.param], BATCHES[request.param]
+        batch = BATCHES[request.param]
+        config = small.config("keyframes", "unused", checkpoint)
+        if request.param == "m3ddm":
+            config = small.m3ddm("unused", m3ddm)
+        if request.param == "motion":
+            config.changes = {"unet": {"motion_modules": True, "motion_heads": 2, "motion_groups": 4}}
         config.optimizer.groups = config.optimizer.groups[:1] if request.param == "m3ddm" else ()  # vae, statistics
         run = prepare(config, make_mesh(mesh, jax.devices()[:devices]))
         params = initial(run.networks, run.networks.configs, run.mesh)
         trained = {name: params.pop(name) for name in run.networks.multipliers}
+        if request.param == "motion":  # new modules end in zeros, behind which nothing has a gradient
+            trained = {name: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape) for name, x in trained.items()}
         batch = jax.device_put(batch, batch_shardings(batch, run.mesh))
 
         def loss(trained, params, batch):
