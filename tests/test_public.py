@@ -118,6 +118,8 @@ def test_attention_has_names(folder, pipe):
     assert difference.max() <= 1
     with pytest.raises(UserError, match="no attention 'flash': choose of auto, einsum"):
         gp_jax.OutpaintPipeline.from_pretrained(folder, attention="flash")
+    with pytest.raises(UserError, match="cudnn runs on a GPU, and this is a CPU: use auto"):
+        gp_jax.OutpaintPipeline.from_pretrained(folder, attention="cudnn")
 
 
 def test_a_folder_of_diffusers_is_told_what_to_do(tmp_path):

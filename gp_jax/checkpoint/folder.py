@@ -37,7 +37,7 @@ from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import replacing_folder, write_json
 from gp_jax.json_config import read_config
-from gp_jax.models.attention import NAMES
+from gp_jax.models.attention import check_kernel
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import TextTower, VisionTower
 from gp_jax.models.controlnet import ControlNet
@@ -213,8 +213,8 @@ def load_parts(
         raise UserError(f"a checkpoint has no component {unknown[0]!r}: choose of {', '.join(COMPONENTS)}")
     if given := sorted(components.keys() & adapters.keys()):
         raise UserError(f"a LoRA is for the checkpoint's own {given[0]}, and another one was given in its place")
-    if attention is not None and attention not in NAMES:
-        raise UserError(f"there is no attention {attention!r}: choose of {', '.join(NAMES)}")
+    if attention is not None:
+        check_kernel(attention, mesh.devices.flat[0].platform if mesh else jax.default_backend())
     dtype = dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
     configs = read_configs(folder) | {part: module.config for part, module in components.items()}
     schedule = read_config(NoiseSchedule.from_config, folder / SCHEDULER_FILE)

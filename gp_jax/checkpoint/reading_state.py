@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
 from gp_jax.checkpoint.checksums import FILE as CHECKSUMS
@@ -65,6 +64,8 @@ def read_networks(folder: Path, *, averaged: bool = True) -> dict[str, dict[str,
     Raises:
       UserError: the state is damaged; reading a tensor may raise it too.
     """
+    import orbax.checkpoint as ocp  # takes 0.2 s to import, and who outpaints reads no state
+
     tree = _guarded(folder, lambda: ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder, "state")).tree)
     replaced = tree["average"] if averaged else ()
     places = {name: "average" if name in replaced else "params" for name in sorted(tree["params"])}
@@ -98,6 +99,8 @@ def _groups(leaves: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _restore(folder: Path, places: dict[str, str]) -> dict[str, np.ndarray]:
+    import orbax.checkpoint as ocp
+
     wanted: dict[str, dict[str, Any]] = {}
     for name, place in places.items():
         wanted.setdefault(place, {})[name] = ocp.RestoreArgs(restore_type=np.ndarray)

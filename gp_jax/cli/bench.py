@@ -25,6 +25,7 @@ from rich.console import Console
 
 from gp_jax.cli import arguments as parse
 from gp_jax.cli.methods import ATTENTIONS
+from gp_jax.errors import UserError
 
 if TYPE_CHECKING:
     from gp_jax.training.bench import Row
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import jax
 
+    from gp_jax.models.attention import check_kernel
     from gp_jax.training.bench import bench, check_bench, lower_step, model_flops, prepare_bench
     from gp_jax.training.denoising import bench_denoising, lower_denoising
 
@@ -80,8 +82,9 @@ def run(arguments: argparse.Namespace) -> None:
     for made in runs:
         with console.status(f"{_devices(made)}, {made.config.attention}"):
             try:
+                check_kernel(made.config.attention, made.mesh.devices.flat[0].platform)
                 row = measure(made, flops, steps=0 if arguments.on else arguments.steps)
-            except (ValueError, RuntimeError, NotImplementedError) as error:  # a kernel that this device has not
+            except (UserError, ValueError, RuntimeError, NotImplementedError) as error:  # a kernel that it has not
                 reason = str(error).strip().partition("\n")[0][:100]
                 print(f"{_line([_devices(made), made.config.attention])}  does not work here: {reason}", flush=True)
                 continue

@@ -13,7 +13,7 @@ from typing import Any
 
 from gp_jax.errors import UserError
 from gp_jax.metrics.perceptual import MIN_SIDES
-from gp_jax.models.attention import ONLY_ON
+from gp_jax.models.attention import check_kernel
 from gp_jax.training.budget import check_memory
 from gp_jax.training.config import STAGES
 from gp_jax.training.log import read_log
@@ -26,11 +26,7 @@ def check_inputs(run: Run, workdir: Path) -> None:
     """Raises UserError, in one sentence, for the first thing that is missing or does not fit."""
     check_sources(run.networks, run.networks.frozen)
     device = run.mesh.devices.flat[0]
-    only_on = ONLY_ON.get(run.config.attention, device.platform)
-    if device.platform != only_on:
-        raise UserError(
-            f"config.attention is {run.config.attention!r}, which {device.device_kind} devices do not have: use auto"
-        )
+    check_kernel(run.config.attention, device.platform)
     read_log(workdir)
     splits = {"train": 1} | ({"validation": run.config.validation.batches} if run.config.validation.interval else {})
     for split, batches in splits.items():

@@ -26,6 +26,7 @@ from collections.abc import Callable
 
 import jax
 
+from gp_jax.errors import UserError
 from gp_jax.models.attention import blocks, einsum, jax_nn, splash
 from gp_jax.parallel import constrain
 
@@ -98,6 +99,16 @@ def choose(kernel: str, query: Array, key: Array, bias: Array | None, mask: Arra
         fast = (name for name in names if KERNELS[name].pays(query, key, bias, mask))
         kernel = next(fast, "einsum")
     return kernel if KERNELS[kernel].takes(query, key, bias, mask) else "einsum"
+
+
+def check_kernel(kernel: str, device: str) -> None:
+    """Raises UserError where there is no such kernel, or a platform, as `platform` calls it, does not have it."""
+    if kernel not in NAMES:
+        raise UserError(f"there is no attention {kernel!r}: choose of {', '.join(NAMES)}")
+    if ONLY_ON.get(kernel, device) != device:
+        raise UserError(
+            f"attention {kernel} runs on a {ONLY_ON[kernel].upper()}, and this is a {device.upper()}: use auto"
+        )
 
 
 def platform() -> str:
