@@ -56,7 +56,7 @@ def test_devices_that_are_absent_are_counted(bench):
     assert 0.5 < float(row["compiled"]) / float(row["TFLOP"]) < 1.5
 
 
-@pytest.mark.parametrize("bench", [CONFIG, M3DDM], indirect=True)
+@pytest.mark.parametrize("bench", [CONFIG, pytest.param(M3DDM, marks=pytest.mark.slow)], indirect=True)
 def test_a_call_of_the_network_is_less_than_half_of_a_step(bench):
     (step,) = bench("--on", "1")
     (call,) = bench("--on", "1", "--denoise")

@@ -101,7 +101,7 @@ def shrunk(name, records, checkpoint):
 
 
 # Always; the others of a stage differ from these in little that the small ones keep.
-TRAINED = ("m3ddm.py", "sd2.py:keyframes", "tiny.py:autoencoder", "tiny.py:interpolation")
+TRAINED = ("sd2.py:keyframes", "tiny.py:autoencoder", "tiny.py:interpolation")
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[] if x in TRAINED else pytest.mark.slow) for x in COUNTS])
