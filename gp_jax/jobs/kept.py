@@ -6,8 +6,8 @@ lowered, in Python, which for `tiny` is a third of a second start. A `Program` i
     @Program
     def double(x): return 2 * x
 
-    double.load((Shape((3,), np.float32),), {}, folder)     exported into `folder`, or read from there
-    double(np.ones(3, np.float32))                          runs it; anything else is traced as by `jax.jit`
+    double.load((Shape((3,), np.float32),), {}, folder, count)     exported into `folder`, or read from there
+    double(np.ones(3, np.float32))                                 runs it; anything else is traced as by `jax.jit`
 
 Its name is a hash of the function, of the structure, shapes and types of its arguments (configs of networks are part of
 their structure), of every source file of this package, and of the versions and the device. The file holds portable
@@ -42,6 +42,7 @@ TRACING = (  # settings that change what is traced
     "jax_default_prng_impl",
     "jax_numpy_dtype_promotion",
     "jax_threefry_partitionable",
+    "jax_default_device",
 )
 
 
@@ -70,7 +71,8 @@ class Program:
         """Runs what was loaded for such arguments, else what `jax.jit` makes."""
         if self._loaded:
             leaves, tree = jax.tree.flatten((arguments, static))
-            if loaded := self._loaded.get((tree, *map(kind, leaves))):
+            loaded = self._loaded.get(_key(tree, leaves))
+            if loaded and _is_for_one_device(leaves):
                 return loaded.compiled(*filter(_is_array, leaves))
         return self._jitted(*arguments, **static)
 
@@ -90,8 +92,10 @@ class Program:
           count: of a jaxpr, the number that is kept beside it.
         """
         leaves, tree = jax.tree.flatten((arguments, dict(static)))
-        kinds = (tree, *map(kind, leaves))
-        if kinds not in self._loaded:
+        if not _is_for_one_device(leaves):
+            return None
+        key = _key(tree, leaves)
+        if key not in self._loaded:
             name = self._name(tree, leaves)
             if name is None:
                 return None
@@ -102,8 +106,8 @@ class Program:
                 return None
             program, flops = found
             named = jax.jit(functools.wraps(self._function)(lambda *arrays: program.call(*arrays)))
-            self._loaded[kinds] = Loaded(named.lower(*shapes).compile(), flops)
-        return self._loaded[kinds]
+            self._loaded[key] = Loaded(named.lower(*shapes).compile(), flops)
+        return self._loaded[key]
 
     def _export(
         self, tree: Any, leaves: list, shapes: list, file: Path, count: Callable[[Any], int]
@@ -127,8 +131,6 @@ class Program:
         structure = str(tree)
         if "<lambda>" in structure or "<locals>" in structure or not self._function.__module__.startswith("gp_jax."):
             return None
-        if not jax.sharding.get_abstract_mesh().empty or not all(map(_is_on_one_device, leaves)):
-            return None
         if not _is_ours(tree):
             return None
         kinds = [f"{x.shape} {x.dtype}" if _is_array(x) else _value(x) for x in leaves]
@@ -138,7 +140,7 @@ class Program:
             f"{self._function.__module__}.{self._function.__qualname__}",
             re.sub(r" at 0x[0-9a-f]+", "", structure),
             *kinds,
-            *(f"{name} {getattr(jax.config, name)}" for name in TRACING),
+            *_settings(),
             *_surroundings(),
         ]
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:40]
@@ -163,9 +165,23 @@ def _value(leaf: Any) -> str | None:
     return repr(leaf) if plain or ours else None
 
 
-def _is_on_one_device(leaf: Any) -> bool:
-    place = getattr(leaf, "sharding", None)
-    return place is None or isinstance(place, jax.sharding.SingleDeviceSharding)
+def _key(tree: Any, leaves: Sequence[Any]) -> tuple:
+    """By which loaded programs are told apart."""
+    return (tree, *map(kind, leaves), *_settings())
+
+
+def _settings() -> list[str]:
+    """What may differ from call to call, and changes what is traced or where it runs."""
+    return [f"{name} {getattr(jax.config, name)}" for name in TRACING]
+
+
+def _is_for_one_device(leaves: Sequence[Any]) -> bool:
+    """Whether no mesh is in force, and arrays lie where a program without one runs."""
+    if not jax.sharding.get_abstract_mesh().empty:
+        return False
+    device = getattr(jax.config, "jax_default_device") or jax.local_devices()[0]  # noqa: B009 - made at run time
+    places = (getattr(leaf, "sharding", None) for leaf in leaves)
+    return all(place is None or place.device_set == {device} for place in places)
 
 
 def _is_ours(tree: Any) -> bool:

@@ -89,6 +89,20 @@ def test_what_cannot_be_named_is_not_kept(traced, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_what_was_loaded_is_not_run_for_other_devices_or_settings(traced):
+    program, *_ = traced()
+    expected, places = 2 * GIVEN[0] @ GIVEN[1], make_mesh("data=4", jax.devices()[:4])
+    with use_mesh(places):
+        spread = jax.device_put(GIVEN[1], jax.NamedSharding(places, jax.P("data")))
+        np.testing.assert_array_equal(program(GIVEN[0], spread, by=2.0)[0], expected)
+    elsewhere = [jax.device_put(x, jax.devices()[3]) for x in GIVEN]
+    found = program(*elsewhere, by=2.0)[0]
+    np.testing.assert_array_equal(found, expected)
+    assert found.devices() == {jax.devices()[3]}
+    with jax.enable_x64(True):
+        assert program(*(x.astype(np.float64) for x in GIVEN), by=2.0)[0].dtype == np.float64
+
+
 class Layer(nnx.Module):
     def __init__(self, act, rngs):
         self.linear, self.act = nnx.Linear(4, 4, rngs=rngs), act

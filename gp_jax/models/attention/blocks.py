@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gp_jax.models.attention.einsum import MASKED
+from gp_jax.models.attention.einsum import weigh
 
 Array = jax.Array
 
@@ -45,12 +45,7 @@ def run(query: Array, key: Array, value: Array, bias: Array | None, mask: Array 
     def block(given: tuple[Array, Array | None, Array | None]) -> Array:
         query, bias, mask = given
         logits = jnp.einsum("bnhqd,bnhkd->bnhqk", query, key, preferred_element_type=jnp.float32)
-        if bias is not None:
-            logits = logits + bias
-        if mask is not None:
-            logits = jnp.where(mask, logits, MASKED)
-        weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-        return jnp.einsum("bnhqk,bnhkd->bnhqd", weights, value)
+        return jnp.einsum("bnhqk,bnhkd->bnhqd", weigh(logits, bias, mask).astype(value.dtype), value)
 
     if count == 1:
         return block((query, bias, mask)).swapaxes(2, 3)

@@ -14,10 +14,14 @@ MASKED = -1e9
 def run(query: Array, key: Array, value: Array, bias: Array | None, mask: Array | None) -> Array:
     """Arguments and result as for `attend`."""
     logits = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
-    logits = logits / math.sqrt(query.shape[-1])
+    weights = weigh(logits / math.sqrt(query.shape[-1]), bias, mask).astype(value.dtype)
+    return jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
+
+
+def weigh(logits: Array, bias: Array | None, mask: Array | None) -> Array:
+    """The share of each key: [..., Q, K], of scaled logits."""
     if bias is not None:
         logits = logits + bias
     if mask is not None:
         logits = jnp.where(mask, logits, MASKED)
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    return jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
+    return jax.nn.softmax(logits, axis=-1)
