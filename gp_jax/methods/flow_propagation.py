@@ -6,7 +6,7 @@ colour is taken. This is flow-guided propagation (Xu et al. 2019, "Deep flow-gui
 1905.02884), with a flow that needs no training:
 
   1. flow between neighbouring frames on the observed rectangle, by OpenCV's DIS (Kroeger et al. 2016, 1603.03590);
-  2. the camera's motion as a similarity that most of that flow agrees with, found by RANSAC;
+  2. the camera's motion as a similarity that most of that flow agrees with (gp_jax/flow/camera.py);
   3. beyond the rectangle the camera's motion holds, and what the flow differs from it at the border fades out.
 
 Dehan et al. (2022, "Complete and temporally consistent video outpainting") complete flow and background in this spirit
@@ -19,12 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from gp_jax.flow.camera import carried_on, positions
 from gp_jax.geometry import Canvas, pixel_mask
 
 REACH = 64  # frames that content is carried over at most: the error of a path grows with its length
-FADE = 0.2  # share of the frame's shorter side within which the border's own motion fades into the camera's
 SMALLEST = 16  # pixels a side that optical flow needs
-GRID = 4  # distance of the pixels whose flow votes for the camera's motion
 RADIUS = 3  # of TELEA's inpainting, in pixels
 BYTES_PER_PIXEL = 22  # of the canvas, for each frame: two flows, the frame, and what becomes of it
 
@@ -62,8 +61,8 @@ def camera_flows(source: np.ndarray, canvas: Canvas) -> dict[int, list[np.ndarra
     flows = {+1: [], -1: []}
     for here, there in pairwise(grey):
         forward, backward = between(here, there), between(there, here)
-        flows[+1].append(_extend(forward, backward, canvas))
-        flows[-1].append(_extend(backward, forward, canvas))
+        flows[+1].append(carried_on(forward, _trusted(forward, backward), canvas))
+        flows[-1].append(carried_on(backward, _trusted(backward, forward), canvas))
     return flows
 
 
@@ -72,7 +71,7 @@ def _frame(source: np.ndarray, canvas: Canvas, flows: dict[int, list[np.ndarray]
     frame = np.pad(source[time], (*canvas.pads, (0, 0)), mode="edge")
     missing = pixel_mask(canvas) > 0
     # [H, W, 2]: where each pixel is now on its way through the clip, once in each direction of time.
-    paths = {direction: _positions(canvas.height, canvas.width) for direction in flows}
+    paths = {direction: positions(canvas.height, canvas.width) for direction in flows}
     for distance in range(1, min(REACH, len(source)) + 1):
         for direction in flows:
             other = time + direction * distance
@@ -90,36 +89,11 @@ def _frame(source: np.ndarray, canvas: Canvas, flows: dict[int, list[np.ndarray]
     return cv2.inpaint(frame, missing.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA) if missing.any() else frame
 
 
-def _extend(flow: np.ndarray, back: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """[Hs, Ws, 2] flow of the observed rectangle, to all of the canvas; `back` is the flow in return."""
-    places = _positions(canvas.height, canvas.width)
-    inside = places[canvas.observed]
-    camera = _similarity(inside, flow, back)
-    motion = places @ camera[:, :2].T + camera[:, 2] - places
-    residual = np.pad(flow - motion[canvas.observed], (*canvas.pads, (0, 0)), mode="edge")
-    return (motion + residual * _fade(canvas)[..., None]).astype(np.float32)
-
-
-def _similarity(places: np.ndarray, flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """[2, 3]: shift, turn and zoom that most pixels' flow agrees with; no motion where too few pixels have a flow.
-
-    Args:
-      places: [Hs, Ws, 2], where the pixels are in the canvas.
-      flow, back: [Hs, Ws, 2], their flow, and the other frame's flow in return.
-    """
-    height, width = flow.shape[:2]
-    landed = _positions(height, width) + flow
+def _trusted(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """[H, W] bool: pixels that come back; one that does not was hidden, or its flow is wrong."""
+    landed = positions(*flow.shape[:2]) + flow
     returned = _sampled(back, landed, borderMode=cv2.BORDER_REPLICATE)
-    # A pixel that does not come back was hidden, or its flow is wrong.
-    agrees = np.square(flow + returned).sum(axis=-1) < 1
-    votes = np.zeros_like(agrees)
-    votes[GRID // 2 :: GRID, GRID // 2 :: GRID] = True
-    votes &= agrees
-    still = np.eye(2, 3)
-    if votes.sum() < GRID:
-        return still
-    found, _ = cv2.estimateAffinePartial2D(places[votes], (places + flow)[votes], ransacReprojThreshold=1.0)
-    return still if found is None else found
+    return np.square(flow + returned).sum(axis=-1) < 1
 
 
 def _sampled(picture: np.ndarray, places: np.ndarray, **options: Any) -> np.ndarray:
@@ -128,22 +102,8 @@ def _sampled(picture: np.ndarray, places: np.ndarray, **options: Any) -> np.ndar
     return remap(picture, places, None, cv2.INTER_LINEAR, **options)
 
 
-def _fade(canvas: Canvas) -> np.ndarray:
-    """[H, W]: 1 in the observed rectangle, falling to 0 with the distance from it."""
-    places = _positions(canvas.height, canvas.width)
-    first = np.array((canvas.left, canvas.top), np.float32)
-    last = first + np.array((canvas.source_width - 1, canvas.source_height - 1), np.float32)
-    beyond = np.maximum(first - places, places - last).clip(min=0)
-    return np.exp(-np.hypot(*np.moveaxis(beyond, -1, 0)) / (FADE * min(canvas.height, canvas.width)))
-
-
 def _within(places: np.ndarray, canvas: Canvas) -> np.ndarray:
     """[H, W] bool: places [H, W, 2] whose colour is interpolated from observed pixels alone."""
     x, y = np.moveaxis(places, -1, 0)
     across = (x >= canvas.left) & (x <= canvas.left + canvas.source_width - 1)
     return across & (y >= canvas.top) & (y <= canvas.top + canvas.source_height - 1)
-
-
-def _positions(height: int, width: int) -> np.ndarray:
-    """[H, W, 2] float32: (x, y) of each pixel."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)

@@ -1,0 +1,88 @@
+"""How the camera moves, told from optical flow; what moves otherwise stands before the scene.
+
+    camera = similarity(flow, trusted)                   [3, 3]: shift, turn and zoom, as most pixels go
+    moved(camera, positions(64, 96, canvas)) - ...       where the camera takes any place, beyond the frame too
+    residual(flow, homography(flow, trusted))            [H, W]: pixels that each pixel goes astray; large on objects
+
+Both fits are RANSAC's (Fischler and Bolles 1981): of many few pixels drawn at random, those count whose motion most
+others agree with to within a pixel, so objects that cover less than half of the frame do not move the camera. OpenCV
+draws them, with the same numbers each time. Motion is in pixels, right and down; places are (x, y).
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from gp_jax.geometry import Canvas
+
+GRID = 4  # distance of the pixels whose flow votes for the camera's motion
+THRESHOLD = 1.0  # pixels that a vote may be away from what it agrees with
+FADE = 0.2  # share of the frame's shorter side within which the border's own motion fades into the camera's
+
+
+def similarity(flow: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+    """Shift, turn and zoom that most of a flow agrees with.
+
+    Args:
+      flow: [H, W, 2].
+      trusted: bool [H, W], pixels that may vote.
+
+    Returns:
+      [3, 3] float64; the identity where too few vote.
+    """
+    fit: Any = cv2.estimateAffinePartial2D
+    matrix = _fitted(flow, trusted, lambda a, b: fit(a, b, ransacReprojThreshold=THRESHOLD)[0])
+    return np.eye(3) if matrix is None else np.vstack([matrix, (0, 0, 1)])
+
+
+def homography(flow: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+    """The motion of a plane, or of a scene before a camera that only turns; arguments and result as of `similarity`."""
+    matrix = _fitted(flow, trusted, lambda a, b: cv2.findHomography(a, b, cv2.RANSAC, THRESHOLD)[0])
+    return similarity(flow, trusted) if matrix is None else matrix
+
+
+def residual(flow: np.ndarray, camera: np.ndarray) -> np.ndarray:
+    """[H, W]: pixels between where a flow [H, W, 2] and where the camera [3, 3] takes a pixel."""
+    places = positions(*flow.shape[:2])
+    return np.hypot(*np.moveaxis(places + flow - moved(camera, places), -1, 0))
+
+
+def carried_on(flow: np.ndarray, trusted: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """Flow of the observed rectangle to all of the canvas.
+
+    Beyond the rectangle the camera's similarity holds, and what the flow differs from it at the border fades out.
+
+    Args:
+      flow: [Hs, Ws, 2].
+      trusted: bool [Hs, Ws], pixels that may vote.
+      canvas: the target frame.
+
+    Returns:
+      [H, W, 2] float32.
+    """
+    places = positions(canvas.height, canvas.width) - np.array((canvas.left, canvas.top), np.float32)
+    motion = moved(similarity(flow, trusted), places) - places
+    residual = np.pad(flow - motion[canvas.observed], (*canvas.pads, (0, 0)), mode="edge")
+    last = np.array((canvas.source_width - 1, canvas.source_height - 1), np.float32)
+    beyond = np.maximum(-places, places - last).clip(min=0)
+    fade = np.exp(-np.hypot(*np.moveaxis(beyond, -1, 0)) / (FADE * min(canvas.height, canvas.width)))
+    return (motion + residual * fade[..., None]).astype(np.float32)
+
+
+def moved(camera: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[..., 2]: where a camera's motion [3, 3] takes places [..., 2]; no nearer to its horizon than a thousandth."""
+    there = places @ camera[:, :2].T + camera[:, 2]
+    return there[..., :2] / np.maximum(there[..., 2:], 1e-3)
+
+
+def positions(height: int, width: int) -> np.ndarray:
+    """[H, W, 2] float32: (x, y) of each pixel."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+
+
+def _fitted(flow: np.ndarray, trusted: np.ndarray, fit: Any) -> np.ndarray | None:
+    """What `fit` makes of places and where they go, each [N, 2]; None where they are too few or do not agree."""
+    grid = np.s_[GRID // 2 :: GRID, GRID // 2 :: GRID]
+    places = positions(*flow.shape[:2])[grid][trusted[grid]]
+    return None if len(places) < GRID else fit(places, places + flow[grid][trusted[grid]])
