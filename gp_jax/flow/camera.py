@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from gp_jax.flow.warp import positions
 from gp_jax.geometry import Canvas
 
 GRID = 4  # distance of the pixels whose flow votes for the camera's motion
@@ -74,11 +75,6 @@ def moved(camera: np.ndarray, places: np.ndarray) -> np.ndarray:
     """[..., 2]: where a camera's motion [3, 3] takes places [..., 2]; no nearer to its horizon than a thousandth."""
     there = places @ camera[:, :2].T + camera[:, 2]
     return there[..., :2] / np.maximum(there[..., 2:], 1e-3)
-
-
-def positions(height: int, width: int) -> np.ndarray:
-    """[H, W, 2] float32: (x, y) of each pixel."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
 
 
 def _fitted(flow: np.ndarray, trusted: np.ndarray, fit: Any) -> np.ndarray | None:

@@ -21,15 +21,12 @@ pixels count that lie inside it in both frames; for the warping error that is th
 is interpolated from.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.ndimage import map_coordinates
 
+from gp_jax.flow.estimate import flows
+from gp_jax.flow.warp import occluded, warp
 from gp_jax.metrics.checks import AnyArray
 from gp_jax.metrics.metric import FrameValues, frame_metric, full, jit_frames, over_mesh, region, unit
 
@@ -78,33 +75,8 @@ def _above_usual(values: AnyArray) -> Array:
 
 def warping_error_frames(reference: AnyArray, generated: AnyArray, mask: AnyArray | None = None) -> FrameValues:
     """Warping error between neighbours: [B, T - 1]; arguments as for `Metric`."""
-    forward, backward = optical_flow(np.asarray(reference))
-    return _warping_error(generated, full(mask), forward, backward)
-
-
-def optical_flow(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flow between neighbouring frames, on the host.
-
-    Args:
-      video: [B, T, H, W, 3] uint8, or float in [-1, 1].
-
-    Returns:
-      (t to t+1, t+1 to t), both [B, T - 1, H, W, 2] float32: how many pixels right and down a pixel goes.
-    """
-    batch, frames, height, width, _ = video.shape
-    if video.dtype != np.uint8:
-        video = np.clip(np.round((video + 1) * 127.5), 0, 255).astype(np.uint8)
-    grey = [[cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip] for clip in video]
-    pairs = [(clip[t], clip[t + 1]) for clip in grey for t in range(frames - 1)]
-
-    def flow(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # its types forbid None
-        return dis.calc(*pair, None)
-
-    with ThreadPoolExecutor() as pool:
-        flows = list(pool.map(flow, pairs + [(b, a) for a, b in pairs]))
-    forward, backward = np.asarray(flows, np.float32).reshape(2, batch, frames - 1, height, width, 2)
-    return forward, backward
+    forward, backward = zip(*map(flows, np.asarray(reference)))
+    return _warping_error(generated, full(mask), np.stack(forward), np.stack(backward))
 
 
 @jax.jit
@@ -116,40 +88,6 @@ def _warping_error(generated: Array, mask: Array, forward: Array, backward: Arra
     inside = warp(counts[:, 1:, ..., None].astype(jnp.float32), forward)[..., 0] > 0.999
     visible = counts[:, :-1] & inside & ~occluded(forward, backward)
     return FrameValues(*_mean_over(jnp.square(there - here).mean(axis=-1), visible))
-
-
-def warp(frames: Array, flow: Array) -> Array:
-    """`frames` fetched, bilinearly, from where `flow` points; 0 beyond the frame.
-
-    Args:
-      frames: [..., H, W, C] float.
-      flow: [..., H, W, 2] float32 in pixels, right and down.
-    """
-
-    def channel(image: Array, motion: Array) -> Array:
-        rows, columns = jnp.indices(image.shape, dtype=jnp.float32)
-        return map_coordinates(image, (rows + motion[..., 1], columns + motion[..., 0]), order=1, mode="constant")
-
-    picture = jax.vmap(channel, in_axes=(-1, None), out_axes=-1)
-    flat = jax.vmap(picture)(frames.reshape(-1, *frames.shape[-3:]), flow.reshape(-1, *flow.shape[-3:]))
-    return flat.reshape(frames.shape)
-
-
-def occluded(forward: Array, backward: Array) -> Array:
-    """[..., H, W] bool: pixels whose flow there and back does not return, or at whose place the flow jumps.
-
-    Args:
-      forward, backward: [..., H, W, 2] float32, as `optical_flow` gives them.
-    """
-
-    def square(flow: Array) -> Array:
-        return jnp.square(flow).sum(axis=-1)
-
-    returned = warp(backward, forward)
-    lost = square(forward + returned) > 0.01 * (square(forward) + square(returned)) + 0.5
-    down = jnp.diff(forward, axis=-3, append=forward[..., -1:, :, :])
-    right = jnp.diff(forward, axis=-2, append=forward[..., -1:, :])
-    return lost | (square(down) + square(right) > 0.01 * square(forward) + 0.002)
 
 
 def _mean_over(values: Array, counts: Array) -> tuple[Array, Array]:

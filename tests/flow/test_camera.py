@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gp_jax.flow.camera import carried_on, homography, moved, positions, residual, similarity
+from gp_jax.flow.camera import carried_on, homography, moved, residual, similarity
+from gp_jax.flow.warp import positions
 from gp_jax.geometry import Canvas
 
 TURNED = np.array([[1.01, -0.02, 3.4], [0.02, 1.01, -1.2], [0, 0, 1]])

@@ -1,10 +1,9 @@
-"""Warping follows known motion; flicker sees what pulses and nothing else, and pulse sees what stands out."""
+"""The warping error follows known motion; flicker sees what pulses and nothing else, and pulse sees what stands out."""
 
 import numpy as np
 import pytest
 
 from gp_jax.metrics import flicker, pulse, warping_error
-from gp_jax.metrics.temporal import occluded, optical_flow, warp
 
 
 def pan(frames=3, height=64, width=80, step=3):
@@ -13,37 +12,6 @@ def pan(frames=3, height=64, width=80, step=3):
     film = 0.4 * np.sin(x / 3.1 + y / 7) + 0.4 * np.cos(y / 4.3 - x / 11)
     colours = np.stack([film, film**2, -film], axis=-1)
     return np.stack([colours[:, t * step : t * step + width] for t in range(frames)])[None].astype(np.float32)
-
-
-def constant(shape, right, down):
-    return np.broadcast_to(np.float32((right, down)), (*shape, 2))
-
-
-def test_a_whole_pixel_flow_shifts():
-    frame = np.random.default_rng(0).normal(size=(9, 11, 2)).astype(np.float32)
-    flow = constant((9, 11), 2, -1)
-    warped = np.asarray(warp(frame, flow))
-    np.testing.assert_array_equal(warped[1:, :-2], frame[:-1, 2:])
-    assert not warped[0].any() and not warped[:, -2:].any()
-
-
-def test_a_half_pixel_flow_averages():
-    frame = np.random.default_rng(0).normal(size=(5, 6, 1)).astype(np.float32)
-    warped = np.asarray(warp(frame, constant((5, 6), 0.5, 0)))
-    np.testing.assert_allclose(warped[:, :-1], (frame[:, 1:] + frame[:, :-1]) / 2, rtol=1e-5)
-
-
-def test_flow_that_returns_is_not_occluded_and_flow_that_does_not_is():
-    there = constant((8, 20), 3, 0)
-    assert not np.asarray(occluded(there, -there))[:, :-3].any()
-    assert np.asarray(occluded(there, there)).all()
-
-
-def test_the_flow_of_a_pan_is_its_step():
-    forward, backward = optical_flow(pan(step=3))
-    inner = np.s_[:, :, 16:-16, 16:-16]
-    np.testing.assert_allclose(np.median(forward[inner], axis=(0, 1, 2, 3)), (-3, 0), atol=0.1)
-    np.testing.assert_allclose(np.median(backward[inner], axis=(0, 1, 2, 3)), (3, 0), atol=0.1)
 
 
 def test_the_warping_error_forgives_motion_that_the_reference_has():
