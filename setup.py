@@ -35,6 +35,7 @@ setup(
         "safetensors>=0.8",
         "av>=18",
         "numpy>=2",
+        "scipy>=1.14",  # jax has it too
         "opencv-python-headless>=4.10",
         "pillow>=11",
         "rich>=14",
