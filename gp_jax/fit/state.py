@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from gp_jax.parallel.sharding import parameter_axes, partition
 
@@ -27,7 +27,10 @@ State = dict[str, Any]
 
 
 def make_state(
-    params: Mapping[str, jax.Array], trained: Collection[str], optimizer: optax.GradientTransformation, mesh: Mesh
+    params: Mapping[str, jax.Array],
+    trained: Collection[str],
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh | None,
 ) -> State:
     """The state at step 0.
 
@@ -35,7 +38,7 @@ def make_state(
       params: of all networks of which anything is trained, in their places on the mesh.
       trained: names of the parameters that the optimizer moves.
       optimizer: for these.
-      mesh: the mesh of `make_mesh`.
+      mesh: the mesh of `make_mesh`; None for one device.
     """
 
     def rest(params):
@@ -43,7 +46,7 @@ def make_state(
         del state["params"]
         return state
 
-    shardings = state_shardings(jax.eval_shape(rest, params), mesh)
+    shardings = None if mesh is None else state_shardings(jax.eval_shape(rest, params), mesh)
     return {"params": dict(params), **jax.jit(rest, out_shardings=shardings)(params)}
 
 
@@ -51,11 +54,11 @@ def abstract_state(
     shapes: Mapping[str, jax.ShapeDtypeStruct],
     trained: Collection[str],
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
+    mesh: Mesh | None,
 ) -> State:
-    """What `make_state` gives for parameters of these shapes, as `ShapeDtypeStruct`s with shardings."""
+    """What `make_state` gives for parameters of these shapes, as `ShapeDtypeStruct`s, with shardings of a mesh."""
     state = jax.eval_shape(lambda params: _fresh(params, trained, optimizer), dict(shapes))
-    return placed(state, state_shardings(state, mesh))
+    return state if mesh is None else placed(state, state_shardings(state, mesh))
 
 
 def placed(shapes: Any, shardings: Any) -> Any:
@@ -69,7 +72,7 @@ def no_sums() -> dict[str, jax.Array]:
     return numbers | {name: jnp.zeros(BUCKETS) for name in ("bucket_loss", "bucket_count")}
 
 
-def state_shardings(state: State, mesh: Mesh) -> Any:
+def state_shardings(state: State, mesh: Mesh | AbstractMesh) -> Any:
     """Where each array lies, by the parameter that it belongs to: its moments and its average lie beside it.
 
     Args:

@@ -77,19 +77,33 @@ class Journal:
 
     def has(self, name: str) -> bool:
         """Whether a piece of this name stands there undamaged."""
-        return any(_read(path) is not None for path in self._files(name))
+        return self.find(name) is not None
+
+    def find(self, name: str) -> Arrays | None:
+        """The arrays of a piece that stands there undamaged."""
+        return next((arrays for path in self._files(name) if (arrays := _read(path)) is not None), None)
 
     def piece(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         """The arrays of a piece: those that lie there or, where none do, those of `make`, which are kept."""
-        for path in self._files(name):
-            if (arrays := _read(path)) is not None:
-                return arrays
-            path.unlink(missing_ok=True)
-        arrays = {key: np.ascontiguousarray(array) for key, array in make().items()}
+        found = self.find(name)
+        return self.keep(name, make()) if found is None else found
+
+    def keep(self, name: str, arrays: Arrays) -> Arrays:
+        """Keeps a piece in the place of those of this name, of which there is always one; returns it."""
+        arrays, old = {key: np.ascontiguousarray(array) for key, array in arrays.items()}, self._files(name)
         data = safetensors.numpy.save(arrays)
-        with replacing(self.folder / f"{name}-{_digest(data)}{SUFFIX}") as temporary:
+        new = self.folder / f"{name}-{_digest(data)}{SUFFIX}"
+        with replacing(new) as temporary:
             temporary.write_bytes(data)
+        for path in old:
+            if path != new:
+                path.unlink(missing_ok=True)
         return arrays
+
+    def drop(self, name: str) -> None:
+        """Removes a piece that nothing stands on any more, where there is one."""
+        for path in self._files(name):
+            path.unlink(missing_ok=True)
 
     def _files(self, name: str) -> list[Path]:
         return sorted(self.folder.glob(f"{name}-{'?' * DIGITS}{SUFFIX}"))

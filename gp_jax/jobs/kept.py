@@ -21,6 +21,7 @@ import json
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from gp_jax.errors import UserError
 from gp_jax.files import replacing
 
 SUFFIX = ".stablehlo"
-OURS = ("gp_jax", "flax", "jax", "builtins", "collections")  # packages whose classes a name tells apart
+OURS = ("gp_jax", "flax", "jax", "optax", "builtins", "collections")  # packages whose classes a name tells apart
 TRACING = (  # settings that change what is traced
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -59,12 +60,13 @@ class Program:
     Args:
       function: of arrays, and of static arguments, which are keyword arguments; returns arrays, or tuples of them.
       static_argnames: the static ones.
+      donates: whether the memory of its first argument becomes its results'.
     """
 
-    def __init__(self, function: Callable, static_argnames: Sequence[str] = ()):
+    def __init__(self, function: Callable, static_argnames: Sequence[str] = (), *, donates: bool = False):
         functools.update_wrapper(self, function)
-        self._function = function
-        self._jitted = jax.jit(function, static_argnames=static_argnames)
+        self._function, self._donates = function, donates
+        self._jitted = jax.jit(function, static_argnames=static_argnames, donate_argnums=[0] * donates)
         self._loaded: dict[Any, Loaded] = {}
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
@@ -86,7 +88,7 @@ class Program:
         """Makes `__call__` ready for such arguments; None for a program that cannot be named, or not be exported.
 
         Args:
-          arguments: arrays, or `jax.ShapeDtypeStruct`s in their place.
+          arguments: arrays, or `jax.ShapeDtypeStruct`s in their place; of what is donated, arrays alone.
           static: the static ones.
           folder: where programs are kept.
           count: of a jaxpr, the number that is kept beside it.
@@ -105,8 +107,9 @@ class Program:
             if found is None:
                 return None
             program, flops = found
-            named = jax.jit(functools.wraps(self._function)(lambda *arrays: program.call(*arrays)))
-            self._loaded[key] = Loaded(named.lower(*shapes).compile(), flops)
+            named = functools.wraps(self._function)(lambda *arrays: program.call(*arrays))
+            given = tuple(range(len(jax.tree.leaves(arguments[0])))) if self._donates else ()
+            self._loaded[key] = Loaded(jax.jit(named, donate_argnums=given).lower(*shapes).compile(), flops)
         return self._loaded[key]
 
     def _export(
@@ -199,8 +202,8 @@ def _surroundings() -> tuple[str, ...]:
     for file in sorted(root.rglob("*.py")):
         sources.update(f"{file.relative_to(root)} ".encode() + file.read_bytes())
     device = jax.devices()[0]
-    versions = platform.python_version(), jax.__version__, jaxlib.version.__version__, flax.__version__, np.__version__
-    return sources.hexdigest(), *versions, device.platform, device.device_kind
+    others = jax.__version__, jaxlib.version.__version__, flax.__version__, version("optax"), np.__version__
+    return sources.hexdigest(), platform.python_version(), *others, device.platform, device.device_kind
 
 
 def _read(file: Path) -> tuple[export.Exported, int] | None:

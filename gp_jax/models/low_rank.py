@@ -14,15 +14,17 @@ each place by itself. A layer that was `query` has then two more parameters, bes
 Of a convolution W and `down` are [h, w, I, O] and [h, w, I, r].
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from flax import nnx
 
 from gp_jax.models.layers import Convolution
 
 Array = jax.Array
+Network = TypeVar("Network", bound=nnx.Module)
 # Behind the name of a layer.
 DOWN, UP = "lora_down.kernel", "lora_up.kernel"
 
@@ -62,22 +64,64 @@ def with_low_rank(
       **options: of the network.
     """
     network = build(config, rngs=rngs, **options)
-    layers = {".".join(map(str, path)): layer for path, layer in nnx.iter_modules(network)}
+    layers = _layers(network)
     for name, rank in ranks:
-        _extend(layers[name], rank, scale, rngs)
+        _extend(layers[name], rank, scale, rngs, nnx.initializers.normal(1 / rank), nnx.initializers.zeros)
     return network
 
 
-def _extend(layer: Any, rank: int, scale: float, rngs: nnx.Rngs) -> None:
+def beside(network: Network, updates: Mapping[str, Array], scale: float = 1.0) -> Network:
+    """A network with updates beside its kernels, made of one without, also under a trace; `network` stays.
+
+    Args:
+      network: of which no layer has an update.
+      updates: by the names that they have as parameters, `query.lora_down.kernel` and `query.lora_up.kernel`.
+      scale: of all updates.
+    """
+    network = nnx.clone(network)
+    layers = _layers(network)
+    for name in (name.removesuffix(f".{DOWN}") for name in updates if name.endswith(f".{DOWN}")):
+        down, up = updates[f"{name}.{DOWN}"], updates[f"{name}.{UP}"]
+        _extend(layers[name], up.shape[0], scale, _NoKeys(), lambda *_, down=down: down, lambda *_, up=up: up)
+    return network
+
+
+def fresh(kernels: Mapping[str, tuple[int, ...]], rank: int, seed: int) -> dict[str, np.ndarray]:
+    """Updates that change nothing yet, float32, by the names that they have as parameters.
+
+    Args:
+      kernels: the layers that get one, and the shapes of their kernels, [I, O] or [h, w, I, O].
+      rank: r, of all.
+      seed: of what is drawn.
+    """
+    rng, made = np.random.default_rng(seed), {}
+    for name, shape in sorted(kernels.items()):
+        made[f"{name}.{DOWN}"] = rng.normal(0, 1 / rank, (*shape[:-1], rank)).astype(np.float32)
+        made[f"{name}.{UP}"] = np.zeros((rank, shape[-1]), np.float32)
+    return made
+
+
+class _NoKeys:
+    """In the place of `nnx.Rngs`, for layers that are given their parameters."""
+
+    def params(self) -> None:
+        return None
+
+
+def _layers(network: nnx.Module) -> dict[str, Any]:
+    return {".".join(map(str, path)): layer for path, layer in nnx.iter_modules(network)}
+
+
+def _extend(layer: Any, rank: int, scale: float, rngs: Any, down_init: Callable, up_init: Callable) -> None:
     options = {"use_bias": False, "dtype": layer.dtype, "rngs": rngs}
-    down = {**options, "kernel_init": nnx.initializers.normal(1 / rank)}
+    down = {**options, "kernel_init": down_init}
     kind = type(layer)
     if kind is nnx.Linear:
         layer.lora_down = nnx.Linear(layer.in_features, rank, **down)
     else:
         places = {"strides": layer.strides, "padding": layer.padding}
         layer.lora_down = kind(layer.in_features, rank, layer.kernel_size, **places, **down)
-    layer.lora_up = nnx.Linear(rank, layer.out_features, kernel_init=nnx.initializers.zeros, **options)
+    layer.lora_up = nnx.Linear(rank, layer.out_features, kernel_init=up_init, **options)
     layer.lora_scale = scale
     # The layer itself becomes one that adds, so that its parameters keep their names.
     object.__setattr__(layer, "__class__", _KINDS[kind])

@@ -6,9 +6,10 @@ Memory for time: with "all" nothing but the input of a block is kept, and its fo
 """
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
+from flax import nnx
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,3 +25,10 @@ REMAT: dict[str, Callable | None] = {
 def keeping(block: Callable[P, T], name: str) -> Callable[P, T]:
     """The same function of arrays; `name` is one of `REMAT`."""
     return block if REMAT[name] is None else jax.checkpoint(block, policy=REMAT[name])
+
+
+def keep(network: nnx.Module, name: str) -> None:
+    """Gives all blocks of a network this policy, one of `REMAT`, in the place of the one they were built with."""
+    blocks: list[Any] = [block for _, block in nnx.iter_modules(network) if hasattr(block, "remat")]
+    for block in blocks:
+        block.remat = name

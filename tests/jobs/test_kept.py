@@ -79,6 +79,23 @@ def test_other_sources_versions_and_settings_are_other_programs(traced, monkeypa
     assert traced()[2] > 0
 
 
+@pytest.mark.parametrize("loads", [False, True])
+def test_the_memory_of_what_is_donated_becomes_the_result(loads, tmp_path):
+    def moved(state, x):
+        return {"a": state["a"] + x, "n": state["n"] + 1}
+
+    moved.__module__, moved.__qualname__ = "gp_jax.somewhere", "moved"
+    program = Program(moved, donates=True)
+    if loads:
+        assert program.load(({"a": SHAPES[0], "n": Shape((), np.int32)}, SHAPES[0]), {}, tmp_path, flops_of)
+    state = {"a": jnp.ones((3, 4)), "n": jnp.int32(0)}
+    places = {name: x.unsafe_buffer_pointer() for name, x in state.items()}
+    made = program(state, GIVEN[0])
+    np.testing.assert_array_equal(made["a"], GIVEN[0] + 1)
+    assert all(x.is_deleted() for x in state.values())
+    assert {name: x.unsafe_buffer_pointer() for name, x in made.items()} == places
+
+
 def test_what_cannot_be_named_is_not_kept(traced, tmp_path):
     assert traced(module="another_package")[1] is None
     assert traced(static={"by": Foreign(2.0)})[1] is None
