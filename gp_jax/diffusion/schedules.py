@@ -242,6 +242,10 @@ class NoiseSchedule:
         """The clean latent that a prediction implies."""
         return _mix(self.clean_weights(self.alpha, self.sigma), noisy, prediction, t)
 
+    def to_noise(self, clean: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
+        """The noise that a clean latent implies."""
+        return _mix((1 / self.sigma, -self.alpha / self.sigma), noisy, clean, t)
+
     def clean_weights(self, alpha: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weights of (noisy, prediction) that give the clean latent, at the rates alpha and sigma."""
         a, b = PREDICTIONS[self.prediction_type](alpha, sigma)

@@ -101,10 +101,7 @@ def lcm(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
     the result is noised again. diffusers' `LCMScheduler` with its defaults.
     """
     timesteps = _consistency_timesteps(schedule, steps)
-    scaled = 10.0 * timesteps
-    skip = 0.25 / (scaled**2 + 0.25)
-    out = scaled / np.sqrt(scaled**2 + 0.25)
-    return 1.0, _renoised(schedule, timesteps, skip, out)
+    return 1.0, _renoised(schedule, timesteps, *consistency_weights(timesteps))
 
 
 def dmd2(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
@@ -157,6 +154,13 @@ MOST_GUIDANCE = {"lcm": 2.0, "dmd2": 1.0}
 _DISTILLED = 50  # the timesteps between which consistency models were taught to jump
 
 _Rates = tuple[np.ndarray, np.ndarray]  # alpha and sigma, each [steps]
+
+
+def consistency_weights(timesteps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the noisy and of the clean latent in a consistency model's result, each [steps] float64: 1 and 0 at timestep 0
+    (c_skip and c_out of arXiv:2310.04378, section 4.1, with the timesteps scaled by 10 as in the authors' code)."""
+    scaled = 10.0 * timesteps
+    return 0.25 / (scaled**2 + 0.25), scaled / np.sqrt(scaled**2 + 0.25)
 
 
 def _tabulate(

@@ -144,6 +144,8 @@ _OBJECTIVES = {
     "diffusion": {
         "weights": "uniform",
         "gamma": 5.0,
+        # Above 0: learn to sample in few steps of the checkpoint's own network, which takes so many (distillation.py).
+        "teacher_steps": 0,
         "perceptual": 0.0,  # weight of LPIPS; needs raw pixels, and weights that `gp-jax fetch` fetches
         "flicker": 0.0,  # weight of changes from frame to frame that are not true; needs raw pixels
         "drop_text": 0.05,

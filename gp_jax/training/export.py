@@ -20,7 +20,6 @@ from gp_jax.fit.state import State
 from gp_jax.parallel.gather import gathered
 from gp_jax.parallel.processes import on_first
 from gp_jax.training.adapter import LORA
-from gp_jax.training.config import STAGES
 from gp_jax.training.networks import Networks, within
 
 FOLDER = "checkpoint"
@@ -31,7 +30,6 @@ def export_checkpoint(
     networks: Networks,
     state: State,
     *,
-    stage: str,
     origin: Path | None,
     settings: Mapping[str, Any],
     scheduler: Mapping[str, Any],
@@ -41,7 +39,6 @@ def export_checkpoint(
     Args:
       networks: their configs are written as they are.
       state: the training state.
-      stage: a name in `STAGES`.
       origin: the checkpoint folder that training started from.
       settings, scheduler: the folder's `config.json` and `scheduler/scheduler_config.json`.
 
@@ -76,14 +73,11 @@ def export_checkpoint(
     def write() -> None:
         try:
             with replacing_folder(target) as temporary:
-                if networks.adapter:
-                    parts, discards = adapted(temporary), ()
-                else:
-                    parts = {name: part(name) for name in sorted(networks.live)}  # in the order of `gathered`
-                    discards = STAGES[stage].discards
+                live = sorted(networks.live)  # in the order of `gathered`
+                parts = adapted(temporary) if networks.adapter else {name: part(name) for name in live}
                 write_parts(temporary, parts, settings, scheduler)
                 for name in (*COMPONENTS, "tokenizer"):
-                    if origin and (origin / name).is_dir() and name not in (*parts, *discards):
+                    if origin and (origin / name).is_dir() and name not in (*parts, *networks.discards):
                         shutil.copytree(origin / name, temporary / name)
         finally:
             finish_gathering()  # after a full disk too: the others take part in all of it

@@ -238,7 +238,6 @@ def _export(run: Run, workdir: Path, state: State) -> Path:
         workdir,
         run.networks,
         state,
-        stage=run.config.stage,
         origin=run.origin,
         settings=run.settings.to_json(),
         scheduler=run.schedule.to_config(),

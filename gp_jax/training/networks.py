@@ -41,6 +41,7 @@ from gp_jax.training.config import STAGES
 from gp_jax.training.image_start import from_image
 
 Tensors = Mapping[str, Any]  # by name, the component in front
+TEACHER = "teacher"  # the diffusion network as it is in the checkpoint, beside the one that learns of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Networks:
       seed: of new parameters.
       adapter: what is trained beside one of the networks, and then nothing else is; its parameters count as a component
         of their own, `adapter.LORA`.
+      pupil: the component that learns of its `TEACHER`, which counts as a component; empty where there is none.
+      discards: components of the checkpoint that training starts from, which the outcome makes useless.
     """
 
     configs: dict[str, Any]
@@ -65,6 +68,8 @@ class Networks:
     dtype: DTypeLike
     seed: int
     adapter: Adapter | None = None
+    pupil: str = ""
+    discards: tuple[str, ...] = ()
 
     @functools.cached_property
     def live(self) -> tuple[str, ...]:
@@ -110,12 +115,13 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         pattern of `optimizer.groups` decides nothing.
     """
     stage = STAGES[config.stage]
+    pupil = stage.denoiser if config.objective.get("teacher_steps") else ""
     sources, configs = {}, {}
     for component in stage.networks:
         config_cls = COMPONENTS[component][1]
-        names = stage.starts if component == stage.denoiser else (component,)
-        if config.adapter.rank:  # beside a network that stays as it is
-            names = (component,)
+        # A LoRA is trained beside a network that stays as it is, a pupil begins as its teacher.
+        is_same = config.adapter.rank or pupil or component != stage.denoiser
+        names = (component,) if is_same else stage.starts
         sources[component] = (
             next((origin / name for name in names if (origin / name).is_dir()), None) if origin else None
         )
@@ -132,8 +138,13 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
 
     adapter = adapter_of(stage.denoiser, configs, config, sources)
     modules = {component: _abstract(component, network, config, adapter) for component, network in configs.items()}
+    if pupil:
+        configs[TEACHER], modules[TEACHER] = configs[pupil], _abstract(pupil, configs[pupil], config, None)
+        sources[TEACHER] = sources[pupil]
+        needed.append(TEACHER)
     trainable = [name for name, leaf in _flatten(modules).items() if is_floating(leaf)]
-    multipliers = _multipliers(trainable, config.optimizer.groups, (LORA,) if adapter else needed)
+    alone = (LORA,) if adapter else (pupil,) if pupil else needed
+    multipliers = _multipliers(trainable, config.optimizer.groups, alone)
     return Networks(
         configs={component: configs[component] for component in needed},
         modules={component: modules[component] for component in needed},
@@ -142,6 +153,8 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         dtype=jnp.dtype(config.dtype),
         seed=check_seed(config.seed),
         adapter=adapter,
+        pupil=pupil,
+        discards=() if adapter or pupil else stage.discards,
     )
 
 
@@ -168,16 +181,19 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
         if component == LORA:
             params |= _fresh_updates(networks, mesh)
             continue
-        cls, _ = COMPONENTS[component]
+        kind = networks.pupil if component == TEACHER else component
+        cls, _ = COMPONENTS[kind]
         config, dtype = networks.configs[component], networks.held(component)
         expected = within(component, networks.shapes)
         shardings = parameter_shardings(expected, mesh)
         stored, new = {}, set(expected)
         if source := networks.sources[component]:
-            stored = _stored(component, config, expected, source)
+            stored = _stored(kind, config, expected, source)
             new -= stored.keys()
         if new and networks.adapter and networks.adapter.component == component:
             raise UserError(f"a LoRA is trained beside a network that is whole, and {source} lacks {min(new)}")
+        if new and component == TEACHER:
+            raise UserError(f"a teacher is a network that is whole, and {source} lacks {min(new)}")
         made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
         if new:
             made |= parameters.initialise(cls, config, sorted(new), networks.seed, dtype, shardings)

@@ -73,20 +73,26 @@ class Diffusion:
 
     def losses(self, networks: Mapping[str, Any], batch: Batch, draws: Batch) -> Array:
         """[B] float32, the weighted squared error of each segment."""
-        clean, mask, masked = self._latents(networks, batch)
+        clean, mask, masked, text, tokens = self.conditions(networks, batch, draws)
         noise, t = draws["noise"], draws["t"]
-        text = batch.get("text", jnp.broadcast_to(self.null_text, (len(t), *self.null_text.shape[1:])))
-        tokens = self._tokens(networks, batch)
-        text, tokens = jax.vmap(self._drop)(draws["drop"], text, tokens)
         noisy = self.schedule.add_noise(clean, noise, t)
         sample = jnp.concatenate([noisy, mask, masked], axis=-1)
         prediction = networks[self.denoiser](sample, t, text, tokens, batch["frames"])
         loss = training_loss(self.schedule, prediction, clean, noise, t, weights=self.weights, gamma=self.gamma)
         if self.perceptual or self.flicker:
-            loss += self._looks(networks["vae"], batch, self.schedule.to_clean(prediction, noisy, t))
+            loss += self.looks(networks["vae"], batch, self.schedule.to_clean(prediction, noisy, t))
         return loss
 
-    def _looks(self, vae: AutoencoderKL, batch: Batch, latents: Array) -> Array:
+    def conditions(
+        self, networks: Mapping[str, Any], batch: Batch, draws: Batch
+    ) -> tuple[Array, Array, Array, Array, Array | None]:
+        """Clean latents, mask, masked-video latents, text and global tokens, some of the last two dropped."""
+        text = batch.get("text", jnp.broadcast_to(self.null_text, (len(draws["t"]), *self.null_text.shape[1:])))
+        return *self._latents(networks, batch), *jax.vmap(self._drop)(
+            draws["drop"], text, self._tokens(networks, batch)
+        )
+
+    def looks(self, vae: AutoencoderKL, batch: Batch, latents: Array) -> Array:
         """[B], the two terms that compare frames: of the true ones with what latents [B, T, h, w, C] decode to."""
         truth, unknown = to_float(batch["pixels"]), batch["pixel_mask"][:, None] * ~batch["known"][:, :, None, None]
         decoded = vae.decode(latents.reshape(-1, *latents.shape[2:]) / vae.config.scaling_factor)

@@ -179,6 +179,7 @@ RULES: dict[str, Rule] = {
     "objective.jitter": number(0),
     "objective.weights": name(WEIGHTS),
     "objective.gamma": number(0, above=True),
+    "objective.teacher_steps": whole(0, 100_000),
     "objective.perceptual": number(0),
     "objective.flicker": number(0),
     "objective.drop_text": SHARE,

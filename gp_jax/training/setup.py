@@ -36,6 +36,7 @@ from gp_jax.parallel import make_mesh
 from gp_jax.parallel.processes import process_rows
 from gp_jax.training.adapter import LORA
 from gp_jax.training.config import STAGES
+from gp_jax.training.distillation import Distillation
 from gp_jax.training.networks import Networks, describe
 from gp_jax.training.objectives import OBJECTIVES
 from gp_jax.training.rules import check_fields, check_together
@@ -80,7 +81,7 @@ class Run:
         return {
             "stage": self.config.stage,
             "init_from": str(self.origin or ""),
-            "discards": list(STAGES[self.config.stage].discards),
+            "discards": list(self.networks.discards),
             "networks": {component: self.networks.configs[component].to_json() for component in whole},
             "adapter": dataclasses.asdict(adapter) if adapter else None,
             "scheduler": self.schedule.to_config(),
@@ -168,6 +169,10 @@ def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule, 
                 f"masked_fill={denoiser.masked_fill!r}: set data.precomputed to False"
             )
         options["null_text"] = _null_text(origin, denoiser.cross_attention_dim)
+    if options.pop("teacher_steps", 0):
+        before = read_settings(_read(origin, CONFIG_FILE) or config.settings.to_dict())
+        guidance = before.guidance, before.text_guidance
+        return Distillation(**options, teacher_steps=config.objective.teacher_steps, guidance=guidance)
     return OBJECTIVES[stage.objective](**options)
 
 

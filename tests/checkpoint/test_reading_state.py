@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
             state |= {"average": jax.tree.map(lambda x: 0.9 * x + 0.01, state["average"])}
             checkpoints.save(step, state, {"signature": signature_of(run.state), **run.describe()})
     options = {"settings": run.settings.to_json(), "scheduler": run.schedule.to_config()}
-    export_checkpoint(folder / "W", run.networks, state, stage="keyframes", origin=origin, **options)
+    export_checkpoint(folder / "W", run.networks, state, origin=origin, **options)
     return folder / "W", jax.device_get(state)
 
 
