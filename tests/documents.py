@@ -20,7 +20,7 @@ from gp_jax.cli.main import COMMANDS
 from gp_jax.convert import convert
 from gp_jax.models.unet import UNet
 from gp_jax.video import VideoWriter
-from tests import small_m3ddm, small_networks
+from tests import small_m3ddm, small_motia, small_networks
 from tests.evaluation import small_protocol
 
 ROOT = Path(__file__).parents[1]
@@ -179,6 +179,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "stable-diffusion-2-inpainting": diffusers_folder,
     "CLIP-ViT-H-14": open_clip_folder,
     "M3DDM": small_m3ddm.write_published,
+    "MOTIA": small_motia.write_published,
     "stable-diffusion-v1-5": small_m3ddm.write_stable_diffusion,
     "checkpoint": checkpoint,
     "plain": partial(checkpoint, window=None, global_tokens=False),

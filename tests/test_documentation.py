@@ -41,13 +41,14 @@ SD2 = {
     "CLIP-ViT-H-14-laion2B-s32B-b79K": "CLIP-ViT-H-14",
 }
 M3DDM = {"M3DDM-Video-Outpainting": "M3DDM", "stable-diffusion-v1-5": "stable-diffusion-v1-5"}
+MOTIA = {"Be-Your-Outpainter": "MOTIA"}
 CLIP, VIDEOS = {"clip.mp4": "clip.mp4"}, {"truth.mp4": "truth.mp4", "outpainted.mp4": "outpainted.mp4"}
 SOURCES = {**CLIP, "clip.mov": "clip.mov", "frames": "frames"}
 DAVIS = {"DAVIS": "DAVIS"}
 ARMS = "baseline-0", "baseline-1", "est-0", "est-1"
 GIVEN: dict[str, dict[str, str]] = {
     "README.md": {
-        **(SOURCES | VIDEOS | DAVIS | SD2 | M3DDM),
+        **(SOURCES | VIDEOS | DAVIS | SD2 | M3DDM | MOTIA),
         "phone.mp4": "phone.mp4",
         "ink.safetensors": "ink.safetensors",
         **{"films": "films", "outputs/motia": "outputs", "a": "plain", "b": "windows", "c": "checkpoint"},
@@ -59,7 +60,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "gp_jax/cli/evaluate.py": {**DAVIS, "my_model": "checkpoint", "clips": "clips", "outputs/motia": "outputs"},
     "gp_jax/cli/ablation.py": {**DAVIS, "a": "plain", "b": "windows", "c": "checkpoint"},
     "gp_jax/cli/metrics.py": {**VIDEOS, **DAVIS, "outputs": "clips"},
-    "gp_jax/cli/convert.py": {**SD2, **M3DDM},
+    "gp_jax/cli/convert.py": {**SD2, **M3DDM, **MOTIA},
     "configs/sd2.py": {**CLIP, **SD2, "OpenVid/list.csv": "list.csv", "OpenVid/film.mp4": "film.mp4"},
     "configs/m3ddm.py": {**M3DDM, "OpenVid/list.csv": "list.csv", "OpenVid/film.mp4": "film.mp4"},
     "tools/average_checkpoints.py": {"W/soft/checkpoint": "checkpoint", "W/sharp/checkpoint": "checkpoint"},
@@ -104,6 +105,7 @@ PARSED = {
     " sd15/": "as sd2.py; tests/convert converts what is in its place",
     "convert v1-5-pruned.safetensors": "tests/convert/test_formats.py and test_motion.py",
     "--method m3ddm --checkpoint": "takes more steps than one: tests/methods/m3ddm",
+    "--method motia --checkpoint": "takes programs of its own: tests/methods/motia",
     "convert run/": "tests/checkpoint/test_reading_state.py",
     "convert W/1 newest/": "tests/checkpoint/test_reading_state.py",
     "build_records.py videos films/ records ": "of configs/sd15.py; as sd2.py",

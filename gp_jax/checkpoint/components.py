@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.adapters import Adapter, beside, merged, ranks
 from gp_jax.checkpoint.parameters import Module, Place, abstract, flatten, load_into
-from gp_jax.checkpoint.settings import M3DDMSettings, Settings
+from gp_jax.checkpoint.settings import M3DDMSettings, MOTIASettings, Settings
 from gp_jax.checkpoint.tensors import Tensors, read_tensors, write_tensors
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
@@ -49,6 +49,8 @@ COMPONENTS: dict[str, tuple[type[nnx.Module], type]] = {
 }
 # Denoisers, and the method of whose checkpoints each is a part.
 DENOISERS = {"unet": "globalpaint", "interpolation_unet": "globalpaint", "m3ddm": "m3ddm"}
+# Denoisers of other methods that a method runs too, in a form of its own.
+_BORROWED = {"motia": ("unet",)}
 # The autoencoder in whose latents M3DDM was trained: Stable Diffusion 1's.
 _M3DDM_SCALING = 0.18215
 
@@ -119,7 +121,7 @@ def read_configs(folder: Path) -> dict[str, Any]:
 def check_fit(
     where: Path,
     configs: Mapping[str, Any],
-    settings: Settings | M3DDMSettings | None = None,
+    settings: Settings | M3DDMSettings | MOTIASettings | None = None,
     schedule: NoiseSchedule | None = None,
 ) -> None:
     """Raises UserError where parts of a checkpoint do not go together; those that are not there yet go with all.
@@ -130,7 +132,9 @@ def check_fit(
       settings, schedule: of the checkpoint.
     """
     for name, method in DENOISERS.items():
-        if name in configs and settings and settings.method != method:
+        if settings is None or name not in configs or name in _BORROWED.get(settings.method, ()):
+            continue
+        if settings.method != method:
             raise UserError(
                 f"{where} is a checkpoint of {settings.method}, and {name}/ belongs to {method}: "
                 "convert it into a folder of its own"
@@ -145,7 +149,7 @@ def check_fit(
                 f"{where / name} makes latents of {unet.out_channels} channels, and vae/ has {channels}: "
                 "they are of different models"
             )
-        if unet.in_channels != 2 * channels + 1:
+        if unet.in_channels != 2 * channels + 1 and not isinstance(settings, MOTIASettings):
             raise UserError(
                 f"{where / name} has {unet.in_channels} input channels where inpainting has {2 * channels + 1}: "
                 "use the inpainting variant of this model"
@@ -175,7 +179,9 @@ def check_fit(
         _check_controlnet(where, configs["controlnet"], configs["unet"])
     if "m3ddm" in configs:
         _check_m3ddm(where, configs["m3ddm"], vae, schedule)
-    if settings and schedule:
+    if isinstance(settings, MOTIASettings):
+        _check_motia(where, configs, schedule)
+    elif settings and schedule:
         schedule.positions(settings.steps)
 
 
@@ -186,6 +192,25 @@ def _check_controlnet(where: Path, controlnet: ControlNetConfig, unet: UNetConfi
             raise UserError(
                 f"{where}: controlnet/ has {key}={there}, and unet/ has {own}: they are of different models"
             )
+
+
+def _check_motia(where: Path, configs: Mapping[str, Any], schedule: NoiseSchedule | None) -> None:
+    """Raises UserError where networks of MOTIA are not what `gp-jax convert` makes of its folder."""
+    unet, controlnet, vae = (configs.get(name) for name in ("unet", "controlnet", "vae"))
+    if unet and (unet.in_channels != unet.out_channels or unet.temporal or not unet.motion_modules):
+        raise UserError(
+            f"{where}: MOTIA's unet/ is a plain Stable Diffusion with motion modules and nothing else: "
+            "convert its published folder again"
+        )
+    if controlnet and vae and controlnet.shrinks != vae.downsampling:
+        raise UserError(
+            f"{where}: controlnet/ makes {controlnet.shrinks} pixels one, and vae/ {vae.downsampling}: "
+            "they are of different models"
+        )
+    if schedule and (schedule.prediction_type != "epsilon" or schedule.shared_noise):
+        raise UserError(
+            f"{where}: MOTIA predicts noise, and scheduler/ is for networks that predict {schedule.prediction_type}"
+        )
 
 
 def _check_m3ddm(

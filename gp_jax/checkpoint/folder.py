@@ -10,7 +10,8 @@ GlobalPaint's holds
     clip/  global_tokens/       vision tower and extractor; without either there are no global tokens
     text/  tokenizer/           text tower and CLIP's tokenizer; without them there are no prompts
 
-and M3DDM's `m3ddm/`, `vae/` and `scheduler/`. A name without a folder of that name stands for a checkpoint of this
+M3DDM's `m3ddm/`, `vae/` and `scheduler/`, and MOTIA's `unet/`, `controlnet/`, `vae/`, `text/`, `tokenizer/` and
+`scheduler/`. A name without a folder of that name stands for a checkpoint of this
 package, such as `tiny`.
 """
 

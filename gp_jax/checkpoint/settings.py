@@ -73,8 +73,21 @@ class M3DDMSettings(_OfMethod):
     local_guidance: float = within(2.0, -1000, 1000)
 
 
+@dataclasses.dataclass(frozen=True)
+class MOTIASettings(_OfMethod):
+    """MOTIA's; how it samples is no matter of the checkpoint but of who published the numbers, see its options.
+
+    Attributes:
+      native_area: pixels of a frame that the networks saw in training.
+    """
+
+    method: ClassVar[str] = "motia"
+
+    native_area: int = within(512**2, 64, 2048**2)
+
+
 # By the name of the method; a `config.json` that names none is GlobalPaint's.
-SETTINGS: dict[str, type[_OfMethod]] = {cls.method: cls for cls in (Settings, M3DDMSettings)}
+SETTINGS: dict[str, type[_OfMethod]] = {cls.method: cls for cls in (Settings, M3DDMSettings, MOTIASettings)}
 
 
 def read_settings(config: Mapping[str, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 SOURCE is recognised by its content: diffusers folders (safetensors, .fp16., sharded, .bin), single Stable Diffusion
 files (.safetensors, .ckpt), their ControlNets, CLIP towers of transformers and open_clip, M3DDM's folder and M3DDM+'s
-checkpoints, checkpoints of this package, and the working directories of `gp-jax train`, whose newest state is taken.
+checkpoints, MOTIA's folder, checkpoints of this package, and the working directories of `gp-jax train`, whose newest
+state is taken.
 Every tensor must have its place; what is missing, unexpected or of another shape is listed, and nothing is written.
 
 examples:
@@ -10,6 +11,7 @@ examples:
   gp-jax convert v1-5-pruned.safetensors my_model/ --motion mm_sd_v15_v2.ckpt --tokenizer clip-vit-large-patch14/
   gp-jax convert CLIP-ViT-H-14-laion2B-s32B-b79K/ my_model/ --only clip
   gp-jax convert M3DDM-Video-Outpainting/ m3ddm/ --vae stable-diffusion-v1-5/
+  gp-jax convert Be-Your-Outpainter/ motia/
   gp-jax convert my_model/ their_model/ --to diffusers
   gp-jax convert run/ newest/ --dtype bfloat16
   gp-jax convert run/state/12000/ raw/ --raw-weights
@@ -22,7 +24,7 @@ from gp_jax.cli import arguments as parse
 from gp_jax.errors import UserError
 
 DTYPES = ("float32", "bfloat16", "float16")
-FORMATS = ("gp_jax", "diffusers", "ldm", "open_clip", "animatediff", "m3ddm")
+FORMATS = ("gp_jax", "diffusers", "ldm", "open_clip", "animatediff", "m3ddm", "motia")
 COMPONENTS = ("unet", "interpolation_unet", "vae", "global_tokens", "clip", "text", "m3ddm", "controlnet")
 
 

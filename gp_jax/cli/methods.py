@@ -32,7 +32,7 @@ def add_kernel_arguments(group: Any) -> None:
         type=parse.lora,
         action="append",
         metavar="FILE[:STRENGTH]",
-        help="what is added to the networks of globalpaint, by default in full; several add up",
+        help="what is added to the networks of globalpaint or motia, by default in full; several add up",
     )
 
 

@@ -191,10 +191,11 @@ def _add_method_arguments(group: Any) -> None:
 
 
 def _made_by(arguments: argparse.Namespace) -> str:
+    loras = [f"{Path(path).name} at {strength:g}" for path, strength in arguments.lora or ()]
     if arguments.method == "globalpaint":
-        loras = [f"{Path(path).name} at {strength:g}" for path, strength in arguments.lora or ()]
         return " and ".join([f"checkpoint {arguments.checkpoint or 'tiny'}", *loras])
-    return f"method {arguments.method}" + (f", checkpoint {arguments.checkpoint}" if arguments.checkpoint else "")
+    checkpoint = [f"checkpoint {arguments.checkpoint}"] if arguments.checkpoint else []
+    return ", ".join([f"method {arguments.method}", " and ".join([*checkpoint, *loras])][: 1 + bool(checkpoint)])
 
 
 def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoReader, Canvas]:

@@ -1,4 +1,4 @@
-"""Adds AnimateDiff's motion modules to an image network that was converted.
+"""Adds AnimateDiff's motion modules to an image network that was converted, for GlobalPaint and for MOTIA.
 
 They stand behind every residual block; those of levels without transformers make the UNet one with `motion_everywhere`.
 Versions 1 and 3 have none in the middle; ours starts fresh there, which changes nothing.
@@ -63,6 +63,30 @@ def add_motion(network: Network, path: str | Path) -> Network:
     return dataclasses.replace(
         network, config=config, tensors=tensors, initialised=initialised, notes=(*network.notes, _BETAS)
     )
+
+
+def assembled(networks: Mapping[str, Network], motion: Path) -> dict[str, Network]:
+    """MOTIA's networks of a Stable Diffusion's and a ControlNet's.
+
+    Both take the norms of their residual blocks over all frames, and the UNet has motion modules and nothing else of a
+    video network (https://github.com/G-U-N/Be-Your-Outpainter, 53748d1).
+
+    Args:
+      networks: translated, by component; those that were not asked for may be missing.
+      motion: the file of motion modules.
+
+    Raises:
+      UserError: as `add_motion`.
+    """
+    made = dict(networks)
+    if unet := made.get("unet"):
+        image = {"temporal": False, "window": None, "global_tokens": False}
+        config = dataclasses.replace(unet.config, norm_joint=True, **image)
+        made["unet"] = dataclasses.replace(add_motion(dataclasses.replace(unet, config=config), motion), notes=())
+    if steering := made.get("controlnet"):
+        config = dataclasses.replace(steering.config, norm_joint=True)
+        made["controlnet"] = dataclasses.replace(steering, config=config)
+    return made
 
 
 def _without_transformers(config: UNetConfig) -> set[str]:

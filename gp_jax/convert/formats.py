@@ -14,6 +14,7 @@ from gp_jax.checkpoint.components import COMPONENTS
 from gp_jax.convert import autoencoder, clip, controlnet, m3ddm, motion, unet
 from gp_jax.convert.rules import ARRAY, Rule, Rules
 from gp_jax.models.autoencoder import AutoencoderConfig
+from gp_jax.models.controlnet import ControlNetConfig
 from gp_jax.models.unet import UNetConfig
 
 
@@ -43,7 +44,7 @@ def _same(rules: Rules) -> Callable[[Any], Rules]:
 
 # Of the modules that make a video network of an image network, which no other format has.
 _MOTION = ("motion_modules", "motion_positions", "motion_everywhere", *motion.PUBLISHED)
-_VIDEO = ("temporal", "window", "global_tokens", "est_multiplier", *_MOTION)
+_VIDEO = ("temporal", "window", "global_tokens", "est_multiplier", "norm_joint", *_MOTION)
 _UNET_GRANTED = {"masked_fill": "grey"}
 _VAE_GRANTED = {"patch_size": 1, "linear_latents": False}
 
@@ -57,6 +58,14 @@ def _image_network(config: UNetConfig) -> UNetConfig:
 def _diffusers_unet_json(config: UNetConfig) -> dict[str, Any]:
     ours = (*_VIDEO, *_UNET_GRANTED)
     return {key: value for key, value in config.to_json().items() if key not in ours}
+
+
+def _frame_by_frame(config: ControlNetConfig) -> ControlNetConfig:
+    return dataclasses.replace(config, norm_joint=False)
+
+
+def _diffusers_controlnet_json(config: ControlNetConfig) -> dict[str, Any]:
+    return {key: value for key, value in config.to_json().items() if key != "norm_joint"}
 
 
 def _diffusers_vae_json(config: AutoencoderConfig) -> dict[str, Any]:
@@ -90,13 +99,15 @@ FORMATS: dict[str, dict[str, Format]] = {
             granted=_VAE_GRANTED,
             aliases=autoencoder.DIFFUSERS_ALIASES,
         ),
-        "controlnet": Format(controlnet.diffusers_rules),
+        "controlnet": Format(
+            controlnet.diffusers_rules, config=_diffusers_controlnet_json, describable=_frame_by_frame
+        ),
         "clip": _TRANSFORMERS_CLIP,
         "text": _TRANSFORMERS_TEXT,
     },
     "ldm": {
         "unet": Format(unet.ldm_rules, infer=unet.ldm_json, granted=_UNET_GRANTED, describable=_image_network),
-        "controlnet": Format(controlnet.ldm_rules, infer=controlnet.ldm_json),
+        "controlnet": Format(controlnet.ldm_rules, infer=controlnet.ldm_json, describable=_frame_by_frame),
         "vae": Format(autoencoder.ldm_rules, infer=autoencoder.ldm_json, granted=_VAE_GRANTED),
         "text": Format(_same(clip.TRANSFORMERS_TEXT), infer=clip.ldm_text_json, describable=clip.with_end_token),
     },

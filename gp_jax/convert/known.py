@@ -4,16 +4,19 @@
     stable-diffusion-inpainting     version 1.5: OpenAI's CLIP ViT-L/14 for both
     control_v11p_sd15_inpaint       the ControlNet that makes version 1.5 an inpainting model
     m3ddm                           M3DDM, in the latents of Stable Diffusion 1.5
+    motia                           MOTIA: Stable Diffusion 1.5, that ControlNet and mm_sd_v15_v2
 
 Sources: the `config.json` files of these models' diffusers folders.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE
 from gp_jax.convert.formats import FORMATS
+from gp_jax.convert.motion import PUBLISHED
 from gp_jax.convert.report import Report
 from gp_jax.convert.rules import covered
 from gp_jax.convert.translate import Network, extractor
@@ -41,6 +44,7 @@ _VIT_L = VisionConfig(
     patch_size=14,
     projection_dim=768,
 )
+_SD1_TEXT = TextConfig(49408, 768, 3072, 12, 12, projection_dim=None)
 _SD1_UNET = UNetConfig(attention_head_dim=8, cross_attention_dim=768, use_linear_projection=False)
 
 KNOWN: dict[str, dict[str, Any]] = {
@@ -54,12 +58,28 @@ KNOWN: dict[str, dict[str, Any]] = {
     "stable-diffusion-inpainting": {
         "unet": _SD1_UNET,
         "vae": AutoencoderConfig(),
-        "text": TextConfig(49408, 768, 3072, 12, 12, projection_dim=None),
+        "text": _SD1_TEXT,
         "clip": _VIT_L,
         "global_tokens": extractor(_SD1_UNET, _VIT_L),
     },
     "control_v11p_sd15_inpaint": {"controlnet": ControlNetConfig()},
     "m3ddm": {"m3ddm": M3DDMConfig(), "vae": AutoencoderConfig()},
+    "motia": {
+        "unet": dataclasses.replace(
+            _SD1_UNET,
+            in_channels=4,
+            temporal=False,
+            window=None,
+            global_tokens=False,
+            norm_joint=True,
+            motion_modules=True,
+            motion_everywhere=True,
+            **PUBLISHED,
+        ),
+        "controlnet": ControlNetConfig(norm_joint=True),
+        "vae": AutoencoderConfig(),
+        "text": _SD1_TEXT,
+    },
 }
 
 

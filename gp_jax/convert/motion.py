@@ -61,9 +61,12 @@ RULES: Rules = tuple(
     for theirs, ours in (
         ("down_blocks.{i}.motion_modules.{j}", "down.{i}.transformer.{j}.space_time.temporal"),
         ("down_blocks.{i}.motion_modules.{j}", "down.{i}.motion.{j}"),  # of levels without transformers
+        ("down_blocks.{i}.motion_modules.{j}", "down.{i}.transformer.{j}.motion"),  # of networks without EST
         ("mid_block.motion_modules.0", "middle.transformer.space_time.temporal"),
+        ("mid_block.motion_modules.0", "middle.transformer.motion"),
         ("up_blocks.{i}.motion_modules.{j}", "up.{i}.transformer.{j}.space_time.temporal"),
         ("up_blocks.{i}.motion_modules.{j}", "up.{i}.motion.{j}"),
+        ("up_blocks.{i}.motion_modules.{j}", "up.{i}.transformer.{j}.motion"),
     )
     for rule in nest(f"{theirs}.temporal_transformer", ours, _MODULE)
 )

@@ -10,8 +10,8 @@ from jax.typing import DTypeLike
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS
-from gp_jax.checkpoint.settings import M3DDMSettings, read_settings
-from gp_jax.convert.animatediff import add_motion
+from gp_jax.checkpoint.settings import M3DDMSettings, MOTIASettings, read_settings
+from gp_jax.convert.animatediff import add_motion, assembled
 from gp_jax.convert.report import Report
 from gp_jax.convert.sources import Source, open_source, with_autoencoder
 from gp_jax.convert.translate import Network, translate, widened
@@ -105,11 +105,12 @@ def convert(
     opened = open_source(source, averaged=averaged)
     if vae is not None:
         opened = with_autoencoder(opened, vae)
-    networks, ignored = _translate(opened, only, motion, widen=to == "gp_jax")
+    settings = opened.config or _settings(opened)
+    networks, ignored = _translate(opened, only, motion, widen=to == "gp_jax" and settings["method"] != "motia")
     options: dict[str, Any] = {
         "scheduler": _scheduler(opened, prediction_type),
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
-        "settings": read_settings(opened.config or _settings(opened)).to_json(),
+        "settings": read_settings(settings).to_json(),
         "dtype": dtype,
         "seed": check_seed(seed),
     }
@@ -142,6 +143,10 @@ def _translate(
     networks = {part.component: translate(part) for part in opened.parts if not only or part.component in only}
     if widen:
         networks = {component: widened(network) for component, network in networks.items()}
+    if opened.motion is not None:
+        if motion is not None:
+            raise UserError(f"MOTIA's folder has motion modules of its own: leave {motion} out")
+        networks = assembled(networks, opened.motion)
     if motion is not None:
         if "unet" not in networks:
             raise UserError("motion modules extend a UNet, and the source has none")
@@ -155,7 +160,10 @@ def _settings(opened: Source) -> dict[str, Any]:
         return M3DDMSettings().to_json()
     unet = opened.part("unet")
     size = unet.config.get("sample_size") if unet else None
-    settings = {"format": "gp_jax", "native_area": sample_area(64 if size is None else size), "segment_frames": 16}
+    area = sample_area(64 if size is None else size)
+    if opened.motion:
+        return MOTIASettings(area).to_json()
+    settings = {"format": "gp_jax", "method": "globalpaint", "native_area": area, "segment_frames": 16}
     sampler = _DISTILLED.get((opened.scheduler or {}).get("_class_name", ""))
     return settings | ({"sampler": sampler, "steps": 4, "text_guidance": 1.0} if sampler else {})
 
@@ -163,6 +171,9 @@ def _settings(opened: Source) -> dict[str, Any]:
 def _scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:
     """The scheduler's config. Weights do not tell it: a plain Stable Diffusion 2 may predict noise or v."""
     unet = opened.part("unet")
+    if opened.motion:
+        # What motion modules were trained with, whatever Stable Diffusion's folder says of the image network.
+        return {**_SCHEDULER, "beta_schedule": "linear", "set_alpha_to_one": True, "prediction_type": "epsilon"}
     if opened.scheduler is None and opened.part("m3ddm"):
         return {**_SCHEDULER, "prediction_type": "epsilon"}
     if opened.scheduler is not None or unet is None:

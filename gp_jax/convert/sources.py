@@ -53,6 +53,8 @@ class Source:
     tokenizer: Path | None = None
     config: Json | None = None
     """The `config.json` of a checkpoint of ours."""
+    motion: Path | None = None
+    """The motion modules in MOTIA's folder."""
 
     def part(self, component: str) -> Part | None:
         """The network of that name, if it is there."""
@@ -73,6 +75,8 @@ def open_source(path: str | Path, *, averaged: bool = True) -> Source:
         return _training_state(state, averaged)
     if not averaged:
         raise UserError(f"{path} is no training state, so it has no raw weights beside averaged ones")
+    if any((path / name).is_dir() for name in MOTIA_FOLDERS):
+        return _motia(path)
     for name, opener in _FOLDERS.items():
         if os.path.isfile(path / name):
             return opener(path, read_json(path / name))
@@ -100,6 +104,24 @@ def _diffusers_pipeline(path: Path, index: Json) -> Source:
         scheduler=_scheduler(path / SCHEDULER_FILE) if classes.get("scheduler") else None,
         tokenizer=path / "tokenizer" if classes.get("tokenizer") else None,
     )
+
+
+def _motia(path: Path) -> Source:
+    """MOTIA's folder: Stable Diffusion 1.5, an inpainting ControlNet, AnimateDiff's motion modules."""
+    for name in MOTIA_FOLDERS:
+        if not (path / name).is_dir():
+            raise UserError(f"{path} is MOTIA's folder, and has no {name}/: fetch it whole")
+    diffusion, steering, motion = (path / name for name in MOTIA_FOLDERS)
+    opened, control = open_source(diffusion), open_source(steering).part("controlnet")
+    if control is None:
+        raise UserError(f"{steering} holds no ControlNet: fetch MOTIA's folder again")
+    if lost := [name for name in ("unet", "vae", "text") if not opened.part(name)]:
+        raise UserError(f"{diffusion} has no {lost[0]}: a whole Stable Diffusion 1.5 belongs there")
+    files = sorted(file for file in motion.iterdir() if file.suffix in (".ckpt", ".safetensors"))
+    if len(files) != 1:
+        raise UserError(f"{motion} holds {len(files)} files of motion modules; one belongs there, mm_sd_v15_v2.ckpt")
+    parts = [*opened.parts, control]
+    return dataclasses.replace(opened, format="MOTIA's folder", parts=parts, motion=files[0])
 
 
 def with_autoencoder(source: Source, path: str | Path) -> Source:
@@ -190,6 +212,7 @@ def _training_state(folder: Path, averaged: bool) -> Source:
     )
 
 
+MOTIA_FOLDERS = "sd_blocks", "inpaint_blocks", "temporal_blocks"
 _FOLDERS = {"model_index.json": _diffusers_pipeline, "open_clip_config.json": _open_clip, "config.json": _folder}
 _CLASSES = ("UNet2DConditionModel", "UNet3DConditionModel", "AutoencoderKL", "GlobalTokens", "ControlNetModel")
 _NETWORK_CLASSES = (

@@ -21,6 +21,7 @@ from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.checkpoint.text import load_tokenizer
 from gp_jax.convert import clip
 from gp_jax.convert.formats import FORMATS
+from gp_jax.convert.sources import MOTIA_FOLDERS
 from gp_jax.convert.translate import Network, exported, extractor, fields_of, fresh, refuse_lost, to_foreign
 from gp_jax.convert.unet import sample_area
 from gp_jax.diffusion.schedules import NoiseSchedule
@@ -78,9 +79,10 @@ def write_diffusers(
     **_: Any,
 ) -> list[Network]:
     """A diffusers folder, its towers as transformers writes them."""
-    steered = any(network.component == "controlnet" for network in networks)
+    configs = {network.component: network.config for network in networks}
+    inpainting = "unet" not in configs or configs["unet"].in_channels != configs["unet"].out_channels
     index: dict[str, Any] = {
-        "_class_name": f"StableDiffusion{'ControlNet' * steered}InpaintPipeline",
+        "_class_name": f"StableDiffusion{'ControlNet' * ('controlnet' in configs)}{'Inpaint' * inpainting}Pipeline",
         "_diffusers_version": "0.30.0",
         "safety_checker": [None, None],
     }
@@ -183,6 +185,26 @@ def write_m3ddm(dest: Path, networks: list[Network], *, dtype: DTypeLike | None 
     return done
 
 
+def write_motia(dest: Path, networks: list[Network], *, dtype: DTypeLike | None = None, **others: Any) -> list[Network]:
+    """MOTIA's folder as it is published, its motion modules in a safetensors file."""
+    found = {network.component: network for network in networks}
+    if lost := [name for name in ("unet", "controlnet", "vae", "text") if name not in found]:
+        raise UserError(f"there is no {lost[0]} here, which belongs to MOTIA's folder as it is published")
+    diffusion, steering, motion = MOTIA_FOLDERS
+    control = found.pop("controlnet")
+    with replacing_folder(dest, overwrite=False) as folder:
+        done = {
+            one.component: one for one in write_diffusers(folder / diffusion, [*found.values()], dtype=dtype, **others)
+        }
+        config, tensors, kept = to_foreign("controlnet", control.config, control.tensors, "diffusers")
+        write_tensors(folder / steering / "diffusion_pytorch_model.safetensors", tensors, dtype)
+        write_json(folder / steering / CONFIG_FILE, config)
+        (folder / motion).mkdir()
+        moved, *_ = write_animatediff(folder / motion / "mm_sd_v15_v2.safetensors", [found["unet"]], dtype=dtype)
+    unet = exported(found["unet"], done["unet"].tensors.keys() | moved.tensors.keys())
+    return [*(done | {"unet": unet}).values(), exported(control, kept)]
+
+
 WRITERS: dict[str, Callable[..., list[Network]]] = {
     "gp_jax": write_checkpoint,
     "diffusers": write_diffusers,
@@ -190,6 +212,7 @@ WRITERS: dict[str, Callable[..., list[Network]]] = {
     "animatediff": write_animatediff,
     "open_clip": write_open_clip,
     "m3ddm": write_m3ddm,
+    "motia": write_motia,
 }
 
 # Component: (folder, library, weight file).

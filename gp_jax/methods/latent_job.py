@@ -62,6 +62,7 @@ class LatentJob(ABC):
 
     Attributes:
       held: the type of what is told of the frames of a segment that are complete already.
+      known: the shape of what is told of a frame that is complete, its latents' if nothing else is.
       prefix: of the names of stages that take another time here than in other methods.
 
     Raises:
@@ -89,14 +90,13 @@ class LatentJob(ABC):
         self.length, self.slices, self.batch, self.work = length, slices, batch, work
         self.shape = (*place.pixel_mask.shape, 3)
         self.latents = (*place.latent_mask.shape, vae.config.latent_channels)
-        self.total = sum(len(segments) for _, segments in self._segments())
+        self.known = self.latents
         check_room(len(clip), self.shape, work)
         self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity())
 
-    @property
     @abstractmethod
-    def evaluations(self) -> int:
-        """Network evaluations of a segment, all branches of guidance together."""
+    def _evaluations(self, number: int) -> int:
+        """Network evaluations of a segment of a level, all branches of guidance together."""
 
     @abstractmethod
     def _segments(self) -> list[tuple[int, Sequence[Segment]]]:
@@ -118,17 +118,17 @@ class LatentJob(ABC):
     def _label(self, number: int) -> str:
         """A level, for people."""
 
-    @abstractmethod
     def _reading(self) -> Call | None:
-        """The program that makes tokens of a clip; None for a checkpoint without."""
+        """The program that makes tokens of a clip; None for a method or a checkpoint without."""
+        return None
 
-    @abstractmethod
     def _token_shape(self) -> tuple[int, ...]:
         """Of its outcome."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _read_clip(self, spool: Spool) -> np.ndarray:
         """Its outcome."""
+        raise NotImplementedError
 
     @abstractmethod
     def _columns(self, spool: Spool, segments: Sequence[Segment], completed: Completed) -> Sequence[Sequence[Any]]:
@@ -138,6 +138,14 @@ class LatentJob(ABC):
     @abstractmethod
     def _denoising(self, number: int, tokens: Any, times: Any, pixels: Any, latents: Any, held: Any) -> Call:
         """The program of a level; arguments with a row for each segment, arrays or shapes."""
+
+    def _gathered(self, segments: Sequence[Segment], made: np.ndarray) -> dict[int, np.ndarray]:
+        """By frame, what segments made of it: of [B, T, h, w, C]."""
+        return {
+            segment.frames[position]: made[row, position]
+            for row, segment in enumerate(segments)
+            for position in segment.kept
+        }
 
     @abstractmethod
     def _identity(self) -> dict[str, Any]:
@@ -169,7 +177,7 @@ class LatentJob(ABC):
             stages.append(
                 Effort(self.prefix + DECODE, pixels, len(self.clip), shrinking.flops // CHUNK_FRAMES, decoding)
             )
-        evaluations = self.evaluations * sum(len(segments) for _, segments in self._missing)
+        evaluations = sum(self._evaluations(number) * len(segments) for number, segments in self._missing)
         spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
         # Decoded ahead, composited, and on their way to the encoder.
         frames = 4 * chunk_size(self.frame) * 3 * self.canvas.height * self.canvas.width
@@ -235,11 +243,7 @@ class LatentJob(ABC):
         made = np.asarray(made)
         if not np.isfinite(made).all():
             raise not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
-        return {
-            segment.frames[position]: made[row, position]
-            for row, segment in enumerate(segments)
-            for position in segment.kept
-        }
+        return self._gathered(segments, made)
 
     def _finish(self, latents: np.ndarray, source: np.ndarray) -> tuple[jax.Array, jax.Array]:
         return self._called(self._finishing(latents, source))
@@ -247,6 +251,11 @@ class LatentJob(ABC):
     def _called(self, call: Call) -> Any:
         with use_mesh(self.mesh):
             return call.function(*call.arguments, **call.static)
+
+    @property
+    def total(self) -> int:
+        """Segments of which `frames` tells that they are done, be they made or taken from the journal."""
+        return sum(len(segments) for _, segments in self._segments())
 
     @functools.cached_property
     def _missing(self) -> list[tuple[int, Sequence[Segment]]]:
@@ -273,7 +282,7 @@ class LatentJob(ABC):
             stages.setdefault(self._stage(number), []).append(number)
         for numbers in stages.values():
             rows = self._rows(numbers[0]), self.length
-            pixels, latents = (Shape((*rows, *inner), np.float32) for inner in (self.shape, self.latents))
+            pixels, latents = (Shape((*rows, *inner), np.float32) for inner in (self.shape, self.known))
             call = self._denoising(numbers[0], tokens, Shape(rows, np.int32), pixels, latents, Shape(rows, self.held))
             calls.append(_often(call, len(numbers)))
         last = self._finishing(Shape((size, *self.latents), np.float32), Shape((size, *source), np.uint8))

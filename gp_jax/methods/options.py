@@ -5,8 +5,9 @@
         seed: Seed = option(Seed(0), "another seed, other sides", "N")
         steps: Count | None = option(None, "denoising steps; by default the checkpoint's", "N")
 
-The type of a field says what is taken: `Seed` from 0 to 2^64 - 1, `Count` from 1 on, `float` any finite number, `str`
-any text, or one of `choices`; `bool` is a switch. Two methods may share an option, then they mean the same by it.
+The type of a field says what is taken: `Seed` from 0 to 2^64 - 1, `Count` from 1 on, `Whole` from 0 on, `float` any
+finite number, `str` any text, or one of `choices`; `bool` is a switch. Two methods may share an option, then they mean
+the same by it.
 Nothing here imports jax: `--help` comes at once.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, NewType
 
 Seed = NewType("Seed", int)
 Count = NewType("Count", int)
+Whole = NewType("Whole", int)
 
 
 @dataclasses.dataclass(frozen=True)

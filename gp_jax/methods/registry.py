@@ -47,6 +47,12 @@ METHODS: dict[str, Line] = {
         "M3DDM: every 15th frame, then every 5th, then all; its weights are public",
         networks=True,
     ),
+    "motia": Line(
+        "gp_jax.methods.motia.method:MOTIAMethod",
+        "gp_jax.methods.motia.options:Options",
+        "MOTIA: Stable Diffusion 1.5, ControlNet and motion modules, with a LoRA of the clip; its weights are public",
+        networks=True,
+    ),
     "edge": Line("gp_jax.methods.classical:edge", _PLAIN, "the border's pixels, copied outwards"),
     "mirror": Line("gp_jax.methods.classical:mirror", _PLAIN, "the source, folded over at its borders"),
     "telea": Line("gp_jax.methods.classical:telea", _PLAIN, "OpenCV's inpainting by fast marching"),

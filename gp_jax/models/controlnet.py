@@ -33,7 +33,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class ControlNetConfig:
-    """The keys of diffusers' `ControlNetModel` config that change the network.
+    """The keys of diffusers' `ControlNetModel` config that change the network, and `norm_joint` (unet_config.py).
 
     The defaults are those of Stable Diffusion 1.5's. `carried`: see json_config.
     """
@@ -51,6 +51,7 @@ class ControlNetConfig:
     norm_eps: float = within(1e-5, 1e-12, 1)
     flip_sin_to_cos: bool = True
     freq_shift: int = within(0, 0, 1)
+    norm_joint: bool = False
     carried: str = "{}"
 
     @classmethod
@@ -63,6 +64,11 @@ class ControlNetConfig:
     def to_json(self) -> dict[str, Any]:
         """The `config.json` of this network."""
         return {"_class_name": "ControlNetModel", **write_fields(self)}
+
+    @property
+    def shrinks(self) -> int:
+        """Pixels of the picture that become one of the latents, along a side."""
+        return 2 ** (len(self.conditioning_embedding_out_channels) - 1)
 
     @property
     def unet(self) -> UNetConfig:
@@ -120,7 +126,7 @@ class ControlNet(nnx.Module):
           sample: [B, T, h, w, Cin] noisy latents.
           timesteps: [B], 0 to 999.
           text: [B, L, D] text embedding.
-          picture: [B, T, H, W, 3] what steers each frame; the size of the latents times `PictureEmbedding.shrinks`, 8
+          picture: [B, T, H, W, 3] what steers each frame; the size of the latents times `config.shrinks`, 8
             for Stable Diffusion's.
           scale: weight of the residuals.
 
@@ -145,7 +151,6 @@ class PictureEmbedding(nnx.Module):
 
     def __init__(self, config: ControlNetConfig, width: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None):
         widths = config.conditioning_embedding_out_channels
-        self.shrinks = 2 ** (len(widths) - 1)
         self.conv_in = conv3x3(config.conditioning_channels, widths[0], rngs=rngs, dtype=dtype)
         self.blocks = nnx.List()
         for here, below in itertools.pairwise(widths):
@@ -154,7 +159,7 @@ class PictureEmbedding(nnx.Module):
         self.conv_out = conv3x3(widths[-1], width, zero=True, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: Array) -> Array:
-        """[..., H, W, 3] -> [..., H / shrinks, W / shrinks, C]."""
+        """[..., H, W, 3] -> [..., h, w, C]."""
         for convolution in (self.conv_in, *self.blocks):
             x = nnx.silu(convolution(x))
         return self.conv_out(x)

@@ -30,6 +30,15 @@ class GroupNorm(nnx.GroupNorm):
         return super().__call__(x.reshape(-1, *x.shape[-3:])).reshape(x.shape)
 
 
+class JointGroupNorm(GroupNorm):
+    """The same, all frames of a segment together."""
+
+    def __call__(self, x: Array) -> Array:
+        """[B, T, h, w, C] -> the same."""
+        batch, frames, height, width, channels = x.shape
+        return super().__call__(x.reshape(batch, frames * height, width, channels)).reshape(x.shape)
+
+
 def layer_norm(channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike | None, epsilon: float = 1e-5) -> nnx.LayerNorm:
     """Layer norm over the last axis."""
     return nnx.LayerNorm(channels, epsilon=epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
@@ -76,7 +85,10 @@ def zero_linear(
 
 
 class ResidualBlock(nnx.Module):
-    """Two convolutions with an optional embedding (timestep, stride) added between them."""
+    """Two convolutions with an optional embedding (timestep, stride) added between them.
+
+    `joint`: the norms take all frames of a segment together.
+    """
 
     def __init__(
         self,
@@ -87,12 +99,14 @@ class ResidualBlock(nnx.Module):
         epsilon: float,
         rngs: nnx.Rngs,
         embedding: int | None = None,
+        joint: bool = False,
         dtype: DTypeLike | None = None,
     ):
-        self.norm1 = GroupNorm(inputs, groups, epsilon, rngs=rngs, dtype=dtype)
+        norm = JointGroupNorm if joint else GroupNorm
+        self.norm1 = norm(inputs, groups, epsilon, rngs=rngs, dtype=dtype)
         self.conv1 = conv3x3(inputs, outputs, rngs=rngs, dtype=dtype)
         self.embedding = None if embedding is None else nnx.Linear(embedding, outputs, dtype=dtype, rngs=rngs)
-        self.norm2 = GroupNorm(outputs, groups, epsilon, rngs=rngs, dtype=dtype)
+        self.norm2 = norm(outputs, groups, epsilon, rngs=rngs, dtype=dtype)
         self.conv2 = conv3x3(outputs, outputs, rngs=rngs, dtype=dtype)
         self.shortcut = None if inputs == outputs else nnx.Conv(inputs, outputs, (1, 1), dtype=dtype, rngs=rngs)
 

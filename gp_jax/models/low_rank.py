@@ -12,6 +12,9 @@ each place by itself. A layer that was `query` has then two more parameters, bes
     query.lora_up.kernel     [r, O]          zeros: a fresh LoRA changes nothing
 
 Of a convolution W and `down` are [h, w, I, O] and [h, w, I, r].
+
+An update may count more at some places than at others, by numbers given with the input, which `applied` passes to the
+layers that have one.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,12 +36,17 @@ def _adding(kind: Any) -> type:
     """The class of layers of a kind that have an update; `lora_scale` is a constant of the program."""
 
     class Adding(kind):
-        def __call__(self, x: Array) -> Array:
-            return kind.__call__(self, x) + self.lora_scale * self.lora_up(self.lora_down(x))
+        def __call__(self, x: Array, weights: Array | float = 1.0) -> Array:
+            return kind.__call__(self, x) + weights * (self.lora_scale * self.lora_up(self.lora_down(x)))
 
     # Programs are kept by the names of classes.
     Adding.__name__ = Adding.__qualname__ = f"{kind.__name__}WithLowRank"
     return Adding
+
+
+def applied(layer: Any, x: Array, weights: Array | None) -> Array:
+    """`layer(x)`; `weights`, which broadcast with the result, say how much its update counts, if it has one."""
+    return layer(x) if weights is None or not hasattr(layer, "lora_up") else layer(x, weights)
 
 
 _KINDS = {kind: _adding(kind) for kind in (nnx.Linear, nnx.Conv, Convolution)}

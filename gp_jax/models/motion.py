@@ -14,7 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.models.attention import attend, merge_heads, split_heads
-from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
+from gp_jax.models.layers import FeedForward, GroupNorm, JointGroupNorm, layer_norm, sinusoidal, zero_linear
+from gp_jax.models.low_rank import applied
 from gp_jax.parallel import constrain
 
 Array = jax.Array
@@ -37,8 +38,7 @@ class MotionModule(nnx.Module):
         attention: str,
         dtype: DTypeLike | None,
     ):
-        self.frame_norm = frame_norm
-        self.norm = GroupNorm(channels, groups, 1e-6, rngs=rngs, dtype=dtype)
+        self.norm = (GroupNorm if frame_norm else JointGroupNorm)(channels, groups, 1e-6, rngs=rngs, dtype=dtype)
         self.project_in = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
         self.attention = nnx.List(
             FrameAttention(channels, heads, rngs=rngs, attention=attention, dtype=dtype) for _ in range(2)
@@ -47,17 +47,17 @@ class MotionModule(nnx.Module):
         self.feed_forward = FeedForward(channels, rngs=rngs, dtype=dtype)
         self.project_out = zero_linear(channels, channels, rngs=rngs, dtype=dtype)
 
-    def __call__(self, x: Array, positions: Array) -> Array:
-        """Args: x: [B, T, h, w, C]. positions: [B, T], place of each frame in its segment. Returns: like x."""
+    def __call__(self, x: Array, positions: Array, insertion: Array | None = None) -> Array:
+        """Args: x: [B, T, h, w, C]. positions: [B, T], place of each frame in its segment. insertion: see `UNet`.
+        Returns: like x."""
         batch, frames, height, width, channels = x.shape
-        # The norm's images are its last three axes: here frames one below the other are one image.
-        y = self.norm(x if self.frame_norm else x.reshape(batch, frames * height, width, channels))
-        y = self.project_in(y).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
+        y = self.project_in(self.norm(x)).reshape(batch, frames, height * width, channels).swapaxes(1, 2)
         # Positions take the mesh axis that frames had, here and not in a projection: see TemporalAttention.
         y = constrain(y, "batch", "window", None, None)
         encoding = interleaved(positions, channels).astype(y.dtype)[:, None]
+        weights = None if insertion is None else _shrunk(insertion, height, width).reshape(-1, 1, 1).astype(y.dtype)
         for attention in self.attention:
-            y = attention(y, encoding)
+            y = attention(y, encoding, weights)
         y = self.project_out(y + self.feed_forward(self.feed_forward_norm(y)))
         y = constrain(y, "batch", "window", None, None)
         return x + y.swapaxes(1, 2).reshape(x.shape)
@@ -74,11 +74,18 @@ class FrameAttention(nnx.Module):
         self.value = nnx.Linear(channels, channels, use_bias=False, dtype=dtype, rngs=rngs)
         self.output = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array, encoding: Array) -> Array:
-        """Args: x: [B, N, T, C]. encoding: [B, 1, T, C]. Returns: like x."""
+    def __call__(self, x: Array, encoding: Array, weights: Array | None) -> Array:
+        """Args: x: [B, N, T, C]. encoding: [B, 1, T, C]. weights: [N, 1, 1] of updates, None for 1. Returns: like x."""
         y = self.norm(x) + encoding
-        query, key, value = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
+        projections = self.query, self.key, self.value
+        query, key, value = (split_heads(applied(layer, y, weights), self.heads) for layer in projections)
         return x + self.output(merge_heads(attend(query, key, value, kernel=self.kernel)))
+
+
+def _shrunk(plane: Array, height: int, width: int) -> Array:
+    """[H, W] -> [height, width], the nearest as torch has it: at the upper left."""
+    rows, columns = (np.arange(count) * size // count for count, size in zip((height, width), plane.shape))
+    return plane[rows][:, columns]
 
 
 def interleaved(positions: Array | np.ndarray, width: int) -> Array:

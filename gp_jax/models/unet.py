@@ -19,7 +19,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from gp_jax.models.attention import AUTO
-from gp_jax.models.layers import EmbeddingMLP, GroupNorm, conv3x3
+from gp_jax.models.layers import EmbeddingMLP, GroupNorm, JointGroupNorm, conv3x3
 from gp_jax.models.unet_blocks import BlockFactory, Condition, MiddleBlock, UpBlock, scalar_embedding
 from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNetConfig
 from gp_jax.parallel import constrain
@@ -64,7 +64,8 @@ class UNet(nnx.Module):
             self.up.append(UpBlock(make, inputs, width, level, attended, last=level == 0))
             below = width
 
-        self.norm_out = GroupNorm(widths[0], config.norm_num_groups, config.norm_eps, rngs=rngs, dtype=dtype)
+        norm = JointGroupNorm if config.norm_joint else GroupNorm
+        self.norm_out = norm(widths[0], config.norm_num_groups, config.norm_eps, rngs=rngs, dtype=dtype)
         self.conv_out = conv3x3(widths[0], config.out_channels, rngs=rngs, dtype=dtype)
 
     def __call__(
@@ -75,6 +76,7 @@ class UNet(nnx.Module):
         tokens: Array | None = None,
         frames: Array | None = None,
         residuals: tuple[Sequence[Array], Array] | None = None,
+        insertion: Array | None = None,
     ) -> Array:
         """Predicts what the schedule's prediction type says (noise, v, ...) for a batch of segments.
 
@@ -85,6 +87,8 @@ class UNet(nnx.Module):
           tokens: [B, K, D] global tokens; all zero means dropped. None: as if dropped.
           frames: [B, T] source frame index of each frame, which tells position and stride; None: 0, 1, 2, ...
           residuals: of a `ControlNet`, added to what the way down leaves for the way up, and to the middle.
+          insertion: [H, W], whatever the size: how much of a LoRA's updates of queries, keys and values of the motion
+            modules counts at each place, for networks without EST; None for all of them everywhere.
 
         Returns:
           [B, T, h, w, Cout] in the dtype of `sample`.
@@ -101,7 +105,7 @@ class UNet(nnx.Module):
         embedding = self.time_embedding(scalar_embedding(config, timesteps).astype(x.dtype))
         if config.temporal:
             embedding = embedding + self.stride_embedding(scalar_embedding(config, stride).astype(x.dtype))
-        condition = Condition(embedding, text, tokens, positions)
+        condition = Condition(embedding, text, tokens, positions, insertion)
 
         x = self.conv_in(x)
         skips = [x]

@@ -34,6 +34,7 @@ class Condition:
     text: Array
     tokens: Array | None
     positions: Array
+    insertion: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class BlockFactory:
 
     def motion(self, width: int, count: int, attended: bool) -> nnx.List | None:
         """The motion modules of a level that are not within its transformers."""
-        if attended or self.config.motion is None or not (self.config.temporal and self.config.motion_everywhere):
+        if attended or self.config.motion is None or not self.config.motion_everywhere:
             return None
         options = {"rngs": self.rngs, "dtype": self.dtype, "attention": self.attention}
         return nnx.List(MotionModule(width, **self.config.motion, **options) for _ in range(count))
@@ -89,7 +90,7 @@ class DownBlock(nnx.Module):
     def __init__(self, make: BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
         self.residual = nnx.List(make.residual(size, width) for size in inputs)
         self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
-        self.motion = make.motion(width, len(inputs), attended)
+        self.motion, self.remat = make.motion(width, len(inputs), attended), make.remat
         self.downsample = None if last else conv3x3(width, width, stride=2, rngs=make.rngs, dtype=make.dtype)
 
     def __call__(self, x: Array, condition: Condition) -> tuple[Array, list[Array]]:
@@ -99,7 +100,7 @@ class DownBlock(nnx.Module):
             if self.transformer is not None:
                 x = self.transformer[index](x, condition)
             if self.motion is not None:
-                x = self.motion[index](x, condition.positions)
+                x = keeping(self.motion[index], self.remat)(x, condition.positions, condition.insertion)
             made.append(x)
         if self.downsample is not None:
             x = self.downsample(x)
@@ -125,7 +126,7 @@ class UpBlock(nnx.Module):
     def __init__(self, make: BlockFactory, inputs: list[int], width: int, level: int, attended: bool, *, last: bool):
         self.residual = nnx.List(make.residual(size, width) for size in inputs)
         self.transformer = nnx.List(make.transformer(width, level) for _ in inputs) if attended else None
-        self.motion = make.motion(width, len(inputs), attended)
+        self.motion, self.remat = make.motion(width, len(inputs), attended), make.remat
         self.upsample = None if last else Upsample(width, rngs=make.rngs, dtype=make.dtype)
 
     def __call__(self, x: Array, skips: list[Array], condition: Condition) -> Array:
@@ -134,7 +135,7 @@ class UpBlock(nnx.Module):
             if self.transformer is not None:
                 x = self.transformer[index](x, condition)
             if self.motion is not None:
-                x = self.motion[index](x, condition.positions)
+                x = keeping(self.motion[index], self.remat)(x, condition.positions, condition.insertion)
         if self.upsample is None:
             return x
         height, width = skips[-1].shape[-3:-1]
@@ -155,6 +156,7 @@ class SpatialTemporalResidual(nnx.Module):
             groups=groups,
             epsilon=config.norm_eps,
             embedding=4 * config.block_out_channels[0],
+            joint=config.norm_joint,
             rngs=rngs,
             dtype=dtype,
         )
@@ -169,7 +171,7 @@ class SpatialTemporalResidual(nnx.Module):
 
 
 class SpatialTemporalTransformer(nnx.Module):
-    """A spatial transformer block and, in a video network, an EST transformer behind it."""
+    """A spatial transformer block and, in a video network, an EST transformer or a motion module behind it."""
 
     def __init__(
         self,
@@ -209,10 +211,17 @@ class SpatialTemporalTransformer(nnx.Module):
             if config.temporal
             else None
         )
+        self.motion = (
+            None
+            if config.motion is None or config.temporal
+            else MotionModule(width, **config.motion, rngs=rngs, dtype=dtype, attention=attention)
+        )
 
     def __call__(self, x: Array, condition: Condition) -> Array:
         def run(x, condition):
             x = self.spatial(x, condition.text, condition.tokens)
+            if self.motion is not None:
+                x = self.motion(x, condition.positions, condition.insertion)
             return x if self.space_time is None else self.space_time(x, condition.positions)
 
         return keeping(run, self.remat)(x, condition)

@@ -5,10 +5,12 @@ The `config.json` of a diffusers `UNet2DConditionModel` plus keys of ours:
   temporal       True: EST modules (est.py) after the spatial blocks
   window         [t, h, w] of their 3D windowed attention; null: temporal layers only
   est_multiplier hidden width of their feed-forward, in widths of the level
-  motion_modules True: the temporal attention within EST is AnimateDiff's motion module (motion.py); `motion_heads`,
-                 `motion_groups` and `motion_frame_norm` describe it, `motion_positions` is the longest segment it
-                 knows; `motion_everywhere`: also behind the residual blocks of levels without transformers
+  motion_modules True: the temporal attention within EST is AnimateDiff's motion module (motion.py), and without EST
+                 (`temporal` False) these modules are all that the image network is extended by; `motion_heads`,
+                 `motion_groups` and `motion_frame_norm` describe them, `motion_positions` is the longest segment they
+                 know; `motion_everywhere`: also behind the residual blocks of levels without transformers
   global_tokens  True: each spatial transformer also attends to global tokens, through keys and values of its own
+  norm_joint     True: the norms of residual blocks and the last one take all frames of a segment together
   masked_fill    what the masked video shows where nothing was observed: a name in `conditioning.FILLS`
 """
 
@@ -107,6 +109,7 @@ class UNetConfig:
     motion_positions: int = within(32, 1, 4096)
     motion_frame_norm: bool = False
     motion_everywhere: bool = False
+    norm_joint: bool = False
     masked_fill: str = one_of("grey", ("grey", "edge"))
     carried: str = "{}"
 

@@ -81,9 +81,7 @@ class OutpaintJob(LatentJob):
             mesh, clip, canvas, canvas, place, checkpoint.vae, length=length, slices=slices, batch=batch, work=work
         )
 
-    @property
-    def evaluations(self) -> int:
-        """See `LatentJob`."""
+    def _evaluations(self, number: int) -> int:
         return len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)
 
     def _segments(self) -> list[tuple[int, Sequence[Segment]]]:

@@ -89,9 +89,7 @@ class OutpaintJob(LatentJob):
         self.frame_rate = DEFAULT_RATE if info is None else float(info.frame_rate)
         super().__init__(mesh, clip, canvas, frame, place, vae, length=LENGTH, slices=slices, batch=batch, work=work)
 
-    @property
-    def evaluations(self) -> int:
-        """See `LatentJob`."""
+    def _evaluations(self, number: int) -> int:
         return (self.options.steps or 0) * programs.BRANCHES
 
     def _segments(self) -> list[tuple[int, Sequence[Segment]]]:

@@ -26,7 +26,7 @@ from gp_jax.models.layers import (
     Convolution,
     EmbeddingMLP,
     FeedForward,
-    GroupNorm,
+    JointGroupNorm,
     Upsample,
     conv3x3,
     layer_norm,
@@ -142,7 +142,7 @@ class _Bricks:
     attention: str
     remat: str
 
-    def norm(self, channels: int, epsilon: float) -> "JointGroupNorm":
+    def norm(self, channels: int, epsilon: float) -> JointGroupNorm:
         return JointGroupNorm(channels, self.config.norm_num_groups, epsilon, rngs=self.rngs, dtype=self.dtype)
 
     def residual(self, inputs: int, outputs: int) -> "ResidualBlock":
@@ -202,15 +202,6 @@ class Up(nnx.Module):
             if self.transformer is not None:
                 x = self.transformer[j](x, tokens)
         return x if self.upsample is None else self.upsample(x)
-
-
-class JointGroupNorm(GroupNorm):
-    """Group norm with statistics over all frames of a window."""
-
-    def __call__(self, x: Array) -> Array:
-        """[B, T, h, w, C] -> the same."""
-        batch, frames, height, width, channels = x.shape
-        return super().__call__(x.reshape(batch, frames * height, width, channels)).reshape(x.shape)
 
 
 class P3DConvolution(nnx.Module):

@@ -1,0 +1,51 @@
+"""What can be asked of MOTIA.
+
+Two sets of numbers are published: the paper's, which are the default, and those of the released configuration, which
+`released` chooses.
+
+    Published.PAPER       25 steps, the prompt guides the first 15 of them, noise regret
+    Published.RELEASED    50 steps, the prompt guides all of them, no noise regret
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from gp_jax.methods.options import Count, Seed, Whole, option
+
+
+class Published(NamedTuple):
+    """Numbers that go together: steps of the sampler, the part of them that is guided, repeats of noise regret."""
+
+    steps: int
+    guided: float
+    regret: int
+
+
+PAPER, RELEASED = Published(25, 0.6, 4), Published(50, 1.0, 0)
+GUIDANCE = 7.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """None stands for the published number."""
+
+    seed: Seed = option(Seed(0), "another seed, other sides", "N")
+    steps: Count | None = option(None, "denoising steps; by default the checkpoint's", "N")
+    prompt: str | None = option(None, "what the new sides show, for checkpoints that read text", "TEXT")
+    negative_prompt: str | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
+    text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
+    regret: Whole | None = option(
+        None, "how often three steps are taken again, in the first part of the way; by default as published", "N"
+    )
+    insertion: float = option(0.5, "how far from the source a LoRA counts, in largest expansions", "K")
+    released: bool = option(False, "the released configuration's numbers in the place of the paper's")
+
+    def filled(self) -> "Options":
+        """With the published numbers where nothing was asked for."""
+        own = {"steps": Count(self.published.steps), "text_guidance": GUIDANCE, "regret": Whole(self.published.regret)}
+        return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
+
+    @property
+    def published(self) -> Published:
+        """Whose numbers they are."""
+        return RELEASED if self.released else PAPER

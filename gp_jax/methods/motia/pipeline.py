@@ -1,0 +1,121 @@
+"""MOTIA on its devices.
+
+model = Model.from_pretrained("motia/", lora="clip.safetensors")
+job = model.prepare(VideoReader("clip.mp4"), canvas, Options(prompt="a harbour at dawn"))
+for frame in job.frames():                               uint8 [H, W, 3], observed pixels exactly the source's
+    writer.write(frame)
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from gp_jax.checkpoint.components import read_configs
+from gp_jax.checkpoint.folder import Parts, find_checkpoint, load_parts
+from gp_jax.checkpoint.text import embed_text
+from gp_jax.convert.lora import Lora, named, read_adapters
+from gp_jax.diffusion.guidance import check_scales
+from gp_jax.errors import UserError
+from gp_jax.geometry import Canvas
+from gp_jax.jobs.compilation_cache import keep_programs
+from gp_jax.memory import require
+from gp_jax.methods.method import Clip
+from gp_jax.methods.motia.job import OutpaintJob
+from gp_jax.methods.motia.options import Options
+from gp_jax.methods.motia.schedule import rows
+from gp_jax.seeds import check_seed
+
+# Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
+BATCH = {"cpu": 1}
+DEFAULT_BATCH = 2
+NEEDED = "unet", "controlnet", "vae", "text"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A checkpoint on its devices, ready for clips.
+
+    Attributes:
+      parts: `unet`, `controlnet`, `vae`, `text`, settings and schedule.
+      mesh: the devices, None for a single one. Windows lie along its data axes.
+    """
+
+    parts: Parts
+    mesh: Mesh | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        mesh: Mesh | None = None,
+        dtype: DTypeLike | None = None,
+        attention: str | None = None,
+        lora: Lora | None = None,
+    ) -> "Model":
+        """Loads a checkpoint folder of MOTIA; see `checkpoint.folder.load_parts`.
+
+        `lora`: files whose updates stay beside the weights, for those of the motion modules count differently from
+        place to place (insertion.py).
+        """
+        keep_programs()
+        chosen = named(lora)
+        adapters = read_adapters(chosen, read_configs(find_checkpoint(name_or_folder))) if chosen else {}
+        parts = load_parts(name_or_folder, "motia", NEEDED, mesh, dtype, attention, adapters=adapters, fuse=False)
+        return cls(parts, mesh)
+
+    def prepare(
+        self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None
+    ) -> OutpaintJob:
+        """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
+
+        Args:
+          clip: of frames of the canvas' source size.
+          canvas: the target frame.
+          options: what is asked for.
+          work: a folder for the journal, and for frames that memory does not hold; without one nothing is kept.
+          batch: windows denoised at once.
+
+        Raises:
+          UserError: an option is out of range, there are no frames, or `work` holds other work.
+        """
+        options = options.filled()
+        assert options.steps is not None and options.text_guidance is not None and options.regret is not None
+        check_scales(text_guidance=options.text_guidance, insertion=options.insertion)
+        if options.insertion <= 0:
+            raise UserError(f"insertion is above 0, such as 0.5, not {options.insertion}")
+        check_seed(options.seed)
+        require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
+        self.parts.schedule.check_steps(options.steps)
+        guided = int(options.published.guided * options.steps)
+        way = rows(self.parts.schedule, options.steps, options.text_guidance, guided, options.regret)
+        # Without any prompt both branches of guidance are the same, and one is enough.
+        prompts = [text or "" for text in (options.negative_prompt, options.prompt)]
+        null_text, text = (self._embedded(prompt) for prompt in prompts)
+        batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+        return OutpaintJob(
+            self.parts,
+            self.mesh,
+            clip,
+            canvas,
+            way,
+            options,
+            text if any(prompts) else None,
+            null_text,
+            slices=self.slices,
+            batch=batch,
+            work=work,
+        )
+
+    def _embedded(self, prompt: str) -> np.ndarray:
+        return embed_text(self.parts.networks["text"], self.parts.tokenizer, prompt)
+
+    @property
+    def slices(self) -> int:
+        """How many windows the mesh takes side by side."""
+        return math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1
