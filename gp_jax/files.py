@@ -123,8 +123,7 @@ def replacing(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Pa
     """
     with _told(path):
         target = _target(path, overwrite)
-        if target.exists() and not target.is_file():
-            raise UserError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'no regular file'}")
+        _check_regular(path, target)
         suffix = target.suffix if len(os.fsencode(target.suffix)) <= 16 else ""
         with _beside(target, suffix) as temporary:
             yield temporary
@@ -133,6 +132,16 @@ def replacing(path: str | os.PathLike, *, overwrite: bool = True) -> Iterator[Pa
                 _put(temporary, _target(path, overwrite), overwrite)
             except FileExistsError:
                 raise _taken(path) from None
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Raises UserError where `replacing` could not write this file, as far as that can be known before."""
+    with _told(path):
+        target = _target(path, overwrite=True)
+        _check_regular(path, target)
+        there = next(folder for folder in target.parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"cannot write {path}: {there} is no folder that can be written to; choose another name")
 
 
 @contextmanager
@@ -227,6 +236,11 @@ def _target(path: str | os.PathLike, overwrite: bool) -> Path:
         if not target.stat().st_mode & 0o222 or not os.access(target, os.W_OK):
             raise UserError(f"cannot write {path}: it is read-only; make it writable, or choose another name")
     return target
+
+
+def _check_regular(path: str | os.PathLike, target: Path) -> None:
+    if target.exists() and not target.is_file():
+        raise UserError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'no regular file'}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One clip on its way through networks that work on latents, as a stream: what all such methods do alike.
 
     decode, shrink   ->  spool                    once, by a thread: frames of the network's size, read in any order
+    the clip         ->  networks                 once, where they are fitted to it first
     frames of all the clip  ->  tokens            once, for methods that have them
     spool            ->  level 0, level 1, ...    segments, each taken from the journal if an earlier run made it
     decode           ->  finish                   once more, ahead of the work: the source's own pixels go around it
@@ -16,8 +17,8 @@ no more of them than a batch of segments has frames (execute.py).
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -151,6 +152,14 @@ class LatentJob(ABC):
     def _identity(self) -> dict[str, Any]:
         """All that the latents depend on, bit for bit, for the journal."""
 
+    def _fitting(self) -> Sequence[Call]:
+        """Programs by which networks are fitted to the clip before anything is made of it; see adaptation.py."""
+        return ()
+
+    def _fit(self, timed: Callable[[str], AbstractContextManager], progress: Progress) -> None:
+        """Fits them; `timed` is what a call is made in, by the name of its stage."""
+        raise NotImplementedError
+
     def _finishing(self, latents: Any, source: Any) -> Call:
         """What makes frames of the canvas, of [N, h, w, C] latents and [N, Hs, Ws, 3] frames of the source."""
         size = {"size": (self.canvas.height, self.canvas.width)}
@@ -206,8 +215,10 @@ class LatentJob(ABC):
         with ExitStack() as stack:
             if self.journal is not None:
                 stack.enter_context(self.journal)
-            spool = stack.enter_context(Spool(len(self.clip), self.shape, self.work))
             work = {cost.name: cost.work for cost in self.costs}
+            if self._fitting():
+                self._fit(lambda name: clock(name, work[name]), progress)
+            spool = stack.enter_context(Spool(len(self.clip), self.shape, self.work))
             if self._needs_source:
                 spool.fill(self._native_frames())
                 last = max(self._segments()[0][1][0].denoised)  # nothing can be done before it is there
@@ -272,7 +283,7 @@ class LatentJob(ABC):
         """How the programs will be called."""
         source = self.canvas.source_height, self.canvas.source_width, 3
         chunk, size = Shape((CHUNK_FRAMES, *source), np.uint8), chunk_size(self.frame)
-        calls = [Call(SHRINK, shrink, (chunk, self.place), times=-(-len(self.clip) // CHUNK_FRAMES))]
+        calls = [Call(SHRINK, shrink, (chunk, self.place), times=-(-len(self.clip) // CHUNK_FRAMES)), *self._fitting()]
         tokens = None
         if reading := self._reading():
             calls.append(reading)

@@ -12,7 +12,7 @@ from gp_jax.methods.globalpaint import method
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.options import NoOptions
 from gp_jax.methods.registry import METHODS
-from tests import small_m3ddm, small_networks
+from tests import small_m3ddm, small_motia, small_networks
 from tests.evaluation import small_protocol
 
 
@@ -72,6 +72,15 @@ def test_m3ddm_of_a_folder_of_its_name_stands_beside_a_classical_method(data, tm
     check(tmp_path / "out", capsys.readouterr().out, "m3ddm")
     about = Results(tmp_path / "out").manifest.methods["m3ddm"]
     assert about["checkpoint"] == str(checkpoint) and about["weights"]
+
+
+@pytest.mark.slow  # two programs of its own, and one for the fit
+def test_motia_fits_a_lora_to_each_clip(data, tmp_path, capsys):
+    checkpoint = small_motia.write(tmp_path / "motia")
+    options = "--frames", "7", "--steps", "2", "--adapt", "1"
+    assert run(data, tmp_path / "out", "--method", f"edge,motia:{checkpoint}", *options) == 0
+    check(tmp_path / "out", capsys.readouterr().out, "motia")
+    assert Results(tmp_path / "out").manifest.methods["motia"]["adapt"] == 1
 
 
 def check(output, printed, model="globalpaint"):

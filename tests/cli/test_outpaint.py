@@ -146,7 +146,7 @@ BAD = {
         ["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "m3ddm", "--checkpoint", "tiny", "--lora", "text.mp4"],
         "m3ddm takes no LoRA",
     ),
-    "no such method": (["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "motia"], "there is no method motia"),
+    "no such method": (["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "nothing"], "there is no method nothing"),
     "both aspect and size": (["a.mp4", "out.mp4", "--aspect", "16:9", "--size", "90x90"], "not allowed with"),
     "no frame asked for": (["a.mp4", "out.mp4"], "required"),
     "smaller than the source": (["a.mp4", "out.mp4", "--size", "60x48"], "smaller than the source of 64x48"),

@@ -1,4 +1,4 @@
-"""One clip on its way through MOTIA: encoded, then step by step, all its windows in each.
+"""One clip on its way through MOTIA: learned by a LoRA, encoded, then step by step, all its windows in each.
 
 How the work streams is the same for all methods on latents (../latent_job.py), with one difference: a step needs all
 windows of the step before, so that the latents of the whole clip are kept, twice 64 KiB a frame of 512 x 512 pixels.
@@ -8,7 +8,8 @@ Level 0 is what sampling begins with, level n the n-th step. The journal keeps l
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
 from gp_jax.methods.execute import cut
 from gp_jax.methods.latent_job import LatentJob
-from gp_jax.methods.method import Clip
+from gp_jax.methods.method import Clip, Progress
 from gp_jax.methods.motia import programs
+from gp_jax.methods.motia.clip_lora import ClipLora
 from gp_jax.methods.motia.insertion import insertion
 from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.plan import LENGTH, chunks, windows
@@ -44,12 +46,14 @@ class OutpaintJob(LatentJob):
       parts: `unet`, `controlnet`, `vae`, settings and schedule.
       mesh: the devices, None for a single one.
       clip, canvas, rows: what is to be made, and how.
+      native: the canvas at the networks' size.
       options: what was asked for, the published numbers where nothing was.
       text: [1, L, D] embedding of the prompt, None for none.
       null_text: [1, L, D], what guidance leads away from.
       slices: windows that the mesh takes side by side.
       batch: windows denoised at once.
       work: a folder for the journal and for a spool that memory does not hold; None for no journal.
+      lora: what is fitted to the clip first, None for nothing.
 
     Raises:
       UserError: the clip has no frames, the folder holds other work, or there is no room for the spool.
@@ -64,6 +68,7 @@ class OutpaintJob(LatentJob):
         mesh: Mesh | None,
         clip: Clip,
         canvas: Canvas,
+        native: Canvas,
         rows: Sequence[Row],
         options: Options,
         text: np.ndarray | None,
@@ -72,14 +77,14 @@ class OutpaintJob(LatentJob):
         slices: int,
         batch: int,
         work: Path | None,
+        lora: ClipLora | None,
     ):
+        self.lora = lora
         self.parts, self.rows, self.options, self.text, self.null_text = parts, rows, options, text, null_text
-        self.unet, self.controlnet = parts.networks["unet"], parts.networks["controlnet"]
         self.key = random_key(options.seed)
         self.chunks, self.windows = chunks(len(clip)), windows(len(clip))
         vae = parts.networks["vae"]
         cell = vae.config.downsampling
-        native = canvas.native(parts.settings.native_area, cell)
         self.insertion = insertion(native, options.insertion)
         place = Placement.of(canvas, native, cell)
         super().__init__(mesh, clip, canvas, canvas, place, vae, length=LENGTH, slices=slices, batch=batch, work=work)
@@ -127,6 +132,13 @@ class OutpaintJob(LatentJob):
             _add(sums, {segment.frames[position]: made[row, position] for position in segment.kept})
         return sums
 
+    def _fitting(self) -> Sequence[Call]:
+        return self.lora.calls(self.journal) if self.lora else ()
+
+    def _fit(self, timed: Callable[[str], AbstractContextManager], progress: Progress) -> None:
+        if self.lora:
+            self.lora.fit(self.journal, timed, progress)
+
     def _rows(self, number: int) -> int:
         return self.batch
 
@@ -155,8 +167,8 @@ class OutpaintJob(LatentJob):
         if number == 0:
             return Call(self._stage(0), programs.encode_frames, (self.vae, self.key, times, pixels, self.place))
         arguments = (
-            self.unet,
-            self.controlnet,
+            self.lora.unet if self.lora else self.parts.networks["unet"],
+            self.parts.networks["controlnet"],
             self.key,
             times,
             pixels,
@@ -182,7 +194,7 @@ class OutpaintJob(LatentJob):
             "source": identity(self.clip, self.canvas),
             "canvas": dataclasses.asdict(self.canvas),
             "checkpoint": networks | self.parts.settings.to_json() | {"scheduler": self.parts.schedule.to_config()},
-            **dataclasses.asdict(self.options),
+            **dataclasses.asdict(dataclasses.replace(self.options, save_lora=None)),
             "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text).data).hexdigest() for text in texts],
             **surroundings(self.batch, self.mesh),
         }

@@ -1,6 +1,6 @@
 """MOTIA on its devices.
 
-model = Model.from_pretrained("motia/", lora="clip.safetensors")
+model = Model.from_pretrained("motia/")
 job = model.prepare(VideoReader("clip.mp4"), canvas, Options(prompt="a harbour at dawn"))
 for frame in job.frames():                               uint8 [H, W, 3], observed pixels exactly the source's
     writer.write(frame)
@@ -25,9 +25,11 @@ from gp_jax.geometry import Canvas
 from gp_jax.jobs.compilation_cache import keep_programs
 from gp_jax.memory import require
 from gp_jax.methods.method import Clip
+from gp_jax.methods.motia.clip_lora import ClipLora, has_updates
 from gp_jax.methods.motia.job import OutpaintJob
 from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.schedule import rows
+from gp_jax.methods.options import Whole
 from gp_jax.seeds import check_seed
 
 # Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
@@ -84,8 +86,13 @@ class Model:
         Raises:
           UserError: an option is out of range, there are no frames, or `work` holds other work.
         """
+        unet = self.parts.networks["unet"]
+        if options.adapt is None:
+            fitted = has_updates(unet) or canvas.is_complete
+            options = dataclasses.replace(options, adapt=Whole(0 if fitted else options.published.adapt))
         options = options.filled()
-        assert options.steps is not None and options.text_guidance is not None and options.regret is not None
+        assert options.steps is not None and options.text_guidance is not None
+        assert options.regret is not None and options.adapt is not None
         check_scales(text_guidance=options.text_guidance, insertion=options.insertion)
         if options.insertion <= 0:
             raise UserError(f"insertion is above 0, such as 0.5, not {options.insertion}")
@@ -97,12 +104,19 @@ class Model:
         # Without any prompt both branches of guidance are the same, and one is enough.
         prompts = [text or "" for text in (options.negative_prompt, options.prompt)]
         null_text, text = (self._embedded(prompt) for prompt in prompts)
+        native = canvas.native(self.parts.settings.native_area, self.parts.networks["vae"].config.downsampling)
+        lora = None
+        if options.adapt:
+            lora = ClipLora(self.parts, self.mesh, clip, canvas, native, text, options)
+        elif options.save_lora:
+            raise UserError("save_lora is of a LoRA that is fitted to the clip, and none is: ask for one by adapt")
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
         return OutpaintJob(
             self.parts,
             self.mesh,
             clip,
             canvas,
+            native,
             way,
             options,
             text if any(prompts) else None,
@@ -110,6 +124,7 @@ class Model:
             slices=self.slices,
             batch=batch,
             work=work,
+            lora=lora,
         )
 
     def _embedded(self, prompt: str) -> np.ndarray:

@@ -36,7 +36,7 @@ def clip(frames):
 
 
 def options(**given):
-    return Options(**({"steps": 2, "regret": 0} | given))
+    return Options(**({"steps": 2, "regret": 0, "adapt": 0} | given))
 
 
 def outpaint(model, frames, batch=None, **given):
