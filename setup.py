@@ -9,6 +9,8 @@ CLIP = ["torch==2.13.0", "open_clip_torch>=3.3"]
 # A newer checker of types finds new things: it is raised on purpose.
 CHECKS = ["ruff>=0.14", "basedpyright>=1.40,<1.41"]
 PLOTS = ["matplotlib>=3.9"]
+WEB = ["starlette>=1", "uvicorn>=0.40"]
+BROWSER = ["httpx2>=2", "playwright>=1.55"]  # what asks the page in tests; a Chromium has to be there already
 PARITY = [*CLIP, "diffusers>=0.42,<0.43", "peft>=0.17", "scikit-image>=0.25", "lpips==0.1.4"]
 
 setup(
@@ -19,7 +21,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["gp_jax", "gp_jax.*"]),
-    package_data={"gp_jax": ["py.typed", "checkpoints/**/*", "evaluation/report/files/*"]},
+    package_data={"gp_jax": ["py.typed", "checkpoints/**/*", "evaluation/report/files/*", "web/files/*"]},
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10.2",
@@ -48,7 +50,8 @@ setup(
         "clip": CLIP,
         "parity": PARITY,
         "plots": PLOTS,
-        "test": [*PARITY, *SAMPLES, *PLOTS, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", *CHECKS],
+        "web": WEB,
+        "test": [*PARITY, *SAMPLES, *PLOTS, *WEB, *CHECKS, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", *BROWSER],
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
     },

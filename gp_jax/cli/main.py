@@ -35,6 +35,7 @@ COMMANDS = {
     "metrics": "score a video against the true one",
     "fetch": "fetch the weights that LPIPS and FVD need, once",
     "bench": "what a training step costs, counted or timed",
+    "demo": "a page in the browser: drop a clip, drag its frame, watch it grow",
     "convert": "bring a checkpoint into this package's layout, or back",
 }
 

@@ -34,21 +34,17 @@ from typing import Any
 from gp_jax.cli import arguments as parse
 from gp_jax.cli.methods import add_kernel_arguments, check_networks, load_method
 from gp_jax.cli.options import add_options, check_used, options_for
-from gp_jax.cli.progress import expected, progress
+from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.geometry import ANCHORS, Canvas, frame_of, shrunk
+from gp_jax.jobs.encoding import Encoding
 from gp_jax.jobs.journal import holds_work
-from gp_jax.jobs.rates import Clock, Rates
-from gp_jax.jobs.threads import behind
 from gp_jax.memory import most_used_bytes, require
 from gp_jax.methods.registry import METHODS
 from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
 
 VISIBLE = 0.01  # of a side; less than that nobody sees
 WORK = ".gp-jax-work"  # behind the name of the result: what is done of it
-AHEAD = 8  # frames that wait for the encoder, which works beside the networks
-ENCODING = 15e-9  # seconds a pixel that the work waits for an encoder of which nothing is known yet
-ENCODER_BYTES = 120  # a pixel: the frames between which x264 looks back and forth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,21 +123,12 @@ def run(arguments: argparse.Namespace) -> None:
         mesh = make_mesh(arguments.mesh)
     method = load_method(arguments.method, arguments.checkpoint, arguments, mesh)
     job = method.prepare(reader, canvas, options, work)
-    encoder, clock = Rates("encoder"), Clock()
-    stage = f"encode {target.suffix.lower() or 'folder'}", canvas.height * canvas.width
-    encoding = len(reader) * (encoder.seconds(*stage) or ENCODING * canvas.height * canvas.width)
+    encoding = Encoding(target, canvas, len(reader))
     estimate = job.estimate  # takes its time: programs are compiled here
-    memory = ENCODER_BYTES * canvas.height * canvas.width
-    if told := expected(estimate, encoding + time.monotonic() - begin, memory):
+    if told := estimate.told(encoding.seconds + time.monotonic() - begin, encoding.peak_bytes):
         print(f"gp-jax: {told}", file=sys.stderr)
     with _told_where(work), progress(len(reader)) as report:
-        with writer, behind(writer.write, AHEAD) as write, contextlib.closing(job.frames(report)) as frames:
-            for frame in frames:
-                with clock(*stage):
-                    write(frame)
-            end = time.monotonic()
-        clock.add(*stage, time.monotonic() - end, calls=0)
-    encoder.learn(clock)
+        encoding.write(writer, job.frames(report))
     if work is not None and arguments.work_folder is None:
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - begin

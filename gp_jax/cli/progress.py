@@ -1,4 +1,4 @@
-"""What a long job will cost, and how far it has come."""
+"""How far a long job has come."""
 
 import time
 from collections import deque
@@ -8,36 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from gp_jax.methods.method import Estimate
+from gp_jax.jobs.rates import duration
 
 SILENCE = 30.0  # seconds
-
-
-def expected(estimate: Estimate, beside: float, memory: int) -> str:
-    """ "about 40 s, 123 network evaluations, 1.9 GB", of what is known; nothing of a job without networks.
-
-    Args:
-      estimate: of the job.
-      beside: seconds that pass beside it.
-      memory: bytes that are used beside it.
-    """
-    parts = []
-    if estimate.seconds is not None:
-        parts.append(f"about {duration(estimate.seconds + beside)}")
-    if estimate.evaluations:
-        parts.append(f"{estimate.evaluations} network evaluation{'s' * (estimate.evaluations > 1)}")
-    if estimate.seconds is not None and estimate.peak_bytes is not None:
-        parts.append(f"{(estimate.peak_bytes + memory) / 1e9:.2g} GB")
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """ "40 s", "3 min 20 s", "2 h 5 min"."""
-    whole = max(round(seconds), 1)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

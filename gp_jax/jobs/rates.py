@@ -81,6 +81,15 @@ class Rates:
         return {}
 
 
+def duration(seconds: float) -> str:
+    """ "40 s", "3 min 20 s", "2 h 5 min"."""
+    whole = max(round(seconds), 1)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _of(everything: dict[str, Any], device: str) -> dict[str, dict[str, float]]:
     """What is known of a device; nothing where somebody else wrote something else there."""
     with suppress(AttributeError, TypeError, ValueError):

@@ -21,6 +21,7 @@ import numpy as np
 
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
+from gp_jax.jobs.rates import duration
 
 Progress = Callable[[int, int, str], None]  # (pieces of work done, pieces in all, what is at work)
 
@@ -80,6 +81,22 @@ class Estimate:
     evaluations: int = 0
     seconds: float | None = None
     peak_bytes: int | None = None
+
+    def told(self, beside: float = 0.0, memory: int = 0) -> str:
+        """ "about 40 s, 123 network evaluations, 1.9 GB", of what is known; nothing of a job without networks.
+
+        Args:
+          beside: seconds that pass beside the job.
+          memory: bytes that are used beside it.
+        """
+        parts = []
+        if self.seconds is not None:
+            parts.append(f"about {duration(self.seconds + beside)}")
+        if self.evaluations:
+            parts.append(f"{self.evaluations} network evaluation{'s' * (self.evaluations > 1)}")
+        if self.seconds is not None and self.peak_bytes is not None:
+            parts.append(f"{(self.peak_bytes + memory) / 1e9:.2g} GB")
+        return ", ".join(parts)
 
 
 class Job(Protocol):

@@ -3,7 +3,8 @@
 import pytest
 
 from gp_jax.cli import progress
-from gp_jax.cli.progress import Pace, duration, expected
+from gp_jax.cli.progress import Pace
+from gp_jax.jobs.rates import duration
 from gp_jax.methods.method import Estimate
 
 
@@ -16,10 +17,10 @@ def test_durations(seconds, text):
 
 
 def test_an_estimate_tells_what_is_known():
-    assert expected(Estimate(), 3, 0) == ""
-    assert expected(Estimate(1), 3, 0) == "1 network evaluation"
+    assert Estimate().told(3, 0) == ""
+    assert Estimate(1).told(3, 0) == "1 network evaluation"
     known = Estimate(123, 38.0, int(1.5e9))
-    assert expected(known, 2, int(4e8)) == "about 40 s, 123 network evaluations, 1.9 GB"
+    assert known.told(2, int(4e8)) == "about 40 s, 123 network evaluations, 1.9 GB"
 
 
 def test_the_pace_is_that_of_late(monkeypatch):
