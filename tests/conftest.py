@@ -69,6 +69,19 @@ def weights():
     assert main(["fetch"]) == 0
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, which has to be installed: tests that ask for it are slow ones."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program, "this test drives a browser: install one, such as Debian's chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(autouse=True)
 def only_what_is_asked_for(request, monkeypatch, tmp_path_factory):
     """An empty cache for tests that do not ask for `weights`: none passes because another one has fetched them."""

@@ -124,3 +124,34 @@ def test_ticks_enclose_what_they_are_for(low, high):
     marks = ticks(low, high)
     assert marks[0] <= low and high <= marks[-1] and 2 <= len(marks) <= 7
     np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_browser_shows_two_methods_in_one_place_and_the_numbers_of_a_frame(text, results, browser):
+    page = browser.new_page()
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((results.folder / "report.html").resolve().as_uri())
+    card = page.locator("article").first
+    card.locator("summary").click()
+    card.scroll_into_view_if_needed()
+    card.get_by_role("button").click()  # pauses
+    card.get_by_role("slider", name="frame").fill("2")
+    page.wait_for_timeout(1500)
+
+    def greys():
+        return card.locator(".two canvas").evaluate(
+            "canvas => [0.1, 0.9].map((x) => canvas.getContext('2d')"
+            ".getImageData(x * canvas.width, canvas.height / 2, 1, 1).data[0])"
+        )
+
+    assert np.allclose(greys(), (200, 50), atol=4)  # the truth, and the first method
+    card.get_by_role("combobox", name="right").select_option("globalpaint")
+    assert np.allclose(greys(), (200, 100), atol=4)
+    card.get_by_role("slider", name="line between the two").fill("100")
+    assert np.allclose(greys(), (200, 200), atol=4)
+    now = card.locator(".now").all_inner_texts()
+    assert now[0] == now[-1] == "" and all(line.startswith("PSNR") and "LPIPS" in line for line in now[1:-1])
+    assert said == []
+    page.close()

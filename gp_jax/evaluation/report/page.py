@@ -41,7 +41,7 @@ def render(results: Results) -> str:
             f"methods {', '.join(manifest.methods)}"
         ),
         "style": (folder / "style.css").read_text("utf-8"),
-        "script": (folder / "script.js").read_text("utf-8"),
+        "script": "".join((folder / name).read_text("utf-8") for name in ("compare.js", "script.js")),
         "cases": "".join(f"<option>{escape(case)}</option>" for case in protocol.cases),
         "summary": pieces.table(summary(results)),
         "by_case": f"<details><summary>Case by case</summary>{pieces.table(by_case(results))}</details>",

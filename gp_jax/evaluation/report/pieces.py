@@ -3,6 +3,7 @@
 Everything that is not markup goes through `html.escape`: names of clips are names of files, and may hold anything.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from html import escape
 from urllib.parse import quote
@@ -99,16 +100,26 @@ def card(results: Results, numbers: Numbers, clip: Clip, metrics: Sequence[str])
         *(f'<i class="m{colours[m]}"></i>{escape(m)}<b>{values[m]}</b>' for m in made),
         "ground truth",
     ]
+    of_frames = ["", *(_of_frames(numbers, metrics, m, clip) for m in made), ""]
     figures = "".join(
         f'<figure><canvas width="{video.width}" height="{video.height}"></canvas><figcaption>{caption}</figcaption>'
-        "</figure>"
-        for caption in captions
+        f'<output class="now" data-values="{escape(values)}"></output></figure>'
+        for caption, values in zip(captions, of_frames)
+    )
+    shown = [*enumerate(("source", *made, "ground truth"))]
+    left, right = (
+        "".join(f'<option value="{n}"{" selected" * (n == chosen)}>{escape(name)}</option>' for n, name in shown)
+        for chosen in (len(made) + 1, 1)
     )
     plots = "".join(line_plot(title(metric), numbers.over_time(metric, clip)) for metric in metrics)
     frames = len(truth)
     return f"""<article class="clip" id="{escape(_anchor(clip))}" data-case="{escape(case)}" data-frames="{frames}"
  data-columns="{video.columns}"><h3>{escape(name)}<small>{escape(case)}, {frames} frames</small></h3>
 <div class="panels">{figures}</div>
+<details class="compare"><summary>Compare two</summary><div class="two">
+<canvas width="{video.width}" height="{video.height}"></canvas>
+<label>left <select class="left">{left}</select></label> <label>right <select class="right">{right}</select></label>
+<input type="range" class="line" min="0" max="100" value="50" aria-label="line between the two"></div></details>
 <div class="player"><button type="button">❚❚</button>
 <input type="range" min="0" max="{frames - 1}" value="0" aria-label="frame"><output></output></div>
 <div class="plots">{plots}</div>
@@ -132,6 +143,20 @@ def _mean(numbers: Numbers, metrics: Sequence[str], method: str, clip: Clip) -> 
     """The first metric's number, with its name."""
     metric = next(iter(metrics), None)
     return f"{COLUMNS[metric].name} {_number(metric, numbers.value(metric, method, clip))}" if metric else ""
+
+
+def _of_frames(numbers: Numbers, metrics: Sequence[str], method: str, clip: Clip) -> str:
+    """JSON: a list of texts, for each frame its numbers; what was not measured of a frame is left out."""
+    columns = {metric: numbers.over_time(metric, clip)[method] for metric in metrics}
+    told = [
+        " ".join(
+            f"{COLUMNS[metric].name} {_number(metric, values[frame])}"
+            for metric, values in columns.items()
+            if frame < len(values) and values[frame] is not None
+        )
+        for frame in range(max(map(len, columns.values()), default=0))
+    ]
+    return json.dumps(told)
 
 
 def _number(metric: str, value: float | None) -> str:

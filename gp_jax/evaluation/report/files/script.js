@@ -11,9 +11,11 @@ function makeClip(root) {
     root, video,
     frames: Number(root.dataset.frames),
     columns: Number(root.dataset.columns),
-    canvases: [...root.querySelectorAll("canvas")],
-    slider: root.querySelector("input"),
-    label: root.querySelector("output"),
+    canvases: [...root.querySelectorAll("figure canvas")],
+    now: [...root.querySelectorAll(".now")].map((place) => ({ place, texts: JSON.parse(place.dataset.values || "[]") })),
+    slider: root.querySelector(".player input"),
+    label: root.querySelector(".player output"),
+    compare: makeCompare(root.querySelector(".compare")),
     button: root.querySelector("button"),
     plots: [...root.querySelectorAll("svg")].map((svg) => ({ svg, head: svg.querySelector(".playhead") })),
     visible: false, paused: false, shown: -1,
@@ -27,8 +29,23 @@ function makeClip(root) {
       seek(clip, Math.round(Math.min(1, Math.max(0, at)) * (clip.frames - 1)));
     };
   }
+  clip.compare.redraw = () => clip.compare.draw(clip);
   for (const figure of root.querySelectorAll("figure")) figure.onclick = () => figure.classList.toggle("large");
   return clip;
+}
+
+// Two of the clip's pictures in one place, with a line between them.
+function makeCompare(root) {
+  const canvas = root.querySelector("canvas"), line = root.querySelector(".line");
+  const chosen = [root.querySelector(".left"), root.querySelector(".right")];
+  const compare = { draw, redraw: () => {} }, drawTwo = makeComparison(canvas, line);
+  function draw({ canvases }) {
+    if (!root.open) return;
+    drawTwo(...chosen.map(({ value }) => (context) => context.drawImage(canvases[Number(value)], 0, 0)));
+  }
+  for (const part of [line, ...chosen]) part.oninput = () => compare.redraw();
+  root.ontoggle = () => compare.redraw();
+  return compare;
 }
 
 function update(clip) {
@@ -56,6 +73,8 @@ function draw(clip) {
     const { width, height } = canvas, column = tile % columns, row = Math.floor(tile / columns);
     canvas.getContext("2d").drawImage(video, column * width, row * height, width, height, 0, 0, width, height);
   });
+  clip.compare.draw(clip);
+  for (const { place, texts } of clip.now) place.textContent = texts[frame] ?? "";
   clip.slider.value = frame;
   clip.label.textContent = `${frame + 1} / ${clip.frames}`;
   for (const { svg, head } of clip.plots) {
