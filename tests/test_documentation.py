@@ -94,6 +94,7 @@ BESIDE = {
 SAMPLED = ("--checkpoint W/2/checkpoint",)  # part of a command
 # Part of a command -> why its words are parsed, its configuration is read, and no more.
 PARSED = {
+    "gp-jax demo": "serves until Ctrl-C: tests/cli/test_demo.py, tests/web",
     "gp-jax bench": "compiles full-size steps for minutes: tests/training/test_full_size_sharding.py",
     "gp-jax train --config configs/sd15.py": "as sd2.py; tests/configs trains it",
     "gp-jax train --config configs/m3ddm.py": "networks of full size; tests/configs trains it",

@@ -10,6 +10,7 @@ examples:
 """
 
 import argparse
+import contextlib
 import ipaddress
 import secrets
 import socket
@@ -71,12 +72,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _listening(host: str, port: int) -> socket.socket:
     """Raises UserError where the address is not this machine's, or in use."""
+    if port > 65535:
+        raise UserError(f"--port {port} is no port: they end at 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"nothing can be served at {host}:{port}: {reason}; choose another --port or --host") from error
-    return listener
+        with contextlib.ExitStack() as opened:
+            listener = opened.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()  # whoever opens the address at once waits, and is not refused
+            opened.pop_all()
+            return listener
+    except OSError as error:
+        raise UserError(
+            f"nothing can be served at {host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from error

@@ -130,7 +130,7 @@ def test_ticks_enclose_what_they_are_for(low, high):
 def test_a_browser_shows_two_methods_in_one_place_and_the_numbers_of_a_frame(text, results, browser):
     page = browser.new_page()
     said = []
-    page.on("console", lambda message: said.append(message.text))
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto((results.folder / "report.html").resolve().as_uri())
     card = page.locator("article").first
