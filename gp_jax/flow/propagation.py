@@ -1,0 +1,183 @@
+"""What one frame lacks and another shows, carried over along the flow.
+
+    frames, filled, error = propagate(frames, known, forward, backward)
+
+Stage 5 of Dehan et al. (2022, "Complete and temporally consistent video outpainting"). A missing pixel p looks at
+q = p + flow(p) in the frame before:
+
+    known there            its source is q, between the pixels
+    has a source itself    p has the same, shifted by what rounding q to a pixel left out
+    neither                p stays missing
+
+So a frame asks its neighbour alone, and work does not grow with the frames that content is carried over. The same is
+done from the other end, where a frame looks at the one after, so that a pixel has up to two candidates. The error of a
+candidate is the largest difference, right and down each, between flow there and back (warp.py) on its way, and
+candidates weigh exp(-|error| / 0.1): nearly all that counts is the better one.
+
+That is `links=1`, and two things of it are mended by more. Where a camera pans by less than half a pixel a frame, q
+always rounds to p itself, and nothing is ever found: so a pixel follows its path over some frames, between the pixels,
+before it asks who is there. And what rounds to a known pixel may lie half a pixel beyond it: so a place counts as known
+where all four pixels around it are.
+
+A chain has at most `reach` frames, so that a frame depends on as many neighbours at each side, and a long clip can be
+worked on in windows.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from gp_jax.flow.warp import difference, sampled
+
+REACH = 64  # frames that content is carried over at most: the error of a path grows with its length
+LINKS = 8  # frames that a path is followed over before it is rounded
+SOFTNESS = 0.1  # pixels of error that cost a candidate a factor e
+SLACK = 0.05  # of unknown pixels, in what counts as wholly known: a whole step is never quite whole
+ROW = 1024
+
+
+def propagate(
+    frames: np.ndarray,
+    known: np.ndarray,
+    forward: np.ndarray,
+    backward: np.ndarray,
+    reach: int = REACH,
+    links: int = LINKS,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fills what is missing with what other frames show there.
+
+    Args:
+      frames: [T, H, W, C] uint8 or float, read where known.
+      known: [T, H, W] bool.
+      forward, backward: [T - 1, H, W, 2] float32, the flow between neighbours as `estimate.flows` gives it, also where
+        pixels are missing.
+      reach: frames that content is carried over at most.
+      links: frames that a path is followed over before it is rounded; 1 as Dehan et al. do.
+
+    Returns:
+      frames of the same type, changed where filled alone; filled [T, H, W] bool; error [T, H, W] float32 in pixels,
+      weighted as the colours are, 0 where nothing was filled.
+    """
+    result, filled, errors = frames.copy(), np.zeros(known.shape, bool), np.zeros(known.shape, np.float32)
+    # Time turned back: what came after a frame comes before it.
+    future = list(chains(known[::-1], forward[::-1], backward[::-1], reach, links))
+    for time, past in enumerate(chains(known, backward, forward, reach, links)):
+        after = future.pop()
+        after = after._replace(source=len(frames) - 1 - after.source)
+        pixels, source, place, error = map(np.concatenate, zip(past, after))
+        length = np.hypot(*error.T)
+        weight = np.exp(-length / SOFTNESS)
+        weight = np.where(_sums(pixels, weight, known[0].size)[pixels] > 0, weight, 1)  # alike where they vanish
+        share = weight / _sums(pixels, weight, known[0].size)[pixels]
+        seen, shape = np.zeros(known[0].size, bool), known.shape[1:]
+        seen[pixels] = True
+        filled[time] = seen.reshape(shape)
+        errors[time] = _sums(pixels, share * length, seen.size).reshape(shape)
+        colours = colours_at(frames, known, source, place).T
+        made = np.stack([_sums(pixels, share * colour, seen.size)[seen] for colour in colours], axis=-1)
+        result[time][filled[time]] = np.round(made) if frames.dtype == np.uint8 else made
+    return result, filled, errors
+
+
+class Chain(NamedTuple):
+    """Where N missing pixels of a frame come from."""
+
+    pixels: np.ndarray  # [N] int, their indices in the flattened frame
+    source: np.ndarray  # [N] int, the frame that shows them
+    place: np.ndarray  # [N, 2] float32, (x, y) there
+    error: np.ndarray  # [N, 2] float32, the largest on the way, right and down
+
+
+def chains(known: np.ndarray, there: np.ndarray, back: np.ndarray, reach: int, links: int) -> Iterator[Chain]:
+    """For each frame what it has of those before it.
+
+    Args:
+      known: [T, H, W] bool.
+      there, back: [T - 1, H, W, 2] float32, the flow from frame t + 1 to t, and the one in return.
+      reach, links: see `propagate`.
+    """
+    height, width = known.shape[1:]
+    links = min(links, reach)
+    steps: deque[np.ndarray] = deque(maxlen=links)  # flow and error out of the frames before, the last one first
+    whole: deque[tuple[np.ndarray, ...]] = deque(maxlen=links)  # source, place and error of their pixels; -1 is none
+    for time, missing in enumerate(~known):
+        if time:
+            astray = np.abs(difference(there[time - 1], back[time - 1]))
+            steps.appendleft(np.concatenate([there[time - 1], astray], axis=-1))
+        pixels = np.flatnonzero(missing)
+        place = np.stack([pixels % width, pixels // width], axis=-1).astype(np.float32)
+        error, found = np.zeros_like(place), [_nothing()]
+        for distance, step in enumerate(steps, 1):
+            moved = _at(step, place)
+            place, error = place + moved[:, :2], np.maximum(error, moved[:, 2:])
+            shown = _shows(known[time - distance], place, rounded=links == 1)
+            source = np.full(len(pixels), time - distance)
+            found.append(Chain(*(x[shown] for x in (pixels, source, place, error))))
+            pixels, place, error = (x[~shown] for x in (pixels, place, error))
+        if len(whole) == links:
+            nearest = np.floor(place + 0.5).astype(np.int64)
+            inside = ((nearest >= 0) & (nearest < (width, height))).all(axis=-1)
+            asked = np.where(inside, nearest[:, 1] * width + nearest[:, 0], 0)
+            source, theirs, worst = (x[asked] for x in whole[-1])
+            has = inside & (source >= max(time - reach, 0))
+            inherited = pixels, source, theirs + place - nearest, np.maximum(error, worst)
+            found.append(Chain(*(x[has] for x in inherited)))
+        chain = Chain(*map(np.concatenate, zip(*found)))
+        sources, places, errors = np.full(missing.size, -1), *np.zeros((2, missing.size, 2), np.float32)
+        sources[chain.pixels], places[chain.pixels], errors[chain.pixels] = chain[1:]
+        whole.appendleft((sources, places, errors))
+        yield chain
+
+
+def _nothing() -> Chain:
+    return Chain(*np.zeros((2, 0), np.int64), *np.zeros((2, 0, 2), np.float32))
+
+
+def _shows(known: np.ndarray, place: np.ndarray, *, rounded: bool) -> np.ndarray:
+    """[N] bool: places [N, 2] that round to a known pixel, or else have but known ones around them."""
+    if not rounded:
+        return _at(known.astype(np.float32), place, borderMode=cv2.BORDER_CONSTANT) > 1 - SLACK
+    height, width = known.shape
+    x, y = np.floor(place + 0.5).astype(np.int64).T
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    return inside & known[np.where(inside, y, 0), np.where(inside, x, 0)]
+
+
+def _at(picture: np.ndarray, places: np.ndarray, borderMode: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+    """A picture [H, W, ...] at places [N, 2]: [N, ...]."""
+    rows = -(-len(places) // ROW) or 1  # OpenCV has images no longer than 32,767 pixels a side
+    grid = np.zeros((rows * ROW, 2), np.float32)
+    grid[: len(places)] = places
+    values = sampled(picture, grid.reshape(rows, ROW, 2), borderMode=borderMode)
+    return values.reshape(rows * ROW, *picture.shape[2:])[: len(places)]
+
+
+def colours_at(frames: np.ndarray, known: np.ndarray, source: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """[N, C] float32: `frames` at places of a `Chain`, bilinearly of the pixels that are known.
+
+    Beyond the frame its border holds; where none of the four pixels is known, all of them count.
+    """
+    height, width = known.shape[1:]
+    place = np.clip(place, 0, (width - 1, height - 1))
+    corner = np.minimum(place.astype(np.int32), (max(width - 2, 0), max(height - 2, 0)))
+    part = place - corner
+    first = (source.astype(np.int64) * height + corner[:, 1]) * width + corner[:, 0]
+    flat, is_known = frames.reshape(-1, frames.shape[-1]), known.ravel()
+    colours = np.zeros((2, len(source), frames.shape[-1]), np.float32)
+    weights = np.zeros((2, len(source), 1), np.float32)
+    for down in range(min(2, height)):
+        for right in range(min(2, width)):
+            at = first + down * width + right
+            share = np.abs(1 - right - part[:, 0]) * np.abs(1 - down - part[:, 1])
+            for which, weight in enumerate((share * is_known[at], share)):
+                colours[which] += weight[:, None] * flat[at]
+                weights[which] += weight[:, None]
+    return np.where(weights[0] > 0, colours[0] / np.maximum(weights[0], 1e-9), colours[1] / weights[1])
+
+
+def _sums(pixels: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """[size] float64: the values that fall on each pixel, added up."""
+    return np.bincount(pixels, values, minlength=size)
