@@ -1,7 +1,7 @@
 """How the camera moves, told from optical flow; what moves otherwise stands before the scene.
 
     camera = similarity(flow, trusted)                   [3, 3]: shift, turn and zoom, as most pixels go
-    moved(camera, positions(64, 96, canvas)) - ...       where the camera takes any place, beyond the frame too
+    moved(camera, positions(64, 96))                     where the camera takes any place, beyond the frame too
     residual(flow, homography(flow, trusted))            [H, W]: pixels that each pixel goes astray; large on objects
 
 Both fits are RANSAC's (Fischler and Bolles 1981): of many few pixels drawn at random, those count whose motion most
