@@ -63,7 +63,7 @@ def test_what_only_reads_and_writes_needs_no_jax(module):
 def test_no_method_imports_another():
     """What two of them need lies beside them."""
     methods = {path.name for path in (PACKAGE / "methods").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert {"globalpaint", "m3ddm"} <= methods
+    assert {"globalpaint", "m3ddm", "dehan"} <= methods
     for path in (PACKAGE / "methods").rglob("*.py"):
         own = path.relative_to(PACKAGE / "methods").parts[0]
         for node in ast.walk(ast.parse(path.read_text())):

@@ -36,7 +36,7 @@ def find_shots(small: np.ndarray, least: int, margin: int = 2, still: float = ST
       (start, stop) frames of each shot, in order. Nearly black shots are left out.
     """
     change = changes(small)
-    cuts = [0, *(int(i) + 1 for i in np.flatnonzero(_is_cut(change))), len(small)]
+    cuts = [0, *(int(i) + 1 for i in np.flatnonzero(is_cut(change))), len(small)]
     bright = small.mean(axis=(1, 2, 3)) > DARK
     shots = []
     for first, last in pairwise(cuts):
@@ -55,7 +55,7 @@ def changes(small: np.ndarray) -> np.ndarray:
     return np.abs(np.diff(small.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
 
 
-def _is_cut(change: np.ndarray) -> np.ndarray:
+def is_cut(change: np.ndarray) -> np.ndarray:
     """Which changes [frames - 1] stand out of those around them, or strongly out of those on one side.
 
     The second catches a cut into fast motion, and is strict, for a camera may start with a jerk.

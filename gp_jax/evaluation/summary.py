@@ -12,6 +12,7 @@ import statistics
 from gp_jax.evaluation.published import PUBLISHED, SOURCE
 from gp_jax.evaluation.results import MEAN, Manifest, Results, Score
 from gp_jax.evaluation.table import Column, Section, Table
+from gp_jax.methods.method import STAND_INS
 
 # Names and decimals as papers print them, in their order; other metrics stand behind them under their own names.
 COLUMNS = {
@@ -47,7 +48,8 @@ def summary(results: Results) -> Table:
         _section(scores, kinds, MEAN, region, f"Measured here, {_what(manifest)}, mean of {cases}, {name}")
         for region, name in REGIONS.items()
     )
-    said = (manifest.note,) * bool(manifest.note)
+    parts = (f"{name}: {about[STAND_INS]}" for name, about in manifest.methods.items() if STAND_INS in about)
+    said = *(manifest.note,) * bool(manifest.note), *parts
     return Table(_columns(scores, kinds), (*measured, *published), (*said, *notes(scores)))
 
 

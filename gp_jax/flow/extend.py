@@ -91,7 +91,7 @@ def _beyond(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     squared differences have the eigenvalue m, a chain x[c] = ratio[c] x[c - 1] with ratio[c] = 1 / (2 + m - ratio[c +
     1]), and 1 / (1 + m) in the last column, which has one neighbour less.
     """
-    cosines = dct(np.eye(rows), axis=0, norm="ortho")
+    cosines = np.asarray(dct(np.eye(rows), axis=0, norm="ortho"))
     eigenvalue = 2 - 2 * np.cos(np.pi * np.arange(rows) / rows)
     ratios = [1 / (1 + eigenvalue)]
     for _ in range(columns - 1):

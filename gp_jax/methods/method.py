@@ -25,6 +25,8 @@ from gp_jax.jobs.rates import duration
 
 Progress = Callable[[int, int, str], None]  # (pieces of work done, pieces in all, what is at work)
 
+STAND_INS = "stand_ins"
+
 
 def quiet(done: int, total: int, label: str) -> None:
     """The progress that nobody wants to hear of."""
@@ -156,7 +158,10 @@ class Method(Protocol):
         return self.prepare(clip, canvas, self.Options(**options)).frames()
 
     def settings(self, options: Any) -> Mapping[str, Any]:
-        """What its frames depend on beside clip and canvas, as JSON; equal settings, equal frames."""
+        """What its frames depend on beside clip and canvas, as JSON; equal settings, equal frames.
+
+        What stands there under `STAND_INS`, parts of a published method that are others here, is told below numbers.
+        """
         ...
 
     def prepare(self, clip: Clip, canvas: Canvas, options: Any, work: Path | None = None) -> Job:

@@ -53,6 +53,11 @@ METHODS: dict[str, Line] = {
         "MOTIA: Stable Diffusion 1.5, ControlNet and motion modules, with a LoRA of the clip; its weights are public",
         networks=True,
     ),
+    "dehan": Line(
+        "gp_jax.methods.dehan.method:Dehan",
+        "gp_jax.methods.dehan.options:Options",
+        "what other frames show, objects left out; the rest inpainted in one frame and carried to the others",
+    ),
     "edge": Line("gp_jax.methods.classical:edge", _PLAIN, "the border's pixels, copied outwards"),
     "mirror": Line("gp_jax.methods.classical:mirror", _PLAIN, "the source, folded over at its borders"),
     "telea": Line("gp_jax.methods.classical:telea", _PLAIN, "OpenCV's inpainting by fast marching"),

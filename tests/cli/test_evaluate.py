@@ -83,6 +83,14 @@ def test_motia_fits_a_lora_to_each_clip(data, tmp_path, capsys):
     assert Results(tmp_path / "out").manifest.methods["motia"]["adapt"] == 1
 
 
+def test_the_parts_that_stand_in_for_those_of_a_published_method_are_told(data, tmp_path, capsys):
+    assert run(data, tmp_path / "out", "--method", "edge,dehan", "--segmentation", "none", "--frames", "7") == 0
+    check(tmp_path / "out", capsys.readouterr().out, "dehan")
+    for name in ("report.html", "summary.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "dehan: dis in the place of RAFT, none in the place of COSNet, telea in the place of CoModGAN" in text
+
+
 def check(output, printed, model="globalpaint"):
     """Both methods have scores, and all files are there and named."""
     psnr = {score.method: score.value for score in Results(output).scores() if score.metric == "psnr"}
