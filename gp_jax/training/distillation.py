@@ -27,8 +27,8 @@ import numpy as np
 from gp_jax.diffusion.guidance import guide
 from gp_jax.diffusion.tables import consistency_weights
 from gp_jax.errors import UserError
+from gp_jax.methods.globalpaint.objective import Batch, Diffusion
 from gp_jax.training.networks import TEACHER
-from gp_jax.training.objectives import Batch, Diffusion
 
 Array = jax.Array
 _HUBER = 1e-3

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
+from gp_jax.methods.globalpaint import objective
 from gp_jax.methods.latents import encode
 from gp_jax.methods.placement import to_float
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import MEAN, STD
-from gp_jax.training import objectives
 from gp_jax.training.networks import initial
 from gp_jax.training.objectives import Reconstruction
 from gp_jax.training.setup import prepare
@@ -86,7 +86,7 @@ def test_how_frames_look_is_compared_where_they_are_made(run, networks, monkeypa
         compared.append((truth, made))
         return np.abs(truth - made).mean(axis=(1, 2, 3))
 
-    monkeypatch.setattr(objectives, "lpips_distance", distance)
+    monkeypatch.setattr(objective, "lpips_distance", distance)
     draws = run.objective.draw(jax.random.key(0), BATCH)
     plain, perceptual, flicker = (
         dataclasses.replace(run.objective, **terms).losses(networks, BATCH, draws)

@@ -1,0 +1,145 @@
+"""What GlobalPaint's networks are trained to minimise, on many clips, or on the one that is to be outpainted.
+
+    draws = objective.draw(key, batch)                          all that is random, for the whole batch: each [B, ...]
+    losses = objective.losses(networks, batch, draws)           [B]
+
+A batch is what `gp_jax.data.examples.make_example` makes, of several segments; what it holds decides whether latents
+and features are computed here (`pixels`, `views`) or were precomputed (`latents`, `features`).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
+from gp_jax.diffusion.noise import segment_noise
+from gp_jax.diffusion.schedules import NoiseSchedule
+from gp_jax.methods.globalpaint.conditioning import clip_tokens, inpainting_condition
+from gp_jax.methods.latents import complete, encode
+from gp_jax.methods.placement import to_float
+from gp_jax.metrics.perceptual import lpips_distance
+from gp_jax.models.autoencoder import AutoencoderKL
+from gp_jax.models.clip import preprocess
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+    """The inpainting objective: predict noise, or v, of the whole latent, given what is observed of it.
+
+    Attributes:
+      schedule: the noise schedule, which says what is predicted.
+      denoiser: the name of the UNet among the networks.
+      latent_channels: of the latents.
+      null_text: [1, L, D], for batches without text and for text that is dropped.
+      weights, gamma: see `diffusion.losses.training_loss`.
+      perceptual: weight of LPIPS between the true frames and what the prediction decodes to, observed pixels and known
+        frames put back; needs `pixels`. Squared errors alone make means, which are soft; a network that has few steps,
+        or predicts the clean latent, is as sharp as its loss asks for (as for consistency models, arXiv 2303.01469).
+      flicker: weight of the absolute difference between the changes from frame to frame that these frames show and the
+        true ones, pixels in [-1, 1]: sharp frames by themselves do not make a calm video.
+      drop_text, drop_tokens, drop_both: probabilities of `diffusion.losses.drop_conditions`.
+    """
+
+    schedule: NoiseSchedule
+    denoiser: str
+    latent_channels: int
+    null_text: Array
+    weights: str
+    gamma: float
+    perceptual: float
+    flicker: float
+    drop_text: float
+    drop_tokens: float
+    drop_both: float
+
+    def draw(self, key: Array, batch: Batch) -> dict[str, Array]:
+        """Noise, timesteps `t`, and a key per segment for what is dropped."""
+        noise_key, time_key, drop_key = jax.random.split(key, 3)
+        count, length = batch["frames"].shape
+        shape = (count, length, *batch["latent_mask"].shape[1:], self.latent_channels)
+        return {
+            "noise": segment_noise(noise_key, shape, self.schedule.shared_noise),
+            "t": sample_timesteps(time_key, count, self.schedule),
+            "drop": jax.random.split(drop_key, count),
+        }
+
+    def losses(self, networks: Mapping[str, Any], batch: Batch, draws: Batch) -> Array:
+        """[B] float32, the weighted squared error of each segment."""
+        clean, mask, masked, text, tokens = self.conditions(networks, batch, draws)
+        noise, t = draws["noise"], draws["t"]
+        noisy = self.schedule.add_noise(clean, noise, t)
+        sample = jnp.concatenate([noisy, mask, masked], axis=-1)
+        prediction = networks[self.denoiser](sample, t, text, tokens, batch["frames"])
+        loss = training_loss(self.schedule, prediction, clean, noise, t, weights=self.weights, gamma=self.gamma)
+        if self.perceptual or self.flicker:
+            loss += self.looks(networks["vae"], batch, self.schedule.to_clean(prediction, noisy, t))
+        return loss
+
+    def conditions(
+        self, networks: Mapping[str, Any], batch: Batch, draws: Batch
+    ) -> tuple[Array, Array, Array, Array, Array | None]:
+        """Clean latents, mask, masked-video latents, text and global tokens, some of the last two dropped."""
+        text = batch.get("text", jnp.broadcast_to(self.null_text, (len(draws["t"]), *self.null_text.shape[1:])))
+        return *self._latents(networks, batch), *jax.vmap(self._drop)(
+            draws["drop"], text, self._tokens(networks, batch)
+        )
+
+    def looks(self, vae: AutoencoderKL, batch: Batch, latents: Array) -> Array:
+        """[B], the two terms that compare frames: of the true ones with what latents [B, T, h, w, C] decode to."""
+        truth, unknown = to_float(batch["pixels"]), batch["pixel_mask"][:, None] * ~batch["known"][:, :, None, None]
+        decoded = vae.decode(latents.reshape(-1, *latents.shape[2:]) / vae.config.scaling_factor)
+        made = jnp.where(unknown[..., None] > 0, decoded.reshape(truth.shape), truth)
+        loss = jnp.zeros(len(truth))
+        if self.perceptual:
+            distances = lpips_distance(*(x.reshape(-1, *x.shape[2:]) for x in (truth, made)))
+            loss += self.perceptual * distances.reshape(truth.shape[:2]).mean(axis=1)
+        if self.flicker:
+            loss += self.flicker * _mean(jnp.abs(jnp.diff(made, axis=1) - jnp.diff(truth, axis=1)))
+        return loss
+
+    def _latents(self, networks: Mapping[str, Any], batch: Batch) -> tuple[Array, Array, Array]:
+        """Clean latents, mask and masked-video latents."""
+        latent_mask, known = batch["latent_mask"], batch["known"]
+        if "latents" in batch:
+            clean, masked = (batch[name].astype(jnp.float32) for name in ("latents", "masked_latents"))
+            return clean, *complete(masked, latent_mask, known, clean)
+        pixels = to_float(batch["pixels"])
+        clean = encode(networks["vae"], pixels)
+        fill = networks[self.denoiser].config.masked_fill
+        masks = batch["pixel_mask"], latent_mask
+        return clean, *inpainting_condition(networks["vae"], pixels, *masks, known, clean, fill)
+
+    def _tokens(self, networks: Mapping[str, Any], batch: Batch) -> Array | None:
+        if "global_tokens" not in networks:
+            return None
+        where = batch["positions"], batch["times"], batch["valid"]
+        if "features" in batch:
+            return networks["global_tokens"](batch["features"], *where)
+        tower, views = networks["clip"], batch["views"]
+        seen = preprocess(to_float(views.reshape(-1, *views.shape[2:])), tower.config.image_size)
+        return clip_tokens(tower, networks["global_tokens"], seen.reshape(*views.shape[:2], *seen.shape[1:]), *where)
+
+    def _drop(self, key: Array, text: Array, tokens: Array | None) -> tuple[Array, Array | None]:
+        """Of one segment. Without tokens only the text can be dropped."""
+        known = jnp.zeros((1, 1, 1)) if tokens is None else tokens[None]
+        dropped, left = drop_conditions(
+            key,
+            text[None],
+            self.null_text,
+            known,
+            p_text=self.drop_text,
+            p_tokens=self.drop_tokens,
+            p_both=self.drop_both,
+        )
+        return dropped[0], None if tokens is None else left[0]
+
+
+def _mean(x: Array) -> Array:
+    """[N, ...] -> [N]."""
+    return x.mean(axis=tuple(range(1, x.ndim)))
