@@ -4,7 +4,8 @@
     adapters = read_adapters(chosen, read_configs(folder))              component -> adapter, all files together
 
 Every tensor of a file has its place, or the file is refused: what has none belongs to another model. The key-frame and
-the interpolation network are both extended image UNets, so that what a file says of `unet` goes for both.
+the interpolation network are both extended image UNets, so that what a file says of `unet` goes for both, unless it has
+something of its own for the interpolation network.
 
 An update is scaled by alpha / r; kohya's files hold alpha as a tensor, PEFT's in their metadata or in
 `adapter_config.json` beside them. Without any it is 1.
@@ -117,9 +118,10 @@ def open_lora(path: Path, configs: Mapping[str, Any]) -> dict[str, dict[str, Upd
         raise UserError(_no_place(path, lost, parse(path, lost[0]), tables, len(tensors)))
     peft = _Peft.of(path)
     found: dict[str, dict[str, Update]] = {}
+    is_apart = any(key.owner == "interpolation_unet" for key in keys.values())
     for place, names in pieces.items():
         key, made = keys[place], {}
-        for component in _owners(key, tables):
+        for component in ["unet"] if is_apart and key.owner == "unet" else _owners(key, tables):
             layer = tables[component][place[1]]
             if layer not in made:  # key frames' and interpolation's are alike
                 made[layer] = _update(path, names, tensors, layer, peft.scale if key.peft else None, key)
@@ -225,8 +227,10 @@ class _Peft(NamedTuple):
         for name, alpha in {"lora_alpha": config.get("lora_alpha", 1), **pattern}.items():
             if type(alpha) not in (int, float) or not math.isfinite(alpha):
                 raise UserError(f"{path}: PEFT's alpha of {short(name)} is {short(alpha)}, and must be a finite number")
-            if not re.fullmatch(r"\^?[\w.]+", name):
-                raise UserError(f"{path}: alpha_pattern has {short(name)}, which is no layer's name but an expression")
+            try:
+                _ending(name)
+            except (re.error, RecursionError, OverflowError):
+                raise UserError(f"{path}: alpha_pattern has {short(name)}, which is no regular expression") from None
         return config
 
     def scale(self, key: Key, rank: int) -> float:
@@ -235,9 +239,15 @@ class _Peft(NamedTuple):
         config = self.configs.get(prefix, self.configs.get("", {}))
         if "lora_alpha" not in config:
             return 1.0
-        pattern = {name.removeprefix("^"): alpha for name, alpha in (config.get("alpha_pattern") or {}).items()}
-        own = [alpha for name, alpha in pattern.items() if f".{key.layer}".endswith(f".{name}")]
+        # The first that fits counts, as in PEFT.
+        pattern = (config.get("alpha_pattern") or {}).items()
+        own = [alpha for name, alpha in pattern if _ending(name).match(key.layer)]
         return (own or [config["lora_alpha"]])[0] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _ending(pattern: str) -> re.Pattern:
+    """Of layers whose name, or its end from a dot on, is a pattern of PEFT: its `get_pattern_key`."""
+    return re.compile(rf"(.*\.)?({pattern})$")
 
 
 def _metadata(path: Path) -> Mapping[str, str]:

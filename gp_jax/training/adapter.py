@@ -80,8 +80,8 @@ class Adapter:
 
     def write(self, folder: Path, config: Any, updates: Mapping[str, Update]) -> None:
         """The files of a LoRA."""
-        write_peft(folder / "peft.safetensors", self.component, config, updates)
-        write_kohya(folder / "kohya.safetensors", self.component, config, updates)
+        for write, name in ((write_peft, "peft"), (write_kohya, "kohya")):
+            write(folder / f"{name}.safetensors", {self.component: (config, updates)})
 
 
 def adapter_of(

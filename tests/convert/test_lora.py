@@ -19,7 +19,7 @@ from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS, load_module, save_module
 from gp_jax.convert import load
 from gp_jax.convert.known import KNOWN
-from gp_jax.convert.lora import named, read_adapters
+from gp_jax.convert.lora import named, open_lora, read_adapters
 from gp_jax.convert.lora_names import flat, layers, written
 from gp_jax.convert.lora_writers import write_kohya, write_peft
 from gp_jax.errors import UserError
@@ -217,7 +217,7 @@ def test_what_is_written_is_read_there_and_here(uneven, tmp_path, write):
     # Alphas of attention's layers, where they differ, diffusers gives to layers that are not there.
     scales = {name: 4 / x.rank if "attention" in name else i % 3 + 1.0 for i, (name, x) in enumerate(adapter.items())}
     adapter = {name: x._replace(up=x.up / scales[name], scale=scales[name]) for name, x in adapter.items()}
-    write(tmp_path / "again.safetensors", "unet", uneven.config, adapter)
+    write(tmp_path / "again.safetensors", {"unet": (uneven.config, adapter)})
     uneven.check(tmp_path / "again.safetensors")
     other = references.unet("sd1")
     pipeline = diffusers.StableDiffusionPipeline
@@ -309,10 +309,29 @@ def test_broken_files_and_strengths(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("pattern", "alpha"),
+    [
+        ({}, 8),
+        ({"to_q": 2}, 2),
+        ({r"attn\d\.to_[qv]": 2, "to_q": 3}, 2),
+        ({"o_q": 2, "^to_q": 2, r"attn2\..*": 2}, 8),
+        ({r"^mid_block\..*": 2}, 2),
+    ],
+)
+def test_patterns_of_peft_are_regular_expressions(tmp_path, pattern, alpha):
+    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_"
+    tensors = {f"{name}A.weight": torch.ones(4, 32), f"{name}B.weight": torch.ones(32, 4)}
+    settings = json.dumps({"unet.lora_alpha": 8, "unet.alpha_pattern": pattern})
+    read(tmp_path / "a.safetensors", tensors, metadata={"lora_adapter_metadata": settings})
+    (update,) = open_lora(tmp_path / "a.safetensors", {"unet": SMALL})["unet"].values()
+    assert update.scale == alpha / 4
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"unet.lora_alpha": "2"}, "must be a finite number"),
-        ({"unet.lora_alpha": 1, "unet.alpha_pattern": {r"to_\w": 2}}, "an expression"),
+        ({"unet.lora_alpha": 1, "unet.alpha_pattern": {"to_(": 2}}, "no regular expression"),
         ({"unet.lora_alpha": 1, "unet.alpha_pattern": [3]}, "must be by layer"),
         ({"unet.use_dora": True}, "is a DoRA"),
         ({"unet.peft_type": "LOHA"}, "of the kind 'LOHA' of PEFT"),

@@ -10,6 +10,7 @@ from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.adapters import Update
 from gp_jax.checkpoint.components import read_configs
 from gp_jax.cli.main import main
+from gp_jax.convert.lora import named, read_adapters
 from gp_jax.convert.lora_names import written
 from gp_jax.convert.lora_writers import write_kohya, write_peft
 from gp_jax.errors import UserError
@@ -49,12 +50,8 @@ def files(folder, tmp_path_factory):
     """For the UNets, in both ways of writing, and for the text tower."""
     configs, folder = read_configs(folder), tmp_path_factory.mktemp("loras")
     for number, (write, component) in enumerate(itertools.product((write_peft, write_kohya), ("unet", "text"))):
-        write(
-            folder / f"{number}.safetensors",
-            component,
-            configs[component],
-            adapter_of(component, configs[component], number),
-        )
+        part = configs[component], adapter_of(component, configs[component], number)
+        write(folder / f"{number}.safetensors", {component: part})
     return [folder / f"{number}.safetensors" for number in range(4)]
 
 
@@ -85,6 +82,22 @@ def test_each_network_that_a_file_speaks_of_is_changed(folder, files, number):
     for name in ("unet", "interpolation_unet", "vae", "extractor", "text"):
         old, new = (parameters.digest(getattr(x, name)) for x in (plain, changed))
         assert (old != new) == (name in names)
+
+
+@pytest.mark.parametrize("write", [write_peft, write_kohya])
+def test_what_a_file_says_of_both_networks_each_has_for_itself(folder, write, tmp_path):
+    configs = read_configs(folder)
+    parts = {
+        name: (configs[name], adapter_of(name, configs[name], seed))
+        for seed, name in enumerate(("unet", "interpolation_unet", "text"))
+    }
+    write(tmp_path / "all.safetensors", parts)
+    read = read_adapters(named(tmp_path / "all.safetensors"), configs)
+    assert read.keys() == parts.keys()
+    for name, (_, adapter) in parts.items():
+        assert read[name].keys() == adapter.keys()
+        for layer, update in adapter.items():
+            np.testing.assert_allclose(read[name][layer].delta(), update.delta(), rtol=1e-6, atol=1e-7)
 
 
 def test_a_work_folder_is_of_one_lora_and_strength(folder, files, tmp_path):
