@@ -107,6 +107,7 @@ PARSED = {
     "convert v1-5-pruned.safetensors": "tests/convert/test_formats.py and test_motion.py",
     "--method m3ddm --checkpoint": "takes more steps than one: tests/methods/m3ddm",
     "--method motia --checkpoint": "takes programs of its own: tests/methods/motia",
+    "--adapt 200": "takes minutes: tests/methods/globalpaint/test_clip_lora.py",
     "convert run/": "tests/checkpoint/test_reading_state.py",
     "convert W/1 newest/": "tests/checkpoint/test_reading_state.py",
     "build_records.py videos films/ records ": "of configs/sd15.py; as sd2.py",

@@ -89,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gp_jax.evaluation.table import terminal
     from gp_jax.parallel import make_mesh
 
+    if "save_lora" in arguments:
+        raise UserError("--save-lora keeps what was fitted to one clip, and an evaluation has many: leave it out")
     mesh = make_mesh(arguments.mesh) if arguments.mesh else None
     names = [name for part in arguments.method or DEFAULT_METHODS for name in part.split(",")]
     with progress() as report:

@@ -19,6 +19,7 @@ examples:
   gp-jax outpaint clip.mp4 dawn.mp4 --size 1920x1080 --checkpoint my_model/ --prompt "a harbour at dawn"
   gp-jax outpaint clip.mp4 quick.mp4 --aspect 16:9 --sampler lcm --steps 4
   gp-jax outpaint clip.mp4 ink.mp4 --aspect 16:9 --checkpoint my_model/ --lora ink.safetensors:0.8
+  gp-jax outpaint clip.mp4 own.mp4 --aspect 16:9 --adapt 200            first learns from the clip, which takes long
   gp-jax outpaint clip.mp4 cinema.mp4 --aspect 21:9 --resume            again, after a crash or Ctrl-C, to go on
 """
 

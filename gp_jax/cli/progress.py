@@ -56,8 +56,8 @@ class Pace:
         Only the last half minute counts: what an earlier run has done is passed over in no time.
         """
         now = time.monotonic()
-        if self.seen and done == self.seen[-1][1]:
-            self.seen.clear()  # it begins here
+        if self.seen and done <= self.seen[-1][1]:
+            self.seen.clear()  # it, or another stage of it, begins here
         self.seen.append((now, done))
         while len(self.seen) > 2 and self.seen[1][0] < now - SILENCE:
             self.seen.popleft()

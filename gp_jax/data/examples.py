@@ -11,6 +11,9 @@
 The vision tower's frames come from all over the clip, as they do when a clip is outpainted, not from the segment.
 """
 
+from collections.abc import Iterable
+from typing import Protocol
+
 import numpy as np
 from PIL import Image
 
@@ -23,8 +26,19 @@ from gp_jax.geometry import Canvas, latent_mask, patch_positions, pixel_mask, sa
 Example = dict[str, np.ndarray]
 
 
+class Pictures(Protocol):
+    """A clip of whatever else, which can be read in any order, as `Clip` and `VideoClip` can."""
+
+    num_frames: int
+    frame_rate: float
+
+    def read(self, indices: Iterable[int]) -> np.ndarray:
+        """[len(indices), H, W, 3] uint8."""
+        ...
+
+
 def make_example(
-    clip: Clip | VideoClip, size: tuple[int, int], rng: np.random.Generator, config: DataConfig
+    clip: Clip | VideoClip | Pictures, size: tuple[int, int], rng: np.random.Generator, config: DataConfig
 ) -> Example:
     """An example with pixels (and views, where `config.feature_frames` is not 0).
 

@@ -94,6 +94,22 @@ def test_killed_at_any_moment_and_resumed_it_makes_the_same_frames(tmp_path, out
     assert not list(tmp_path.glob(".gp_jax*")), "what the dead left is swept"
 
 
+@pytest.mark.slow
+def test_killed_while_it_adapts_it_ends_with_the_same_lora(tmp_path, outpaint):
+    def adapting(out):
+        return outpaint(out, "--resume", "--adapt", "1500", "--save-lora", str(tmp_path / f"{out}.safetensors"))
+
+    assert main(adapting("whole")) == 0
+    work = tmp_path / f"again{WORK}"
+    assert kill_at(adapting("again"), work, 1, 0.5)  # the state of the first fit, or its outcome
+    assert list(work.glob("adapt-unet*")) and not list(work.glob("level*"))
+    assert main(adapting("again")) == 0
+    whole, again = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("whole", "again"))
+    assert whole == again
+    for one, other in zip(VideoReader(tmp_path / "whole"), VideoReader(tmp_path / "again")):
+        np.testing.assert_array_equal(one, other)
+
+
 REFUSED = {
     "source": (["--resume"], {"source": "other"}, "another source (sha256)"),
     "canvas": (["--resume", "--anchor", "left"], {}, "another canvas (left)"),

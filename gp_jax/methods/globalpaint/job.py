@@ -5,9 +5,10 @@ How the work streams is the same for all methods on latents (../latent_job.py); 
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax import nnx
@@ -26,11 +27,14 @@ from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import spread
 from gp_jax.methods.latent_job import TOKENS, LatentJob
-from gp_jax.methods.method import Clip
+from gp_jax.methods.method import Clip, Progress
 from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import Make, fill, surroundings
 from gp_jax.seeds import random_key
+
+if TYPE_CHECKING:  # it imports what training is made of, which takes a second
+    from gp_jax.methods.globalpaint.clip_lora import ClipLora
 
 
 class OutpaintJob(LatentJob):
@@ -46,6 +50,7 @@ class OutpaintJob(LatentJob):
       slices: segments that the mesh takes side by side.
       batch: segments denoised at once.
       work: a folder for the journal and for a spool that memory does not hold; None for no journal.
+      lora: what is fitted to the clip first, None for nothing.
       on_step: see `OutpaintPipeline.stream`; not called for what the journal knows.
 
     Raises:
@@ -69,8 +74,10 @@ class OutpaintJob(LatentJob):
         slices: int,
         batch: int,
         work: Path | None,
+        lora: "ClipLora | None",
         on_step: OnStep | None,
     ):
+        self.lora = lora
         self.checkpoint, self.plan, self.sampling, self.options = checkpoint, plan, sampling, options
         self.text, self.null_text, self.on_step = text, null_text, on_step
         self.key = random_key(options.seed)
@@ -100,6 +107,13 @@ class OutpaintJob(LatentJob):
 
     def _label(self, number: int) -> str:
         return f"level {number} of {len(self.plan.levels) - 1}" if number else "key frames"
+
+    def _fitting(self) -> Sequence[Call]:
+        return self.lora.calls(self.journal) if self.lora else ()
+
+    def _fit(self, timed: Callable[[str], AbstractContextManager], progress: Progress) -> None:
+        if self.lora:
+            self.lora.fit(self.journal, timed, progress)
 
     def _reading(self) -> Call | None:
         if self.checkpoint.vision is None or self.checkpoint.extractor is None:
@@ -143,8 +157,9 @@ class OutpaintJob(LatentJob):
         return times, pixels, latents, held
 
     def _denoising(self, number: int, tokens: Any, times: Any, pixels: Any, latents: Any, held: Any) -> Call:
+        networks = self.lora.networks if self.lora else (self.checkpoint.unet, self.checkpoint.interpolation_unet)
         arguments = (
-            self.checkpoint.interpolation_unet if number else self.checkpoint.unet,
+            networks[min(number, 1)],
             self.vae,
             self.key,
             times,
@@ -177,7 +192,7 @@ class OutpaintJob(LatentJob):
             # What it is beside the digests of networks, which tell it too, so that it can be told by its name.
             "lora": self.checkpoint.lora or None,
             "checkpoint": networks | settings.to_json() | {"scheduler": self.checkpoint.schedule.to_config()},
-            **dataclasses.asdict(self.options),
+            **dataclasses.asdict(dataclasses.replace(self.options, save_lora=None)),
             "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text).data).hexdigest() for text in texts],
             **surroundings(self.batch, self.mesh),
         }

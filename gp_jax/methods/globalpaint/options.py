@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA
 from gp_jax.methods.globalpaint.plan import PLANS
-from gp_jax.methods.options import Count, Seed, option
+from gp_jax.methods.options import Count, Seed, Whole, option
+
+ADAPT_RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -23,4 +25,11 @@ class Options:
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)
     eta: float | None = option(
         None, f"share of fresh noise, from 0 to 1, of the sampler {', '.join(TAKE_ETA)}; by default 0.3", "E"
+    )
+    adapt: Whole | None = option(
+        None, "first fit a LoRA to the clip, in so many steps; by default none, in motia as published", "STEPS"
+    )
+    adapt_rate: float | None = option(None, f"how fast it learns; by default {ADAPT_RATE:g}", "RATE")
+    save_lora: str | None = option(
+        None, "keep that LoRA, for --lora; a file of this name is replaced; by default nowhere", "FILE"
     )

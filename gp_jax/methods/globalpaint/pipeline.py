@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -36,11 +36,15 @@ from gp_jax.json_config import short
 from gp_jax.memory import require
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.job import OutpaintJob
-from gp_jax.methods.globalpaint.options import Options
+from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
-from gp_jax.methods.options import Count, Seed
+from gp_jax.methods.options import Count, Seed, Whole
+from gp_jax.methods.segments import Plan
 from gp_jax.seeds import check_seed
+
+if TYPE_CHECKING:  # it imports what training is made of, which takes a second
+    from gp_jax.methods.globalpaint.clip_lora import ClipLora
 
 # Segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.
 BATCH = {"cpu": 1}
@@ -120,6 +124,9 @@ class OutpaintPipeline:
         guidance: float | None = None,
         text_guidance: float | None = None,
         plan: str = "hierarchical",
+        adapt: int | None = None,
+        adapt_rate: float | None = None,
+        save_lora: str | None = None,
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -130,8 +137,8 @@ class OutpaintPipeline:
           frames: uint8 [T, Hs, Ws, 3]; or a list of such clips.
           canvas: the target frame.
           seed: or a list of seeds.
-          steps, sampler, eta, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, progress, on_step,
-            batch: those of `stream`.
+          steps, sampler, eta, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, adapt, adapt_rate,
+            save_lora, progress, on_step, batch: those of `stream`.
 
         Returns:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
@@ -153,6 +160,9 @@ class OutpaintPipeline:
                 guidance=guidance,
                 text_guidance=text_guidance,
                 plan=plan,
+                adapt=adapt,
+                adapt_rate=adapt_rate,
+                save_lora=save_lora,
                 progress=progress,
                 on_step=on_step,
                 batch=batch,
@@ -178,6 +188,9 @@ class OutpaintPipeline:
         guidance: float | None = None,
         text_guidance: float | None = None,
         plan: str = "hierarchical",
+        adapt: int | None = None,
+        adapt_rate: float | None = None,
+        save_lora: str | None = None,
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -194,6 +207,10 @@ class OutpaintPipeline:
           negative_prompt: what it is not to show; weighs as much as the prompt, and needs one.
           prompt_embeds: float [1, L, D] in the place of the prompt.
           plan: a name in `plan.PLANS`.
+          adapt: steps in which a LoRA is fitted to the clip first, for each network (clip_lora.py); None for none. The
+            pipeline's own networks stay as they are.
+          adapt_rate: of its optimizer, above 0; None for `options.ADAPT_RATE`.
+          save_lora: a file that the LoRA is written to.
           progress: called with (segments done, segments in all, name of the level).
           on_step: called with (step, latents [B, T, h, w, C]) after each denoising step of some segments; it takes a
             program of its own, and the latents to this process.
@@ -217,6 +234,9 @@ class OutpaintPipeline:
             negative_prompt=negative_prompt,
             text_guidance=text_guidance,
             plan=plan,
+            adapt=None if adapt is None else Whole(adapt),
+            adapt_rate=adapt_rate,
+            save_lora=save_lora,
         )
         job = self.prepare(reader, canvas, options, prompt_embeds=prompt_embeds, on_step=on_step, batch=batch)
         return job.frames(progress)
@@ -254,6 +274,7 @@ class OutpaintPipeline:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
         settings = self.checkpoint.settings
         own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
+        own |= {"adapt_rate": ADAPT_RATE} if options.adapt else {}
         options = replace(options, **{name: own[name] for name in own if getattr(options, name) is None})
         assert options.sampler is not None and options.steps is not None
         assert options.guidance is not None and options.text_guidance is not None
@@ -271,6 +292,7 @@ class OutpaintPipeline:
             tokens=self.checkpoint.extractor is not None and self.checkpoint.vision is not None,
         )
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
+        lora = self._clip_lora(reader, canvas, plan, options, sampling.path.steps.timestep, text, null_text, work)
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
         return OutpaintJob(
             self.checkpoint,
@@ -285,8 +307,22 @@ class OutpaintPipeline:
             slices=self.slices,
             batch=batch,
             work=work,
+            lora=lora,
             on_step=on_step,
         )
+
+    def _clip_lora(self, clip: Clip, canvas: Canvas, plan: Plan, options: Options, *more: Any) -> "ClipLora | None":
+        """What is to be fitted to the clip; `more` are the last arguments of `ClipLora`."""
+        if not options.adapt:
+            for name in ("adapt_rate", "save_lora"):
+                if getattr(options, name) is not None:
+                    raise UserError(
+                        f"{name} is of a LoRA that is fitted to the clip, and none is: ask for one by adapt"
+                    )
+            return None
+        from gp_jax.methods.globalpaint.clip_lora import ClipLora
+
+        return ClipLora(self.checkpoint, self.mesh, clip, canvas, plan, options, *more)
 
     def _texts(self, options: Options, embeds: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray]:
         """[1, L, D] each: the prompt's embedding, None for no prompt, and what guidance leads away from."""
