@@ -15,7 +15,7 @@ import numpy as np
 
 from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.memory import require
-from gp_jax.methods.flow_propagation import BYTES_PER_PIXEL, propagate
+from gp_jax.methods.flow_propagation import BYTES_PER_PIXEL, outpaint
 from gp_jax.methods.method import Clip, Estimate, Method, Progress, observed, quiet
 from gp_jax.methods.options import NoOptions
 
@@ -93,7 +93,7 @@ def navier_stokes() -> Classical:
 
 def flow() -> Classical:
     """What other frames have seen, carried over along the motion of the camera (flow_propagation.py)."""
-    return Classical("flow", lambda frames, canvas: propagate(np.stack(list(frames)), canvas), BYTES_PER_PIXEL)
+    return Classical("flow", lambda frames, canvas: outpaint(np.stack(list(frames)), canvas), BYTES_PER_PIXEL)
 
 
 def _pad(frame: np.ndarray, canvas: Canvas, mode: Any) -> np.ndarray:
