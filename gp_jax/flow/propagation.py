@@ -25,6 +25,7 @@ worked on in windows.
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -46,6 +47,7 @@ def propagate(
     backward: np.ndarray,
     reach: int = REACH,
     links: int = LINKS,
+    wanted: range | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fills what is missing with what other frames show there.
 
@@ -56,27 +58,31 @@ def propagate(
         pixels are missing.
       reach: frames that content is carried over at most.
       links: frames that a path is followed over before it is rounded; 1 as Dehan et al. do.
+      wanted: frames that are asked for, of N; None for all.
 
-    Returns:
-      frames of the same type, changed where filled alone; filled [T, H, W] bool; error [T, H, W] float32 in pixels,
-      weighted as the colours are, 0 where nothing was filled.
+    Returns, of the wanted ones:
+      frames [N, H, W, C] of the same type, changed where filled alone; filled [N, H, W] bool; error [N, H, W] float32,
+      pixels, weighted as the colours are, 0 where nothing was filled.
     """
-    result, filled, errors = frames.copy(), np.zeros(known.shape, bool), np.zeros(known.shape, np.float32)
+    wanted = range(len(frames)) if wanted is None else wanted
+    past = islice(chains(known, backward, forward, reach, links), wanted.start, wanted.stop)
     # Time turned back: what came after a frame comes before it.
-    future = list(chains(known[::-1], forward[::-1], backward[::-1], reach, links))
-    for time, past in enumerate(chains(known, backward, forward, reach, links)):
+    later = chains(known[::-1], forward[::-1], backward[::-1], reach, links)
+    future = list(islice(later, len(frames) - wanted.stop, len(frames) - wanted.start))
+    result = frames[wanted.start : wanted.stop].copy()
+    filled, errors = np.zeros(result.shape[:3], bool), np.zeros(result.shape[:3], np.float32)
+    for time, before in enumerate(past):
         after = future.pop()
         after = after._replace(source=len(frames) - 1 - after.source)
-        pixels, source, place, error = map(np.concatenate, zip(past, after))
+        pixels, source, place, error = map(np.concatenate, zip(before, after))
         length = np.hypot(*error.T)
         weight = np.exp(-length / SOFTNESS)
         weight = np.where(_sums(pixels, weight, known[0].size)[pixels] > 0, weight, 1)  # alike where they vanish
         share = weight / _sums(pixels, weight, known[0].size)[pixels]
-        seen, shape = np.zeros(known[0].size, bool), known.shape[1:]
-        seen[pixels] = True
-        filled[time] = seen.reshape(shape)
-        errors[time] = _sums(pixels, share * length, seen.size).reshape(shape)
+        filled[time].reshape(-1)[pixels] = True
+        errors[time] = _sums(pixels, share * length, known[0].size).reshape(known.shape[1:])
         colours = colours_at(frames, known, source, place).T
+        seen = filled[time].ravel()
         made = np.stack([_sums(pixels, share * colour, seen.size)[seen] for colour in colours], axis=-1)
         result[time][filled[time]] = np.round(made) if frames.dtype == np.uint8 else made
     return result, filled, errors
@@ -107,33 +113,33 @@ def chains(known: np.ndarray, there: np.ndarray, back: np.ndarray, reach: int, l
         if time:
             astray = np.abs(difference(there[time - 1], back[time - 1]))
             steps.appendleft(np.concatenate([there[time - 1], astray], axis=-1))
-        pixels = np.flatnonzero(missing)
+        pixels = np.flatnonzero(missing).astype(np.int32)
         place = np.stack([pixels % width, pixels // width], axis=-1).astype(np.float32)
         error, found = np.zeros_like(place), [_nothing()]
         for distance, step in enumerate(steps, 1):
             moved = _at(step, place)
             place, error = place + moved[:, :2], np.maximum(error, moved[:, 2:])
             shown = _shows(known[time - distance], place, rounded=links == 1)
-            source = np.full(len(pixels), time - distance)
+            source = np.full(len(pixels), time - distance, np.int32)
             found.append(Chain(*(x[shown] for x in (pixels, source, place, error))))
             pixels, place, error = (x[~shown] for x in (pixels, place, error))
         if len(whole) == links:
-            nearest = np.floor(place + 0.5).astype(np.int64)
+            nearest = np.floor(place + 0.5).astype(np.int32)
             inside = ((nearest >= 0) & (nearest < (width, height))).all(axis=-1)
             asked = np.where(inside, nearest[:, 1] * width + nearest[:, 0], 0)
             source, theirs, worst = (x[asked] for x in whole[-1])
             has = inside & (source >= max(time - reach, 0))
-            inherited = pixels, source, theirs + place - nearest, np.maximum(error, worst)
+            inherited = pixels, source, theirs + (place - nearest).astype(np.float32), np.maximum(error, worst)
             found.append(Chain(*(x[has] for x in inherited)))
         chain = Chain(*map(np.concatenate, zip(*found)))
-        sources, places, errors = np.full(missing.size, -1), *np.zeros((2, missing.size, 2), np.float32)
+        sources, places, errors = np.full(missing.size, -1, np.int32), *np.zeros((2, missing.size, 2), np.float32)
         sources[chain.pixels], places[chain.pixels], errors[chain.pixels] = chain[1:]
         whole.appendleft((sources, places, errors))
         yield chain
 
 
 def _nothing() -> Chain:
-    return Chain(*np.zeros((2, 0), np.int64), *np.zeros((2, 0, 2), np.float32))
+    return Chain(*np.zeros((2, 0), np.int32), *np.zeros((2, 0, 2), np.float32))
 
 
 def _shows(known: np.ndarray, place: np.ndarray, *, rounded: bool) -> np.ndarray:

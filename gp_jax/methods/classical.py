@@ -15,7 +15,7 @@ import numpy as np
 
 from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.memory import require
-from gp_jax.methods.flow_propagation import BYTES_PER_PIXEL, outpaint
+from gp_jax.methods.flow_propagation import held, outpaint
 from gp_jax.methods.method import Clip, Estimate, Method, Progress, observed, quiet
 from gp_jax.methods.options import NoOptions
 
@@ -32,12 +32,12 @@ class Classical(Method):
     Attributes:
       name: in tables and reports.
       make: the function.
-      bytes_per_pixel: of the canvas, for each frame of the clip, that it holds at once; 0 where frames stream.
+      held: (canvas, frames of the clip) -> bytes that it takes at once; None where frames come and go one by one.
     """
 
     name: str
     make: Make
-    bytes_per_pixel: int = 0
+    held: Callable[[Canvas, int], int] | None = None
     outputs: Path | None = None
     Options: ClassVar[type] = NoOptions
 
@@ -47,9 +47,9 @@ class Classical(Method):
 
     def prepare(self, clip: Clip, canvas: Canvas, options: NoOptions, work: Path | None = None) -> "ClassicalJob":
         """See `Method`."""
-        held = self.bytes_per_pixel * canvas.height * canvas.width * len(clip)
-        require(max(held, canvas.frame_bytes), f"{len(clip)} frames of {canvas.width}x{canvas.height} at once")
-        return ClassicalJob(self.make, clip, canvas, Estimate(peak_bytes=held or 2 * canvas.frame_bytes))
+        bytes = 2 * canvas.frame_bytes if self.held is None else self.held(canvas, len(clip))
+        require(bytes, f"{len(clip)} frames of {canvas.width}x{canvas.height}")
+        return ClassicalJob(self.make, clip, canvas, Estimate(peak_bytes=bytes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def navier_stokes() -> Classical:
 
 def flow() -> Classical:
     """What other frames have seen, carried over along the motion of the camera (flow_propagation.py)."""
-    return Classical("flow", lambda frames, canvas: outpaint(np.stack(list(frames)), canvas), BYTES_PER_PIXEL)
+    return Classical("flow", outpaint, held)
 
 
 def _pad(frame: np.ndarray, canvas: Canvas, mode: Any) -> np.ndarray:

@@ -130,3 +130,6 @@ def test_no_chain_is_longer_than_the_reach():
     part = propagate(frames[2:9], known[2:9], forward[2:8], backward[2:8], reach=3)
     for of_all, of_part in zip(whole, part):
         np.testing.assert_array_equal(of_all[5], of_part[3])
+    some = propagate(frames, known, forward, backward, reach=3, wanted=range(5, 7))
+    for of_all, of_some in zip(whole, some):
+        np.testing.assert_array_equal(of_all[5:7], of_some)

@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 
 from gp_jax.geometry import Canvas
-from gp_jax.methods.flow_propagation import camera_flows, outpaint
+from gp_jax.methods import flow_propagation
+from gp_jax.methods.flow_propagation import camera_flows, outpaint, seen_elsewhere
 from tests.methods.test_classical import made_by
+
+
+def outpainted(source, canvas):
+    return np.stack(list(outpaint(source, canvas)))
+
 
 CANVAS = Canvas(64, 96, 0, 16, 64, 64)
 
@@ -26,7 +32,7 @@ def panned(step: int, frames: int = 9) -> np.ndarray:
 @pytest.mark.parametrize("step", [3, 4])
 def test_a_pan_brings_back_what_it_left_behind(step):
     film = panned(step)
-    made = outpaint(film[(slice(None), *CANVAS.observed)], CANVAS).astype(float)
+    made = outpainted(film[(slice(None), *CANVAS.observed)], CANVAS).astype(float)
     telea = made_by("telea", film[(slice(None), *CANVAS.observed)], CANVAS).astype(float)
     # Frame 8 has all of its left side from earlier frames, frame 0 all of its right side from later ones.
     for frame, side in ((8, np.s_[:, :16]), (0, np.s_[:, 80:])):
@@ -39,14 +45,14 @@ def test_a_slow_pan_is_followed_over_several_frames():
     film = np.stack(
         [cv2.resize(wide[:, 2 * t : 2 * t + 384], (96, 64), interpolation=cv2.INTER_AREA) for t in range(9)]
     )
-    made = outpaint(film[(slice(None), *CANVAS.observed)], CANVAS).astype(int)
+    made = outpainted(film[(slice(None), *CANVAS.observed)], CANVAS).astype(int)
     error = abs(made[8] - film[8])
     assert error[:, 13:16].mean() < 3  # four pixels to the right in the first frame, which has them observed
 
 
 def test_a_fixed_camera_leaves_all_to_telea():
     source = np.repeat(texture(64, 64)[None], 4, axis=0)
-    np.testing.assert_array_equal(outpaint(source, CANVAS), made_by("telea", source, CANVAS))
+    np.testing.assert_array_equal(outpainted(source, CANVAS), made_by("telea", source, CANVAS))
 
 
 def test_the_cameras_motion_holds_beyond_the_border():
@@ -65,3 +71,21 @@ def test_an_object_does_not_move_the_camera():
         source[frame, 20:44, 8 + 5 * frame : 32 + 5 * frame] = thing
     for flow in camera_flows(source, CANVAS)[0]:
         assert abs(flow[::63, ::95]).max() < 0.3
+
+
+def test_windows_change_nothing(monkeypatch):
+    """Nor does it matter for a frame what lies further away than content is carried."""
+    monkeypatch.setattr(flow_propagation, "REACH", 3)
+    source = panned(2, frames=17)[(slice(None), *CANVAS.observed)]
+    whole = list(seen_elsewhere(source, CANVAS))
+    assert len(whole) == 17 and whole[9][1].any()
+    for made, again in zip(whole[9], list(seen_elsewhere(source[6:13], CANVAS))[3]):
+        np.testing.assert_array_equal(made, again)
+
+
+def test_large_frames_are_carried_less_far():
+    assert flow_propagation.reach(CANVAS) == flow_propagation.REACH
+    large = Canvas(1080, 1920, 0, 240, 1080, 1440)
+    assert 1 <= flow_propagation.reach(large) < flow_propagation.REACH
+    assert flow_propagation.held(large, 10**6) <= flow_propagation.MEMORY
+    assert flow_propagation.held(large, 1) < flow_propagation.held(large, 10**6)
