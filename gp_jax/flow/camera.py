@@ -49,21 +49,21 @@ def residual(flow: np.ndarray, camera: np.ndarray) -> np.ndarray:
     return np.hypot(*np.moveaxis(places + flow - moved(camera, places), -1, 0))
 
 
-def carried_on(flow: np.ndarray, trusted: np.ndarray, canvas: Canvas) -> np.ndarray:
+def carried_on(flow: np.ndarray, camera: np.ndarray, canvas: Canvas) -> np.ndarray:
     """Flow of the observed rectangle to all of the canvas.
 
     Beyond the rectangle the camera's similarity holds, and what the flow differs from it at the border fades out.
 
     Args:
       flow: [Hs, Ws, 2].
-      trusted: bool [Hs, Ws], pixels that may vote.
+      camera: [3, 3], its `similarity`.
       canvas: the target frame.
 
     Returns:
       [H, W, 2] float32.
     """
     places = positions(canvas.height, canvas.width) - np.array((canvas.left, canvas.top), np.float32)
-    motion = moved(similarity(flow, trusted), places) - places
+    motion = moved(camera, places) - places
     residual = np.pad(flow - motion[canvas.observed], (*canvas.pads, (0, 0)), mode="edge")
     last = np.array((canvas.source_width - 1, canvas.source_height - 1), np.float32)
     beyond = np.maximum(-places, places - last).clip(min=0)

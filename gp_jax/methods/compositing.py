@@ -22,34 +22,47 @@ import jax
 import jax.numpy as jnp
 
 from gp_jax.jobs.kept import Program
-from gp_jax.methods.placement import Placement, nearest, to_native
+from gp_jax.methods.placement import Placement, nearest, to_float, to_native
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.parallel import constrain
 
 Array = jax.Array
 
 
-@functools.partial(Program, static_argnames=("size",))
+@functools.partial(Program, static_argnames=("size", "observed"))
 def finish(
-    vae: AutoencoderKL, latents: Array, source: Array, place: Placement, *, size: tuple[int, int]
+    vae: AutoencoderKL,
+    latents: Array,
+    pixels: Array,
+    place: Placement,
+    *,
+    size: tuple[int, int],
+    observed: tuple[int, int] | None = None,
 ) -> tuple[Array, Array]:
     """Decodes and composites.
 
     Args:
       latents: [N, h, w, C], scaled.
-      source: [N, Hs, Ws, 3] uint8.
+      pixels: [N, Hs, Ws, 3] uint8, the source; or [N, H, W, 4], the source and what other frames show around it, and
+        how far that can be trusted (`flow_propagation.carried`).
       place: of the source.
       size: height and width of the canvas.
+      observed: those of the source, where `pixels` are more.
 
     Returns:
       [N, H, W, 3] uint8, and whether all that was decoded is finite: bytes don't show it.
     """
-    latents, source = (constrain(x, "batch", None, None, None) for x in (latents, source))
+    latents, source = (constrain(x, "batch", None, None, None) for x in (latents, pixels))
+    if observed is not None:
+        source = jax.lax.dynamic_slice(source, (0, *place.corner, 0), (len(source), *observed, 3))
     decoded = vae.decode(latents / vae.config.scaling_factor)
-    return composite(decoded, source, place, size), jnp.isfinite(decoded).all()
+    carried = None if observed is None else pixels
+    return composite(decoded, source, place, size, carried), jnp.isfinite(decoded).all()
 
 
-def composite(made: Array, source: Array, place: Placement, size: tuple[int, int]) -> Array:
+def composite(
+    made: Array, source: Array, place: Placement, size: tuple[int, int], carried: Array | None = None
+) -> Array:
     """Frames of the canvas' size.
 
     Args:
@@ -57,6 +70,7 @@ def composite(made: Array, source: Array, place: Placement, size: tuple[int, int
       source: [N, Hs, Ws, 3] uint8.
       place: of the source.
       size: height and width of the canvas.
+      carried: [N, H, W, 4] uint8, what is laid over `made` as far as its last channel trusts it; None for nothing.
 
     Returns:
       [N, H, W, 3] uint8; the observed rectangle is `source`, bit for bit.
@@ -65,6 +79,9 @@ def composite(made: Array, source: Array, place: Placement, size: tuple[int, int
     shorter = min(side * model / full for side, model, full in zip(source.shape[1:3], made.shape[1:3], size))
     blended = blend(made, to_native(source, place), place.pixel_mask, shorter)
     large = jax.image.resize(blended, (made.shape[0], *size, 3), "cubic")
+    if carried is not None:
+        trust = carried[..., 3:].astype(jnp.float32) / 255
+        large = trust * to_float(carried[..., :3]) + (1 - trust) * large
     frames = jnp.round((jnp.clip(large, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
     return jax.lax.dynamic_update_slice(frames, source, (0, *place.corner, 0))
 

@@ -8,7 +8,8 @@ flow that needs no training:
   1. flow between neighbouring frames on the observed rectangle (gp_jax/flow/estimate.py);
   2. the camera's motion as a similarity that most of that flow agrees with, which holds beyond the rectangle; what the
      flow differs from it at the border fades out there (gp_jax/flow/camera.py);
-  3. chains of that flow, into both directions of time (gp_jax/flow/propagation.py).
+  3. what moves otherwise by a pixel or more stands before the scene, and is not carried over;
+  4. chains of that flow, into both directions of time (gp_jax/flow/propagation.py).
 
 What no frame has seen is filled in by TELEA's inpainting, frame by frame: a fixed camera leaves all to it.
 """
@@ -19,14 +20,18 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from gp_jax.flow.camera import carried_on
+from gp_jax.flow.camera import carried_on, residual, similarity
 from gp_jax.flow.estimate import flows
 from gp_jax.flow.propagation import REACH, propagate
 from gp_jax.flow.warp import difference
 from gp_jax.geometry import Canvas, pixel_mask
 
 RADIUS = 3  # of TELEA's inpainting, in pixels
+ASTRAY = 1.0  # pixels that an object goes otherwise than the camera takes it
+MARGIN = 0.02  # of the source's shorter side, around an object, that is not carried over either
 WORST = 2.0  # pixels of error with which content is still worth more than TELEA's
+SURE, USELESS = 1.0, 3.0  # pixels of error up to which it is trusted wholly, and from which on not at all
+FEATHER = 0.03  # of the source's shorter side, within which trust falls to nothing at the border of what is carried
 MEMORY = 2**30  # bytes that frames and flows take at most; what is larger is carried over fewer frames
 BYTES_PER_PIXEL = 56  # of the canvas, for each frame that is held: two flows, the frame, chains, and copies of these
 
@@ -54,26 +59,53 @@ def seen_elsewhere(source: Iterable[np.ndarray], canvas: Canvas) -> Iterator[tup
       source, canvas: as for `outpaint`.
 
     Yields:
-      frame, filled and error of `propagate`, of the whole canvas; where nothing was filled the border is repeated.
+      frame, filled and error of `propagate`, of the whole canvas; where it is observed nothing is filled, and where it
+      is not, the border is repeated if nothing is.
     """
     source, length = iter(source), reach(canvas)
-    frames = np.zeros((0, canvas.source_height, canvas.source_width, 3), np.uint8)
-    there, back = camera_flows(frames, canvas)
+    observed = pixel_mask(canvas) == 0
+    frames = np.zeros((0, canvas.height, canvas.width, 3), np.uint8)
+    known, (there, back, _) = np.zeros(frames.shape[:3], bool), camera_flows(frames, canvas)
     at = 0  # of the first frame that is not made yet
     while True:
-        fresh = list(islice(source, at + 2 * length - len(frames)))
-        if fresh:
+        # One frame more than is looked at, since of the last one only the flow back is known.
+        if fresh := list(islice(source, at + 2 * length + 1 - len(frames))):
             last = max(len(frames) - 1, 0)
-            frames = np.concatenate([frames, fresh])
-            there, back = map(np.concatenate, zip((there, back), camera_flows(frames[last:], canvas)))
+            frames = np.concatenate([frames, np.pad(fresh, ((0, 0), *canvas.pads, (0, 0)), mode="edge")])
+            *motion, scene = camera_flows(frames[last:], canvas)
+            there, back = map(np.concatenate, zip((there, back), motion))
+            known = np.concatenate([known, np.broadcast_to(observed, (len(fresh), *observed.shape))])
+            known[last:][(slice(None), *canvas.observed)] &= scene
         if at == len(frames):
             return
         wanted = range(at, min(at + length, len(frames)))
-        whole = np.pad(frames, ((0, 0), *canvas.pads, (0, 0)), mode="edge")
-        known = np.broadcast_to(pixel_mask(canvas) == 0, whole.shape[:3])
-        yield from zip(*propagate(whole, known, there, back, length, wanted=wanted))
+        for own, frame, filled, error in zip(
+            frames[at:], *propagate(frames, known, there, back, length, wanted=wanted)
+        ):
+            # What an object hides is of no interest here.
+            yield np.where(observed[..., None], own, frame), filled & ~observed, error
         past = max(wanted.stop - length, 0)
-        frames, there, back, at = frames[past:], there[past:], back[past:], wanted.stop - past
+        frames, known, there, back, at = frames[past:], known[past:], there[past:], back[past:], wanted.stop - past
+
+
+def carried(source: Iterable[np.ndarray], canvas: Canvas) -> Iterator[np.ndarray]:
+    """What other frames show, and how far it can be trusted; for methods that make the rest themselves.
+
+    Args:
+      source, canvas: as for `outpaint`.
+
+    Yields:
+      uint8 [H, W, 4]: colours, those of the source where it is observed, and trust, from 0 to 255. It falls with the
+      error, and to 0 at the border of what is carried, but for the border of the source.
+    """
+    observed = pixel_mask(canvas) == 0
+    width = 2 * max(1, round(FEATHER * min(canvas.source_height, canvas.source_width))) + 1
+    for frame, filled, error in seen_elsewhere(source, canvas):
+        trust = np.where(filled, np.clip((USELESS - error) / (USELESS - SURE), 0, 1), 0).astype(np.float32)
+        trust[observed] = 1
+        inner = np.clip(2 * cv2.blur(trust, (width, width), borderType=cv2.BORDER_REPLICATE) - 1, 0, 1)
+        trust = np.where(observed, 1, np.minimum(trust, inner))
+        yield np.dstack([frame, np.round(255 * trust).astype(np.uint8)])
 
 
 def reach(canvas: Canvas) -> int:
@@ -86,23 +118,27 @@ def held(canvas: Canvas, frames: int) -> int:
     return BYTES_PER_PIXEL * canvas.height * canvas.width * min(frames, 3 * reach(canvas))
 
 
-def camera_flows(source: np.ndarray, canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Flow of the whole canvas between neighbours.
+def camera_flows(frames: np.ndarray, canvas: Canvas) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flow of the whole canvas between neighbours, and what belongs to the scene.
 
     Args:
-      source: uint8 [T, Hs, Ws, 3].
+      frames: uint8 [T, H, W, 3], read where observed.
       canvas: the target frame.
 
     Returns:
-      forward and backward of `flows`, [T - 1, H, W, 2].
+      forward and backward of `flows`, [T - 1, H, W, 2], and bool [T, Hs, Ws], False where an object is.
     """
+    source = frames[(slice(None), *canvas.observed)]
     forward, backward = flows(source)
     there, back = np.zeros((2, len(forward), canvas.height, canvas.width, 2), np.float32)
-    for pair, way in enumerate(zip(forward, backward)):
-        there[pair], back[pair] = _carried_on(*way, canvas), _carried_on(*way[::-1], canvas)
-    return there, back
-
-
-def _carried_on(flow: np.ndarray, back: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """[H, W, 2]: a flow carried on; a pixel that does not come back was hidden, or its flow is wrong."""
-    return carried_on(flow, np.square(difference(flow, back)).sum(axis=-1) < 1, canvas)
+    astray = np.zeros(source.shape[:3], bool)
+    for pair, (one, other) in enumerate(zip(forward, backward)):
+        for time, whole, flow, returned in ((pair, there, one, other), (pair + 1, back, other, one)):
+            # A pixel that does not come back was hidden, or its flow is wrong.
+            camera = similarity(flow, np.square(difference(flow, returned)).sum(axis=-1) < 1)
+            whole[pair] = carried_on(flow, camera, canvas)
+            astray[time] |= residual(flow, camera) > ASTRAY
+    width = 2 * max(1, round(MARGIN * min(source.shape[1:3]))) + 1
+    around = np.ones((width, width), np.uint8)
+    scene = [cv2.dilate(frame.astype(np.uint8), around) == 0 for frame in astray]
+    return there, back, np.array(scene).reshape(astray.shape)

@@ -160,10 +160,22 @@ class LatentJob(ABC):
         """Fits them; `timed` is what a call is made in, by the name of its stage."""
         raise NotImplementedError
 
-    def _finishing(self, latents: Any, source: Any) -> Call:
-        """What makes frames of the canvas, of [N, h, w, C] latents and [N, Hs, Ws, 3] frames of the source."""
+    def _finishing(self, latents: Any, pixels: Any) -> Call:
+        """What makes frames of the canvas, of [N, h, w, C] latents and N of what `_pixels` gives."""
         size = {"size": (self.canvas.height, self.canvas.width)}
-        return Call(FINISH, finish, (self.vae, latents, source, self.place), size)
+        return Call(FINISH, finish, (self.vae, latents, pixels, self.place), size)
+
+    def _pixels(self) -> Iterator[np.ndarray]:
+        """Uint8 of `_pixels_shape`, what is put into each frame: the source."""
+        return observed(self.clip, self.canvas, range(len(self.clip)))
+
+    @property
+    def _pixels_shape(self) -> tuple[int, int, int]:
+        return self.canvas.source_height, self.canvas.source_width, 3
+
+    def _pixels_bytes(self) -> int:
+        """What `_pixels` holds, beside the frames that it gives."""
+        return 0
 
     def _native_frames(self) -> Iterator[np.ndarray]:
         """Float [H, W, 3], of the whole clip."""
@@ -190,7 +202,8 @@ class LatentJob(ABC):
         spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
         # Decoded ahead, composited, and on their way to the encoder.
         frames = 4 * chunk_size(self.frame) * 3 * self.canvas.height * self.canvas.width
-        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, spool + frames))
+        held = spool + frames + self._pixels_bytes()
+        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, held))
 
     @functools.cached_property
     def rates(self) -> Rates:
@@ -234,7 +247,7 @@ class LatentJob(ABC):
             made = self._run(reporting(self.journal, make, self.total, self._label, progress))
             finishing = self.costs[-1]
             timed = functools.partial(clock, finishing.name, finishing.work)
-            yield from finished(made, self.clip, self.canvas, self._finish, chunk_size(self.frame), timed)
+            yield from finished(made, self._pixels(), self._finish, chunk_size(self.frame), timed)
         self.rates.learn(clock)
 
     def _tokens(self, spool: Spool) -> np.ndarray | None:
@@ -256,8 +269,8 @@ class LatentJob(ABC):
             raise not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
         return self._gathered(segments, made)
 
-    def _finish(self, latents: np.ndarray, source: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        return self._called(self._finishing(latents, source))
+    def _finish(self, latents: np.ndarray, pixels: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        return self._called(self._finishing(latents, pixels))
 
     def _called(self, call: Call) -> Any:
         with use_mesh(self.mesh):
@@ -296,7 +309,8 @@ class LatentJob(ABC):
             pixels, latents = (Shape((*rows, *inner), np.float32) for inner in (self.shape, self.known))
             call = self._denoising(numbers[0], tokens, Shape(rows, np.int32), pixels, latents, Shape(rows, self.held))
             calls.append(_often(call, len(numbers)))
-        last = self._finishing(Shape((size, *self.latents), np.float32), Shape((size, *source), np.uint8))
+        pixels = Shape((size, *self._pixels_shape), np.uint8)
+        last = self._finishing(Shape((size, *self.latents), np.float32), pixels)
         return [*calls, _often(last, -(-len(self.clip) // size))]
 
 

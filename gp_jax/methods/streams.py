@@ -8,7 +8,7 @@
 Work goes by chunks and batches of one size, the last one filled up: one shape, one program.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from itertools import islice
@@ -71,29 +71,28 @@ def chunk_size(frame: Canvas) -> int:
 
 def finished(
     made: Iterator[tuple[int, np.ndarray]],
-    clip: Clip,
-    canvas: Canvas,
+    pixels: Iterable[np.ndarray],
     finish: Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]],
     size: int,
     timed: Callable[[], AbstractContextManager] = nullcontext,
 ) -> Iterator[np.ndarray]:
-    """Frames of the canvas, the source read once more, ahead of the work.
+    """Frames of the canvas, what is put into them read ahead of the work.
 
     Args:
       made: index and latents of all frames, in the order of time.
-      clip, canvas: the source.
-      finish: ([N, h, w, C] latents, uint8 [N, Hs, Ws, 3] source) -> uint8 [N, H, W, 3], and whether all is finite.
+      pixels: uint8 [Hs, Ws, 3], the source, or more of it, in the order of time.
+      finish: ([N, h, w, C] latents, uint8 [N, Hs, Ws, 3] pixels) -> uint8 [N, H, W, 3], and whether all is finite.
       size: N.
       timed: what a chunk is made in, once its latents are there; see `gp_jax.jobs.rates.Clock`.
 
     Yields:
       uint8 [H, W, 3].
     """
-    with ahead(observed(clip, canvas, range(len(clip))), size) as source:
+    with ahead(pixels, size) as source:
         while chunk := list(islice(made, size)):
             with timed():
-                pixels = list(islice(source, len(chunk)))
-                frames, finite = finish(fill([latents for _, latents in chunk], size), fill(pixels, size))
+                taken = list(islice(source, len(chunk)))
+                frames, finite = finish(fill([latents for _, latents in chunk], size), fill(taken, size))
                 if not finite:
                     raise not_finite("autoencoder", [index for index, _ in chunk])
                 frames = np.asarray(frames)[: len(chunk)]

@@ -48,7 +48,7 @@ def test_beyond_the_border_the_cameras_motion_holds_and_what_differs_fades():
     canvas = Canvas(60, 90, 6, 16, 48, 64)
     flow = flow_of(TURNED)
     flow[20:30, 60:] += (4, 0)  # an object at the right border
-    whole = carried_on(flow, EVERYWHERE, canvas)
+    whole = carried_on(flow, similarity(flow, EVERYWHERE), canvas)
     assert (whole.shape, whole.dtype) == ((60, 90, 2), np.float32)
     np.testing.assert_allclose(whole[canvas.observed], flow, atol=1e-4)
     places = positions(60, 90) - (16, 6)

@@ -32,6 +32,22 @@ def test_the_source_is_untouched(canvas):
     np.testing.assert_array_equal(frames[:, *canvas.observed], source)
 
 
+def test_what_is_trusted_is_laid_over_what_was_made():
+    canvas = Canvas(24, 40, 2, 12, 20, 16)
+    rng = np.random.default_rng(0)
+    source = rng.integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
+    made = rng.uniform(-1, 1, (2, 24, 40, 3)).astype(np.float32)
+    carried = rng.integers(0, 256, (2, 24, 40, 4), dtype=np.uint8)
+    carried[..., 3] = np.where(np.arange(40) < 6, 255, np.where(np.arange(40) < 9, 51, 0))
+    composite = jax.jit(compositing.composite, static_argnums=3)
+    place = Placement.of(canvas, canvas, 8)
+    plain, laid = (composite(made, source, place, (24, 40), layer) for layer in (None, carried))
+    plain, laid = np.asarray(plain, float), np.asarray(laid, float)
+    np.testing.assert_array_equal(laid[:, :, :6], carried[:, :, :6, :3])
+    np.testing.assert_allclose(laid[:, :, 6:9], 0.2 * carried[:, :, 6:9, :3] + 0.8 * plain[:, :, 6:9], atol=1)
+    np.testing.assert_array_equal(laid[:, :, 9:], plain[:, :, 9:])
+
+
 def test_what_is_right_stays():
     made = np.random.default_rng(1).uniform(-1, 1, (1, 24, 40, 3)).astype(np.float32)
     np.testing.assert_allclose(blend(made, made), made, atol=1e-6)

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from gp_jax.geometry import Canvas
+from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.methods import flow_propagation
-from gp_jax.methods.flow_propagation import camera_flows, outpaint, seen_elsewhere
+from gp_jax.methods.flow_propagation import camera_flows, carried, outpaint, seen_elsewhere
 from tests.methods.test_classical import made_by
 
 
@@ -55,10 +55,29 @@ def test_a_fixed_camera_leaves_all_to_telea():
     np.testing.assert_array_equal(outpainted(source, CANVAS), made_by("telea", source, CANVAS))
 
 
+def test_what_is_carried_is_trusted_to_its_border():
+    film = panned(3)
+    layers = np.stack(list(carried(film[(slice(None), *CANVAS.observed)], CANVAS)))
+    trust = layers[..., 3]
+    np.testing.assert_array_equal(layers[(slice(None), *CANVAS.observed)][..., :3], film[:, :, 16:80])
+    assert (trust[:, :, 16:80] == 255).all()
+    # Frame 2 knows the 6 columns to the left from the frames before, and nothing beyond.
+    assert np.median(trust[2, :, 14:16]) == 255 and not trust[2, :, :9].any()
+    assert (np.diff(trust[2, 32, :16].astype(int)) >= 0).all()
+    sure = (trust == 255)[..., None] & (np.arange(96)[:, None] < 16)
+    assert abs(layers[..., :3].astype(int) - film)[np.broadcast_to(sure, film.shape)].mean() < 6
+
+
+def test_a_fixed_camera_carries_nothing():
+    source = np.repeat(texture(64, 64)[None], 4, axis=0)
+    for layer in carried(source, CANVAS):
+        np.testing.assert_array_equal(layer[..., 3] == 255, pixel_mask(CANVAS) == 0)
+        assert set(np.unique(layer[..., 3])) == {0, 255}
+
+
 def test_the_cameras_motion_holds_beyond_the_border():
-    source = panned(3)[(slice(None), *CANVAS.observed)]
-    for flows, right in zip(camera_flows(source, CANVAS), (-3, 3)):
-        assert flows.shape == (len(source) - 1, 64, 96, 2)
+    for flows, right in zip(camera_flows(panned(3), CANVAS), (-3, 3)):
+        assert flows.shape == (8, 64, 96, 2)
         corners = flows[:, ::63, ::95]
         np.testing.assert_allclose(corners[..., 0], right, atol=0.3)
         np.testing.assert_allclose(corners[..., 1], 0, atol=0.3)
@@ -69,7 +88,9 @@ def test_an_object_does_not_move_the_camera():
     thing = 255 - texture(24, 24)
     for frame in range(5):
         source[frame, 20:44, 8 + 5 * frame : 32 + 5 * frame] = thing
-    for flow in camera_flows(source, CANVAS)[0]:
+    forward, _, scene = camera_flows(np.pad(source, ((0, 0), *CANVAS.pads, (0, 0))), CANVAS)
+    assert not scene[2, 20:44, 18:42].any() and scene[2, :12].mean() > 0.9
+    for flow in forward:
         assert abs(flow[::63, ::95]).max() < 0.3
 
 

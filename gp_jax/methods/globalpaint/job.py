@@ -22,7 +22,9 @@ from gp_jax.geometry import Canvas, patch_positions
 from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
+from gp_jax.methods.compositing import finish
 from gp_jax.methods.execute import batches, execute
+from gp_jax.methods.flow_propagation import carried, held
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import spread
@@ -35,6 +37,8 @@ from gp_jax.seeds import random_key
 
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
     from gp_jax.methods.globalpaint.clip_lora import ClipLora
+
+CARRY = "carry and finish"  # the stage of `finish` where it waits for the flow
 
 
 class OutpaintJob(LatentJob):
@@ -174,6 +178,27 @@ class OutpaintJob(LatentJob):
         )
         static = {"shared_noise": self.checkpoint.schedule.shared_noise, "on_step": self.on_step}
         return Call(self._stage(number), programs.make_segments, arguments, static)
+
+    def _finishing(self, latents: Any, pixels: Any) -> Call:
+        if not self.options.propagate:
+            return super()._finishing(latents, pixels)
+        canvas = self.canvas
+        sizes = {
+            "size": (canvas.height, canvas.width),
+            "observed": (canvas.source_height, canvas.source_width),
+        }
+        return Call(CARRY, finish, (self.vae, latents, pixels, self.place), sizes)
+
+    def _pixels(self) -> Iterator[np.ndarray]:
+        source = super()._pixels()
+        return carried(source, self.canvas) if self.options.propagate else source
+
+    @property
+    def _pixels_shape(self) -> tuple[int, int, int]:
+        return (self.canvas.height, self.canvas.width, 4) if self.options.propagate else super()._pixels_shape
+
+    def _pixels_bytes(self) -> int:
+        return held(self.canvas, len(self.clip)) if self.options.propagate else 0
 
     def _positions(self) -> np.ndarray:
         assert self.checkpoint.vision is not None

@@ -23,6 +23,7 @@ class Options:
     negative_prompt: str | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)
+    propagate: bool = option(False, "what other frames show is carried over along the flow, and only the rest is made")
     eta: float | None = option(
         None, f"share of fresh noise, from 0 to 1, of the sampler {', '.join(TAKE_ETA)}; by default 0.3", "E"
     )

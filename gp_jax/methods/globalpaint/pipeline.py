@@ -127,6 +127,7 @@ class OutpaintPipeline:
         adapt: int | None = None,
         adapt_rate: float | None = None,
         save_lora: str | None = None,
+        propagate: bool = False,
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -138,7 +139,7 @@ class OutpaintPipeline:
           canvas: the target frame.
           seed: or a list of seeds.
           steps, sampler, eta, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, adapt, adapt_rate,
-            save_lora, progress, on_step, batch: those of `stream`.
+            save_lora, propagate, progress, on_step, batch: those of `stream`.
 
         Returns:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
@@ -163,6 +164,7 @@ class OutpaintPipeline:
                 adapt=adapt,
                 adapt_rate=adapt_rate,
                 save_lora=save_lora,
+                propagate=propagate,
                 progress=progress,
                 on_step=on_step,
                 batch=batch,
@@ -191,6 +193,7 @@ class OutpaintPipeline:
         adapt: int | None = None,
         adapt_rate: float | None = None,
         save_lora: str | None = None,
+        propagate: bool = False,
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -211,6 +214,7 @@ class OutpaintPipeline:
             pipeline's own networks stay as they are.
           adapt_rate: of its optimizer, above 0; None for `options.ADAPT_RATE`.
           save_lora: a file that the LoRA is written to.
+          propagate: whether what other frames show of the new region is carried over; the networks' is then the rest.
           progress: called with (segments done, segments in all, name of the level).
           on_step: called with (step, latents [B, T, h, w, C]) after each denoising step of some segments; it takes a
             program of its own, and the latents to this process.
@@ -237,6 +241,7 @@ class OutpaintPipeline:
             adapt=None if adapt is None else Whole(adapt),
             adapt_rate=adapt_rate,
             save_lora=save_lora,
+            propagate=propagate,
         )
         job = self.prepare(reader, canvas, options, prompt_embeds=prompt_embeds, on_step=on_step, batch=batch)
         return job.frames(progress)

@@ -179,12 +179,12 @@ class OutpaintJob(LatentJob):
         static = {"schedule": self.parts.schedule, "steps": self.options.steps}
         return Call(self._stage(number), programs.make_windows, arguments, static)
 
-    def _finishing(self, latents: Any, source: Any) -> Call:
+    def _finishing(self, latents: Any, pixels: Any) -> Call:
         if not self.options.faithful:
-            return super()._finishing(latents, source)
+            return super()._finishing(latents, pixels)
         crop = np.array([self.frame.top - self.canvas.top, self.frame.left - self.canvas.left], np.int32)
         sizes = {"side": self.frame.height, "size": (self.canvas.height, self.canvas.width)}
-        return Call(f"{self.prefix}paste", programs.paste, (self.vae, latents, source, self.place, crop), sizes)
+        return Call(f"{self.prefix}paste", programs.paste, (self.vae, latents, pixels, self.place, crop), sizes)
 
     def _identity(self) -> dict[str, Any]:
         networks = {name: digest(self.parts.networks[name]) for name in ("m3ddm", "vae")}

@@ -3,6 +3,7 @@
 import logging
 import threading
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -123,3 +124,26 @@ def test_all_programs_are_compiled_when_the_estimate_is_there(pipe, tmp_path, ca
         list(job.frames())
         assert not [record.message for record in caplog.records if "Compiling" in record.message]
     assert pipe.prepare(FRAMES, canvas, Options(steps=3), tmp_path).estimate.evaluations == 0, "all is done"
+
+
+def test_what_other_frames_show_is_carried_over(pipe, tmp_path):
+    """However it is batched, after a job that was closed, and without touching what no frame shows."""
+    rng = np.random.default_rng(0)
+    scene = cv2.resize(rng.integers(0, 256, (5, 24, 3), dtype=np.uint8), (96, 24), interpolation=cv2.INTER_CUBIC)
+    film = np.stack([scene[:, 2 * time :][:, :48] for time in range(9)])
+    canvas, source = Canvas(24, 48, 0, 12, 24, 24), film[:, :, 12:36]
+    options = Options(propagate=True)
+    made = np.stack(list(pipe.prepare(source, canvas, options).frames())).astype(int)
+    np.testing.assert_array_equal(made[:, :, 12:36], source)
+    plain = np.stack(list(pipe.prepare(source, canvas, Options()).frames())).astype(int)
+    # Frame 4 has what is left of it up to 8 columns from frames before, and what is right of it from those to come.
+    near = np.s_[4, :, [8, 9, 10, 11, 36, 37, 38, 39]]
+    assert abs(made[near] - film[near]).mean() < 8 < 2 * 8 < abs(plain[near] - film[near]).mean()
+    np.testing.assert_array_equal(made[0, :, :12], plain[0, :, :12])
+    np.testing.assert_array_equal(pipe(source, canvas, propagate=True, batch=2), made)
+    frames = pipe.prepare(source, canvas, options, tmp_path).frames()
+    next(frames)
+    frames.close()
+    np.testing.assert_array_equal(list(pipe.prepare(source, canvas, options, tmp_path).frames()), made)
+    with pytest.raises(UserError):
+        pipe.prepare(source, canvas, Options(), tmp_path)
