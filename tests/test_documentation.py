@@ -122,6 +122,7 @@ PARSED = {
     "bench_metrics.py": "minutes: tests/tools/test_bench_metrics.py",
     "bench_overfit.py": "minutes of training",
     "bench_few_steps.py": "minutes for each clip: tests/tools/test_bench_few_steps.py",
+    "bench_adaptation.py": "compiles full-size steps: tests/tools/test_bench_adaptation.py",
     "bench_attention.py": "minutes: tests/tools/test_bench_attention.py",
     "bench_flashes.py": "half a minute for each clip: tests/tools/test_bench_flashes.py",
 }

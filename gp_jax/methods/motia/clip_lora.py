@@ -189,7 +189,7 @@ class ClipLora:
         )
         self.unet = beside(self.network, jax.tree.map(jnp.asarray, fitted.updates), SCALE)
         if self.save:
-            write_peft(self.save, "unet", self.network.config, apart(fitted.updates, SCALE)[1])
+            write_peft(self.save, {"unet": (self.network.config, apart(fitted.updates, SCALE)[1])})
 
     @functools.cached_property
     def _batch(self) -> dict[str, Array]:
