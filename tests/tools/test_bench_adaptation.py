@@ -17,5 +17,5 @@ def test_a_line_for_each_number(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["bench_adaptation.py", *options])
     bench_adaptation.main()
     lines = capsys.readouterr().out.splitlines()
-    starts = ["unet", "controlnet", "vae", "text", "LoRA", *["remat none"] * 2, *["remat all"] * 2]
+    starts = ["unet", "controlnet", "vae", "text", "LoRA", *["remat none"] * 3, *["remat all"] * 3]
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
