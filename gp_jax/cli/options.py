@@ -15,11 +15,18 @@ from typing import Any
 
 from gp_jax.cli import arguments as parse
 from gp_jax.errors import UserError
-from gp_jax.methods.options import Count, Seed, Whole
+from gp_jax.methods.options import Count, Seed, Text, Whole
 from gp_jax.methods.registry import options_of
 
 # How the text behind a flag is read, by the type of the field.
-PARSERS: Mapping[Any, Any] = {Seed: parse.seed, Count: parse.count, Whole: parse.index, float: parse.finite, str: str}
+PARSERS: Mapping[Any, Any] = {
+    Seed: parse.seed,
+    Count: parse.count,
+    Whole: parse.index,
+    float: parse.finite,
+    Text: Text,
+    str: str,
+}
 
 
 def add_options(parser: argparse.ArgumentParser, methods: Iterable[str]) -> None:

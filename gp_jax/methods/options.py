@@ -6,9 +6,9 @@
         steps: Count | None = option(None, "denoising steps; by default the checkpoint's", "N")
 
 The type of a field says what is taken: `Seed` from 0 to 2^64 - 1, `Count` from 1 on, `Whole` from 0 on, `float` any
-finite number, `str` any text, or one of `choices`; `bool` is a switch. Two methods may share an option, then they mean
-the same by it.
-Nothing here imports jax: `--help` comes at once.
+finite number, `str` one of `choices`, `Text` any words; `bool` is a switch. A `str` without choices names something on
+this machine, a file or a checkpoint: the page in the browser does not offer it. Two methods may share an option, then
+they mean the same by it. Nothing here imports jax: `--help` comes at once.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from typing import Any, NewType
 Seed = NewType("Seed", int)
 Count = NewType("Count", int)
 Whole = NewType("Whole", int)
+Text = NewType("Text", str)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from gp_jax.checkpoint.folder import SHIPPED, find_checkpoint
 from gp_jax.checkpoint.settings import read_settings
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
-from gp_jax.methods.options import Count, Seed
+from gp_jax.methods.options import Count, Seed, Text, Whole
 from gp_jax.methods.registry import METHODS, options_of
 from gp_jax.seeds import check_seed
 from gp_jax.video import SAMPLES
@@ -28,7 +28,15 @@ OF_TEXT = (
     "negative_prompt",
     "text_guidance",
 )  # options that a checkpoint without a text tower has no use for
-KINDS: dict[Any, str] = {Seed: "seed", Count: "count", float: "number", str: "text", bool: "switch"}
+KINDS: dict[Any, str] = {
+    Seed: "seed",
+    Count: "count",
+    Whole: "whole",
+    float: "number",
+    Text: "text",
+    str: "choice",
+    bool: "switch",
+}
 ASPECTS = ("16:9", "9:16", "1:1", "4:5", "21:9")
 MOST_SEEDS = 4
 
@@ -127,7 +135,8 @@ def _options(method: str) -> list[dict[str, Any]]:
             "default": field.default,
         }
         for field in dataclasses.fields(options_of(method))
-        if (kind := _plain(kinds[field.name])) in KINDS
+        # A text without choices would name something on this machine.
+        if (kind := _plain(kinds[field.name])) is not str or field.metadata["choices"]
     ]
 
 
@@ -149,19 +158,20 @@ def _value(option: Mapping[str, Any], value: Any) -> Any:
     name, kind = option["name"], option["kind"]
     if kind == "switch":
         return value is True or value == "true"
-    if kind in ("seed", "count"):
+    if kind in ("seed", "count", "whole"):
         try:
             whole = int(str(value))
         except ValueError:
             whole = -1
         if kind == "seed":
             return Seed(check_seed(whole))
-        if not 1 <= whole < 10**6:
-            raise UserError(f"{name} is a whole number from 1 on")
-        return Count(whole)
+        least = int(kind == "count")
+        if not least <= whole < 10**6:
+            raise UserError(f"{name} is a whole number from {least} on")
+        return whole
     if kind == "number":
         return _number(name, value)
-    if option["choices"] and value not in option["choices"]:
+    if kind == "choice" and value not in option["choices"]:
         raise UserError(f"{name} is one of {', '.join(option['choices'])}")
     return str(value)[:2000]
 

@@ -163,8 +163,8 @@ def make_app(desk: Desk, *, hosts: tuple[str, ...] = (), token: str = "") -> Sta
         if task.state != State.DONE or task.only_estimate:
             return _told("this task has no result", 404)
         name = f"{Path(task.clip.name).stem or 'clip'}-{task.canvas.width}x{task.canvas.height}.mp4"
-        kept = {"filename": name} if "download" in request.query_params else {}
-        return FileResponse(task.target, media_type="video/mp4", **kept)
+        kept = name if "download" in request.query_params else None
+        return FileResponse(task.target, media_type="video/mp4", filename=kept)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -214,8 +214,8 @@ async def _json(request: Request) -> dict[str, Any]:
     return value
 
 
-def _pads(value: Any) -> tuple[int, int, int, int]:
-    sides = [value.get(side) for side in ("left", "right", "top", "bottom")] if isinstance(value, dict) else []
-    if len(sides) != 4 or not all(type(side) is int and 0 <= side < 2**15 for side in sides):
+def _pads(value: Any) -> list[int]:
+    sides = [value.get(side) for side in ("left", "right", "top", "bottom")] if isinstance(value, dict) else [None]
+    if not all(type(side) is int and 0 <= side < 2**15 for side in sides):
         raise UserError("the pads are whole numbers of pixels, for left, right, top and bottom")
-    return sides[0], sides[1], sides[2], sides[3]
+    return sides

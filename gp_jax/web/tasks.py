@@ -9,13 +9,14 @@ A task runs in the one thread of `Tasks`, as the command does it: the method of 
 that is closed ends nothing, and finds its tasks again by asking for all of them.
 """
 
+import contextlib
 import enum
 import functools
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -252,16 +253,17 @@ def _method(choice: Choice) -> Method:
     return _loaded(choice.method, choice.checkpoint, choice.lora)
 
 
-def _watched(task: Task, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _watched(task: Task, frames: Generator[np.ndarray, None, None]) -> Generator[np.ndarray, None, None]:
     """The frames; from time to time one is kept to be shown."""
     shown = 0.0
-    for frame in frames:
-        _leave_if_asked(task)
-        now = time.monotonic()
-        if now - shown > SHOWN:
-            task.picture, shown = jpeg(frame, 960), now
-        task.made += 1
-        yield frame
+    with contextlib.closing(frames):
+        for frame in frames:
+            _leave_if_asked(task)
+            now = time.monotonic()
+            if now - shown > SHOWN:
+                task.picture, shown = jpeg(frame, 960), now
+            task.made += 1
+            yield frame
 
 
 def _leave_if_asked(task: Task) -> None:

@@ -134,6 +134,9 @@ def test_clips_are_bounded(client, desk, film):
         ({"method": "globalpaint", "checkpoint": "tiny", "loras": {"/etc/passwd": 1}}, "LoRAs of the list"),
         ({"method": "globalpaint", "checkpoint": "tiny", "seeds": [1, 2, 3, 4, 5]}, "4 seeds"),
         ({"options": {"seed": 1}}, "mirror has no option seed"),
+        ({"method": "globalpaint", "checkpoint": "tiny", "options": {"save_lora": "/tmp/x"}}, "no option save_lora"),
+        ({"method": "globalpaint", "checkpoint": "tiny", "options": {"adapt": "-1"}}, "whole number from 0"),
+        ({"method": "dehan", "options": {"completion": "globalpaint:/etc"}}, "no option completion"),
         ({"clip": "../../etc"}, "choose it again"),
     ],
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA
 from gp_jax.methods.globalpaint.plan import PLANS
-from gp_jax.methods.options import Count, Seed, Whole, option
+from gp_jax.methods.options import Count, Seed, Text, Whole, option
 
 ADAPT_RATE = 1e-4
 
@@ -19,8 +19,8 @@ class Options:
     guidance: float | None = option(
         None, "weight of what the whole clip shows; by default the checkpoint's", "S", spellings=("--token-guidance",)
     )
-    prompt: str | None = option(None, "what the new sides show, for checkpoints that read text", "TEXT")
-    negative_prompt: str | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
+    prompt: Text | None = option(None, "what the new sides show, for checkpoints that read text", "TEXT")
+    negative_prompt: Text | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)
     propagate: bool = option(False, "what other frames show is carried over along the flow, and only the rest is made")

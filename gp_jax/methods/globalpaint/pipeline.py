@@ -39,7 +39,7 @@ from gp_jax.methods.globalpaint.job import OutpaintJob
 from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
-from gp_jax.methods.options import Count, Seed, Whole
+from gp_jax.methods.options import Count, Seed, Text, Whole
 from gp_jax.methods.segments import Plan
 from gp_jax.seeds import check_seed
 
@@ -234,8 +234,8 @@ class OutpaintPipeline:
             sampler=sampler,
             eta=eta,
             guidance=guidance,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
+            prompt=None if prompt is None else Text(prompt),
+            negative_prompt=None if negative_prompt is None else Text(negative_prompt),
             text_guidance=text_guidance,
             plan=plan,
             adapt=None if adapt is None else Whole(adapt),

@@ -10,7 +10,7 @@ Two sets of numbers are published: the paper's, which are the default, and those
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from gp_jax.methods.options import Count, Seed, Whole, option
+from gp_jax.methods.options import Count, Seed, Text, Whole, option
 
 
 class Published(NamedTuple):
@@ -32,8 +32,8 @@ class Options:
 
     seed: Seed = option(Seed(0), "another seed, other sides", "N")
     steps: Count | None = option(None, "denoising steps; by default the checkpoint's", "N")
-    prompt: str | None = option(None, "what the new sides show, for checkpoints that read text", "TEXT")
-    negative_prompt: str | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
+    prompt: Text | None = option(None, "what the new sides show, for checkpoints that read text", "TEXT")
+    negative_prompt: Text | None = option(None, "what they are not to show; guidance leads away from it", "TEXT")
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     regret: Whole | None = option(
         None, "how often three steps are taken again, in the first part of the way; by default as published", "N"

@@ -130,7 +130,7 @@ function makeField({ name, kind, help, choices, default: value }) {
   } else if (kind === "switch") {
     input = element("input", { type: "checkbox" });
   } else {
-    input = element("input", { type: "text", inputMode: { seed: "numeric", count: "numeric", number: "decimal" }[kind] || "text" });
+    input = element("input", { type: "text", inputMode: { seed: "numeric", count: "numeric", whole: "numeric", number: "decimal" }[kind] || "text" });
     if (kind === "seed") input.value = value;
   }
   input.name = name;
