@@ -1,7 +1,8 @@
 """What fitting a LoRA to a clip costs MOTIA at full size: memory of a step, counted from its program, and time.
 
-Weights are zeros: how long they take does not depend on them. XLA for CPUs computes once what remat wants computed twice,
-so that its count is that without remat. What the backward pass waits for is told apart. 16 frames of 256x256, float32:
+Weights are zeros: how long they take does not depend on them. XLA for CPUs computes once what remat wants computed
+twice, so that its count is that without remat. What the backward pass waits for is told apart. 16 frames of 256x256,
+float32:
 
     remat    kept for the backward pass    all temporaries    (beside parameters of 6.83 GB)
     none               16.87 GB               20.88 GB
