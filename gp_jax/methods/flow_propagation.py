@@ -64,16 +64,20 @@ def seen_elsewhere(source: Iterable[np.ndarray], canvas: Canvas) -> Iterator[tup
     """
     source, length = iter(source), reach(canvas)
     observed = pixel_mask(canvas) == 0
-    frames = np.zeros((0, canvas.height, canvas.width, 3), np.uint8)
-    known, (there, back, _) = np.zeros(frames.shape[:3], bool), camera_flows(frames, canvas)
-    at = 0  # of the first frame that is not made yet
+    # Types are told because a checker would go round and round in the loop for them.
+    frames: np.ndarray = np.zeros((0, canvas.height, canvas.width, 3), np.uint8)
+    known: np.ndarray = np.zeros(frames.shape[:3], bool)
+    there: np.ndarray
+    back: np.ndarray
+    there, back, _ = camera_flows(frames, canvas)
+    at: int = 0  # of the first frame that is not made yet
     while True:
         # One frame more than is looked at, since of the last one only the flow back is known.
         if fresh := list(islice(source, at + 2 * length + 1 - len(frames))):
             last = max(len(frames) - 1, 0)
             frames = np.concatenate([frames, np.pad(fresh, ((0, 0), *canvas.pads, (0, 0)), mode="edge")])
-            *motion, scene = camera_flows(frames[last:], canvas)
-            there, back = map(np.concatenate, zip((there, back), motion))
+            forward, backward, scene = camera_flows(frames[last:], canvas)
+            there, back = np.concatenate([there, forward]), np.concatenate([back, backward])
             known = np.concatenate([known, np.broadcast_to(observed, (len(fresh), *observed.shape))])
             known[last:][(slice(None), *canvas.observed)] &= scene
         if at == len(frames):
@@ -84,8 +88,9 @@ def seen_elsewhere(source: Iterable[np.ndarray], canvas: Canvas) -> Iterator[tup
         ):
             # What an object hides is of no interest here.
             yield np.where(observed[..., None], own, frame), filled & ~observed, error
-        past = max(wanted.stop - length, 0)
-        frames, known, there, back, at = frames[past:], known[past:], there[past:], back[past:], wanted.stop - past
+        past: int = max(wanted.stop - length, 0)
+        frames, known, there, back = frames[past:], known[past:], there[past:], back[past:]
+        at = wanted.stop - past
 
 
 def carried(source: Iterable[np.ndarray], canvas: Canvas) -> Iterator[np.ndarray]:

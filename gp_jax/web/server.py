@@ -215,7 +215,9 @@ async def _json(request: Request) -> dict[str, Any]:
 
 
 def _pads(value: Any) -> list[int]:
-    sides = [value.get(side) for side in ("left", "right", "top", "bottom")] if isinstance(value, dict) else [None]
+    sides: list[Any] = (
+        [value.get(side) for side in ("left", "right", "top", "bottom")] if isinstance(value, dict) else [None]
+    )
     if not all(type(side) is int and 0 <= side < 2**15 for side in sides):
         raise UserError("the pads are whole numbers of pixels, for left, right, top and bottom")
     return sides
