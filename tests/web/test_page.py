@@ -145,6 +145,24 @@ def test_the_keyboard_alone_is_enough(browser, address, film):
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
 
 
+def test_a_finger_drags_a_border(browser, address, film):
+    context = browser.new_context(viewport=NARROW, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(address)
+    choose(page, film())
+    handle = page.get_by_role("slider", name="left border")
+    handle.press("Home")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    client = context.new_cdp_session(page)
+    for kind, at in (("touchStart", x), ("touchMove", x - 10), ("touchMove", x - 20), ("touchEnd", None)):
+        points = [] if at is None else [{"x": at, "y": y}]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert int(handle.get_attribute("aria-valuenow")) > 0
+    context.close()
+
+
 def test_everything_that_can_be_used_has_a_name(browser, address, film):
     with opened(browser, address) as page:
         choose(page, film())
