@@ -69,7 +69,7 @@ NETWORKS = {
 def get_config(stage: str) -> ConfigDict:
     """`autoencoder`, `image`, `keyframes` or `interpolation`; or by how frames look, `sharp` key frames or
     `sharp_interpolation`."""
-    config = default_config(_SAME.get(stage, stage))
+    config = default_config({"sharp": "keyframes", "sharp_interpolation": "interpolation"}.get(stage, stage))
     config.networks = {name: NETWORKS[name] for name in config.networks}
     config.data.records = ("data/72x128", "data/128x72", "data/96x96")
     config.data.ratio_range = (0.15, 0.7)
@@ -140,44 +140,10 @@ def _interpolation(config: ConfigDict) -> None:
     _segments(config)
 
 
-def _distilled(config: ConfigDict) -> None:
-    _keyframes(config)
-    _few_steps(config)
-
-
-def _distilled_interpolation(config: ConfigDict) -> None:
-    _interpolation(config)
-    _few_steps(config)
-
-
-def _few_steps(config: ConfigDict) -> None:
-    config.changes.unet = {}
-    config.optimizer.groups = (("vae|clip|global_tokens", 0.0),)
-    config.settings.update({"sampler": "lcm", "steps": 4})
-    config.objective.update({"teacher_steps": 50, "drop_tokens": 0.0})
-    config.steps, config.optimizer.rate = 300, 1e-4
-
-
 def _segments(config: ConfigDict) -> None:
     config.batch_size = 4
     config.data.update({"segment_frames": SEGMENT, "feature_frames": SEGMENT, "view_size": 64, "view_patch": 16})
     config.objective.update({"drop_text": 0.0, "drop_tokens": 0.1, "drop_both": 0.0})
 
 
-_STAGES = (
-    _autoencoder,
-    _image,
-    _keyframes,
-    _interpolation,
-    _sharp,
-    _sharp_interpolation,
-    _distilled,
-    _distilled_interpolation,
-)
-# Variants of a stage.
-_SAME = {
-    "sharp": "keyframes",
-    "sharp_interpolation": "interpolation",
-    "distilled": "keyframes",
-    "distilled_interpolation": "interpolation",
-}
+_STAGES = (_autoencoder, _image, _keyframes, _interpolation, _sharp, _sharp_interpolation)

@@ -26,7 +26,7 @@ import numpy as np
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS
-from gp_jax.cli.arguments import count, size
+from gp_jax.cli.arguments import HelpFormatter, count, size
 from gp_jax.convert.known import KNOWN
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.methods.adaptation import Adaptation
@@ -39,13 +39,13 @@ SCHEDULE = NoiseSchedule(beta_start=0.00085, beta_end=0.012, steps_offset=1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="motia", choices=KNOWN, metavar="NAME", help=argparse.SUPPRESS)
-    parser.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help="by default 256x256")
-    parser.add_argument("--frames", type=count, default=16, metavar="N", help="by default %(default)s")
-    parser.add_argument("--remat", default="none,all", metavar="A,B", help=f"of {', '.join(REMAT)}; by default both")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--model", default="motia", choices=KNOWN, metavar="NAME", help="whose networks")
+    parser.add_argument("--size", type=size, default=(256, 256), metavar="WxH", help="height and width")
+    parser.add_argument("--frames", type=count, default=16, metavar="N", help="of the clip")
+    parser.add_argument("--remat", default="none,all", metavar="A,B", help=f"of {', '.join(REMAT)}")
     parser.add_argument("--trace", action="store_true", help="compile nothing")
-    parser.add_argument("--steps", type=int, default=0, metavar="N", help="run so many; by default none")
+    parser.add_argument("--steps", type=int, default=0, metavar="N", help="run so many")
     arguments = parser.parse_args()
     configs = KNOWN[arguments.model]
     for name in ("unet", "controlnet", "vae", "text"):

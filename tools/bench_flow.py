@@ -34,7 +34,7 @@ STEPS = 6, 0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=24, metavar="N", help="of the clip that is made up")
     count = parser.parse_args().frames
 
     for step in STEPS:

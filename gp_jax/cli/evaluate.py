@@ -130,7 +130,7 @@ def _contenders(names: list[str], arguments: argparse.Namespace, mesh: Any) -> "
     for name in names:
         kind, _, place = name.partition(":")
         label = Path(place).resolve().name if place else name
-        if label in contenders or (place and label in METHODS and label != kind):
+        if label in contenders:
             raise UserError(f"there are two methods of the name {label}: rename the folder")
         if kind == FOLDER:
             method = load(name)
