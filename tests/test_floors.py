@@ -22,7 +22,8 @@ FLOORS = (
     ("convert", "metrics", "data"),
     ("jobs", "fit"),
     ("methods",),
-    ("training", "evaluation", "bench", "web"),
+    ("training", "evaluation", "web"),
+    ("bench",),
     ("cli",),
     ("__main__",),
 )

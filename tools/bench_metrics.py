@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from flax import nnx
 from scipy.linalg import sqrtm
 
+from gp_jax.bench.torch_worker import operators_of_torchvision
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.metrics.frechet import feature_moments, frechet_distance, fvd
 from gp_jax.metrics.i3d import FEATURES, STAGES, WEIGHTS, load_i3d
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of which the fastest counts")
     options = parser.parse_args()
 
-    operators = define_operators_of_torchvision()  # noqa: F841 - they last as long as the name
+    operators = operators_of_torchvision()  # noqa: F841 - they last as long as the name
     device = "cuda" if torch.cuda.is_available() else "cpu"
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "torch", "lpips"))
     print(f"{versions}; jax on {jax.devices()[0].device_kind}, torch on {device}; {os.cpu_count()} CPU cores")
@@ -92,16 +93,6 @@ def bench_distance(repeats: int) -> None:
         lambda: frechet_distance(*map(feature_moments, features), ddof=1),
         lambda: textbook_distance(*features),
     )
-
-
-def define_operators_of_torchvision() -> torch.library.Library | None:
-    """PyPI's torchvision is a CUDA build, whose import fails beside a CPU torch for want of two operators' names."""
-    if torch.version.cuda is not None or "+cpu" in importlib.metadata.version("torchvision"):
-        return None
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
 
 
 def compare(name: str, items: int, repeats: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> None:

@@ -34,7 +34,7 @@ COMMANDS = {
     "ablation": "compare parts of the model on a data set",
     "metrics": "score a video against the true one",
     "fetch": "fetch the weights that LPIPS and FVD need, once",
-    "bench": "what a training step costs, counted or timed",
+    "bench": "what work costs, counted or timed, and beside torch",
     "demo": "a page in the browser: drop a clip, drag its frame, watch it grow",
     "convert": "bring a checkpoint into this package's layout, or back",
 }

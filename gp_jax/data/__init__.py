@@ -15,7 +15,18 @@ A batch has, for B examples of T frames:
     text [B, L, D] float16        where `DataConfig.text` asks for it
 """
 
-from gp_jax.data.config import DataConfig
-from gp_jax.data.loader import Loader, make_loader
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gp_jax.data.config import DataConfig
+    from gp_jax.data.loader import Loader, make_loader
 
 __all__ = ["DataConfig", "Loader", "make_loader"]
+
+
+def __getattr__(name: str) -> Any:
+    """What reads videos and records is imported where it is used: a configuration needs none of it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{'config' if name == 'DataConfig' else 'loader'}"), name)

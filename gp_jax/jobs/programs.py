@@ -106,7 +106,9 @@ def _flops(equation: Any) -> int:
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         outputs = parameters["dimension_numbers"].rhs_spec[0]
-        return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[outputs]
+        # Where a gradient passes a stride, zeros stand between its numbers.
+        turns = math.prod(kernel) // kernel[outputs] / math.prod(parameters["lhs_dilation"])
+        return int(2 * math.prod(equation.outvars[0].aval.shape) * turns)
     within = [flops_of(inner) for value in parameters.values() for inner in _programs(value)]
     if name == "cond":
         return max(within, default=0)

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gp_jax.errors import UserError
 from gp_jax.fit.state import placed
 from gp_jax.fit.step import batch_shardings, lower_step
 from gp_jax.geometry import Canvas
@@ -114,12 +115,14 @@ def frozen_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
-    """The batch that the configuration asks for, without its data: with text, and frames as square as whole
-    latents allow, of about the native area."""
+    """The batch that the configuration asks for, without its data: with text, and frames of `data.size`, else as
+    square as whole latents allow, of about the native area."""
     config, data = run.config, run.config.data
     rows, length, seen = config.batch_size, data.segment_frames, data.feature_frames
     native = Canvas(1, 1, 0, 0, 1, 1).native(run.settings.native_area, run.multiple)
-    size = native.height, native.width
+    size = data.size or (native.height, native.width)
+    if any(side % run.multiple for side in size):
+        raise UserError(f"frames of {size[1]}x{size[0]} pixels are no whole latents of {run.multiple} pixels a side")
     cells = tuple(side // data.downsampling for side in size)
     patches = (data.view_size // data.view_patch) ** 2 if data.view_patch else _PATCHES
     configs, denoiser = run.networks.configs, STAGES[config.stage].denoiser

@@ -25,7 +25,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gp_jax.checkpoint.components import DENOISERS
-from gp_jax.data import DataConfig
+from gp_jax.data.config import DataConfig
 from gp_jax.errors import UserError
 
 PREFIX = "--config."

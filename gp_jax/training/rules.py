@@ -18,8 +18,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gp_jax.checkpoint.components import COMPONENTS
-from gp_jax.data import DataConfig
-from gp_jax.data.config import KNOWN, SHORT
+from gp_jax.data.config import KNOWN, SHORT, DataConfig
 from gp_jax.diffusion.losses import WEIGHTS
 from gp_jax.diffusion.schedules import BETA_SCHEDULES, PREDICTIONS, SPACINGS
 from gp_jax.diffusion.tables import SAMPLERS

@@ -9,7 +9,7 @@ Without a checkpoint to start from this needs neither weights nor data: full-siz
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optax
@@ -20,15 +20,13 @@ from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, load_module
 from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.checkpoint.settings import SETTINGS, read_settings
 from gp_jax.checkpoint.text import embed_text, load_tokenizer
-from gp_jax.data import DataConfig, Loader, make_loader
-from gp_jax.data.precomputed import model_hash
+from gp_jax.data.config import DataConfig
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.fit.optimizer import make_optimizer
 from gp_jax.fit.state import State, abstract_state
 from gp_jax.fit.step import Objective, Step, make_step
-from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.clip import TextConfig, TextTower
 from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet_config import UNetConfig
@@ -40,6 +38,9 @@ from gp_jax.training.distillation import Distillation
 from gp_jax.training.networks import Networks, describe
 from gp_jax.training.objectives import OBJECTIVES
 from gp_jax.training.rules import check_fields, check_together
+
+if TYPE_CHECKING:
+    from gp_jax.data.loader import Loader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +104,8 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
     mesh = make_mesh(config.mesh or None) if mesh is None else mesh
     check_together(config, mesh)
     if config.objective.get("perceptual"):
+        from gp_jax.metrics.perceptual import load_lpips  # beside metrics that read flow
+
         load_lpips("alex")  # refuses where its weights were not fetched
     origin = find_checkpoint(config.init_from) if config.init_from else None
     networks = describe(config, origin)
@@ -145,8 +148,10 @@ def make_update(
     )
 
 
-def open_data(run: Run, *, split: str = "train", whole: bool = False) -> Loader:
+def open_data(run: Run, *, split: str = "train", whole: bool = False) -> "Loader":
     """The loader of the rows that lie on this process, or of whole batches."""
+    from gp_jax.data.loader import make_loader  # imports what reads videos and records
+
     size = run.config.batch_size
     rows = None if whole else process_rows(NamedSharding(run.mesh, PartitionSpec(("data", "fsdp"))), size)
     data = DataConfig(**run.config.data.to_dict())
@@ -194,6 +199,8 @@ def _null_text(origin: Path | None, width: int) -> np.ndarray:
 
 def _model_hashes(origin: Path | None) -> dict[str, str]:
     """What precomputed files must have been made with: the networks of the checkpoint."""
+    from gp_jax.data.precomputed import model_hash  # likewise
+
     made_by = {"latents": "vae", "features": "clip", "text": "text"}
     there = {part: origin / component for part, component in made_by.items()} if origin else {}
     return {

@@ -1,11 +1,15 @@
 """`gp-jax bench`: a row for each kernel and each set of devices, counted or timed."""
 
+import importlib.util
 import re
 
 import pytest
 
+from gp_jax.bench import torch_process
+from gp_jax.cli.bench import CASES
 from gp_jax.cli.main import main
 
+FRAMES = 4
 CONFIG = """
 from gp_jax.training.config import default_config
 from tests import small_networks
@@ -35,7 +39,8 @@ def bench(request, tmp_path, capsys):
     file.write_text(request.param)
 
     def run(*arguments):
-        assert main(["bench", "--config", str(file), *arguments]) == 0
+        what = [arguments[0]] if arguments and arguments[0] in CASES else []
+        assert main(["bench", *what, "--config", str(file), *arguments[len(what) :]]) == 0
         lines = [re.split(r"\s{2,}", line) for line in capsys.readouterr().out.splitlines()]
         return [dict(zip(lines[1], cells)) for cells in lines[2:]]
 
@@ -43,9 +48,9 @@ def bench(request, tmp_path, capsys):
 
 
 def test_devices_that_are_here_are_timed_and_a_kernel_they_lack_is_named(bench):
-    here, lacking = bench("--attention", "einsum,cudnn", "--steps", "1", "--segments", "2")
+    here, lacking = bench("--attention", "einsum,cudnn", "--repeats", "1", "--segments", "2")
     assert (here["devices"], here["mesh"], here["segments"]) == ("8 x cpu", "fsdp=8", "16")
-    assert float(here["seconds"]) > 0 and "MFU" not in here  # nobody publishes the peak of a CPU
+    assert float(here["seconds"]) > 0 and here["MFU"] == "-"  # nobody publishes the peak of a CPU
     assert lacking["attention"] == "cudnn" and "does not work here" in lacking["mesh"]
 
 
@@ -59,11 +64,14 @@ def test_devices_that_are_absent_are_counted(bench):
 @pytest.mark.parametrize("bench", [CONFIG, pytest.param(M3DDM, marks=pytest.mark.slow)], indirect=True)
 def test_a_call_of_the_network_is_less_than_half_of_a_step(bench):
     (step,) = bench("--on", "1")
-    (call,) = bench("--on", "1", "--denoise")
+    (call,) = bench("denoise", "--on", "1")
     assert 0 < float(call["TFLOP"]) < float(step["TFLOP"]) / 2
     assert 0 < float(call["state GB"]) < float(step["state GB"]) / 1.5  # no moments, no average
-    (timed,) = bench("--denoise", "--steps", "1")
-    assert float(timed["seconds"]) > 0
+    (timed,) = bench("denoise", "--repeats", "3")
+    low, high = map(float, timed["range"].split("-"))
+    assert 0 < low <= float(timed["seconds"]) <= high and float(timed["compile s"]) > 0
+    assert float(timed["frames/s"]) == pytest.approx(FRAMES / float(timed["seconds"]), rel=0.01)
+    assert float(timed["TFLOP/s"]) == pytest.approx(float(timed["TFLOP"]) / float(timed["seconds"]), rel=0.01)
 
 
 @pytest.mark.parametrize("names, words", [("9", "9 CPU devices"), ("v5p:2y2", "neither"), ("x", "neither")])
@@ -72,3 +80,33 @@ def test_devices_that_cannot_be_had_are_named(tmp_path, capsys, names, words):
     file.write_text(CONFIG)
     assert main(["bench", "--config", str(file), "--on", names]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["denoise", "step"])
+@pytest.mark.parametrize("image", [[], ["--image"]], ids=["video", "image"])
+def test_torch_is_measured_beside_it(bench, what, image, monkeypatch):
+    monkeypatch.setattr(torch_process, "MODES", ("eager",))  # compiling takes minutes where others work too
+    theirs, ours = bench(what, *image, "--against", "torch", "--repeats", "1")
+    assert (theirs["attention"], ours["attention"], ours["devices"]) == ("torch eager", "auto", "1 x cpu")
+    assert theirs["TFLOP"] == ours["TFLOP"] and float(theirs["frames/s"]) > 0
+    ratio = float(theirs["seconds"]) / float(ours["seconds"])
+    assert float(ours["x eager"]) == pytest.approx(ratio, rel=0.02) and ours["x compile"] == "-"
+
+
+@pytest.mark.slow
+def test_torch_compiles(bench):
+    _, compiled, ours = bench("denoise", "--against", "torch", "--repeats", "3")
+    assert float(compiled["compile s"]) > float(compiled["seconds"]) > 0 and float(ours["x compile"]) > 0
+
+
+def test_the_image_network_alone_costs_less(bench):
+    (video,), (image,) = bench("denoise", "--on", "1"), bench("denoise", "--on", "1", "--image")
+    assert 0 < float(image["TFLOP"]) < float(video["TFLOP"])
+
+
+def test_torch_that_is_not_there_is_one_sentence(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "config.py"
+    file.write_text(CONFIG)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["bench", "denoise", "--config", str(file), "--against", "torch"]) == 2
+    assert "needs torch, which is not here: pip install" in capsys.readouterr().err

@@ -9,7 +9,6 @@ import pytest
 from gp_jax.errors import UserError
 from gp_jax.parallel import make_mesh
 from gp_jax.training import loop
-from gp_jax.training.bench import check_bench, prepare_bench
 from gp_jax.training.budget import batch_shapes
 from gp_jax.training.loop import train
 from gp_jax.training.setup import prepare
@@ -89,13 +88,6 @@ def test_a_log_that_is_none_is_not_written_over(refused, tmp_path):
         assert (tmp_path / "log.jsonl").read_bytes() == content
 
 
-def test_bench_misses_a_checkpoint_at_once(records):
-    config = small.config("keyframes", records)
-    config.networks = {name: network.to_json() for name, network in small.NETWORKS.items() if name in config.networks}
-    with pytest.raises(UserError, match="come from a checkpoint"):
-        check_bench(prepare_bench(config, jax.devices()[:1], segments=1))
-
-
 @pytest.mark.parametrize("area", [72 * 128, 100 * 100, 1000, 64, 12_345])
 def test_any_native_area_is_benched_at_sides_of_whole_latents(records, checkpoint, area):
     config = small.config("keyframes", records, checkpoint, settings={"native_area": area})
@@ -104,3 +96,13 @@ def test_any_native_area_is_benched_at_sides_of_whole_latents(records, checkpoin
     assert shapes["pixels"].shape[2:4] == (height, width)
     assert tuple(8 * x for x in shapes["latent_mask"].shape[1:]) == (height, width)
     assert 0.6 < height * width / area < 1.6
+
+
+def test_frames_of_a_size_are_benched_at_it(records, checkpoint):
+    config = small.config("keyframes", records, checkpoint)
+    config.data.size = (16, 40)
+    shapes = batch_shapes(prepare(config, make_mesh("data=1", jax.devices()[:1])))
+    assert shapes["pixels"].shape[2:4] == (16, 40) and shapes["latent_mask"].shape[1:] == (2, 5)
+    config.data.size = (16, 41)
+    with pytest.raises(UserError, match="41x16 pixels are no whole latents"):
+        batch_shapes(prepare(config, make_mesh("data=1", jax.devices()[:1])))

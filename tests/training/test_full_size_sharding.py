@@ -10,8 +10,9 @@ from pathlib import Path
 import jax
 import pytest
 
+from gp_jax.bench.case import model_flops
+from gp_jax.bench.step import trace_step
 from gp_jax.parallel import make_mesh
-from gp_jax.training.bench import model_flops
 from gp_jax.training.budget import Traffic, bytes_on_device, collectives, count
 from gp_jax.training.config import load_config
 from gp_jax.training.setup import prepare
@@ -63,7 +64,7 @@ def test_parameters_travel_and_activations_stay(narrow):
     budget, sizes = count(run), [4 * math.prod(x.shape) for x in run.networks.shapes.values()]
     print(f"\n{budget}")
     # Computed again in the backward pass: at most the forward pass, a third of the whole.
-    assert budget.flops < 4 / 3 * model_flops(run.config)
+    assert budget.flops < 4 / 3 * model_flops(run.config, trace_step)
     # Parameters come one by one, to the forward pass, to its repetition and to the backward pass; their gradients are
     # summed once. What else travels is small.
     assert set(budget.collectives) <= {"all-gather", "all-reduce", "all-to-all"}

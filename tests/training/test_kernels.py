@@ -9,9 +9,9 @@ import jax
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
+from gp_jax.bench.case import prepare_case
 from gp_jax.models import attention
 from gp_jax.parallel import use_mesh
-from gp_jax.training.bench import prepare_bench
 from gp_jax.training.budget import batch_shapes, frozen_shapes
 from gp_jax.training.config import load_config
 from tests.training import small
@@ -40,7 +40,7 @@ def lowered(monkeypatch):
 
     def lower(config, kernel, platform):
         monkeypatch.setattr(attention, "platform", lambda: {"cuda": "gpu"}.get(platform, platform))
-        run = prepare_bench(config, jax.devices()[:1], segments=1, mesh="data=1", attention=kernel)
+        run = prepare_case(config, jax.devices()[:1], segments=1, mesh="data=1", attention=kernel)
         with use_mesh(run.mesh):
             traced = jax.jit(run.step).trace(run.state, frozen_shapes(run), batch_shapes(run))
             return traced.lower(lowering_platforms=(platform,)).as_text()

@@ -1,6 +1,6 @@
 """One call of a configuration's denoising network, as sampling makes it: one segment a row, one branch of guidance.
 
-    row = bench_denoising(run, model_flops(config, lower_denoising), steps=10)
+    row = bench_denoising(run, model_flops(config, trace_denoising), repeats=10)
 
 Parameters are held in the type in which the network computes, as they are when clips are outpainted.
 """
@@ -12,46 +12,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gp_jax.bench.case import Row
+from gp_jax.bench.measure import compiled, peak_bytes, random_arrays, random_weights, timed
 from gp_jax.checkpoint.parameters import bind
 from gp_jax.checkpoint.tensors import is_floating
+from gp_jax.errors import UserError
 from gp_jax.fit.state import placed
 from gp_jax.fit.step import batch_shardings, on_mesh
 from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet_config import UNetConfig
 from gp_jax.parallel import parameter_shardings, use_mesh
-from gp_jax.training.bench import Row, random_arrays, timed
 from gp_jax.training.budget import Budget, batch_shapes, bytes_on_device, collectives
 from gp_jax.training.config import STAGES
-from gp_jax.training.networks import initial, within
+from gp_jax.training.networks import within
 from gp_jax.training.setup import Run
 from gp_jax.training.speed import flops_of
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
-def lower_denoising(run: Run) -> jax.stages.Lowered:
-    """The call, ready to be compiled."""
-    denoiser = STAGES[run.config.stage].denoiser
-    network = run.networks.modules[denoiser]
+def trace_denoising(run: Run) -> jax.stages.Traced:
+    """The call."""
+    network = run.networks.modules[_denoiser(run)]
 
     def call(parameters: Mapping[str, jax.Array], inputs: Mapping[str, jax.Array]) -> jax.Array:
         return bind(network, parameters)(**inputs)
 
-    inputs = _inputs(run)
-    shapes = {name: _narrow(x, run) for name, x in within(denoiser, run.networks.shapes).items()}
-    arguments = placed(shapes, parameter_shardings(shapes, run.mesh)), placed(inputs, batch_shardings(inputs, run.mesh))
+    inputs = input_shapes(run)
     with use_mesh(run.mesh):
-        return jax.jit(call).lower(*arguments)
+        return jax.jit(call).trace(_parameters(run), placed(inputs, batch_shardings(inputs, run.mesh)))
 
 
-def bench_denoising(run: Run, model_flops: float, *, steps: int) -> Row:
-    """Compiles the call, and runs it `steps` times unless that is 0; arguments as for `bench.bench`."""
-    denoiser, inputs = STAGES[run.config.stage].denoiser, _inputs(run)
-    program = lower_denoising(run).compile()
-    memory = program.memory_analysis()
+def bench_denoising(run: Run, model_flops: float, *, repeats: int) -> Row:
+    """Compiles the call, and runs it `repeats` times unless that is 0; arguments as for `step.bench_step`."""
+    inputs, shapes = input_shapes(run), _parameters(run)
+    program, compile_seconds = compiled(lambda: trace_denoising(run).lower())
+    memory, state = program.memory_analysis(), bytes_on_device(shapes)
     assert memory is not None
-    shapes = {name: _narrow(x, run) for name, x in within(denoiser, run.networks.shapes).items()}
-    state = bytes_on_device(placed(shapes, parameter_shardings(shapes, run.mesh)))
     budget = Budget(
         state=state,
         inputs=memory.argument_size_in_bytes - state,
@@ -59,28 +56,40 @@ def bench_denoising(run: Run, model_flops: float, *, steps: int) -> Row:
         flops=flops_of(program),
         collectives=collectives(program.as_text() or ""),
     )
-    model_flops *= run.config.batch_size / run.mesh.size
-    if not steps:
-        return Row(run, budget, model_flops)
-    made = within(denoiser, initial(run.networks, (denoiser,), run.mesh))
-    parameters = {name: x.astype(shapes[name].dtype) for name, x in made.items()}
-    batch = on_mesh(random_arrays(inputs), inputs, run.mesh)
-    seconds, peak = timed(lambda: program(parameters, batch), steps)
-    return Row(run, budget, model_flops, seconds, peak)
+    share = run.config.batch_size / run.mesh.size
+    model_flops, frames = model_flops * share, inputs["sample"].shape[1] * share
+    if not repeats:
+        return Row(run, budget, model_flops, frames)
+    parameters, batch = random_weights(shapes), on_mesh(random_arrays(inputs), inputs, run.mesh)
+    times = timed(lambda: program(parameters, batch), repeats)
+    return Row(run, budget, model_flops, frames, compile_seconds, times, peak_bytes())
 
 
-def _narrow(parameter: jax.ShapeDtypeStruct, run: Run) -> jax.ShapeDtypeStruct:
-    dtype = jnp.dtype(run.config.dtype) if is_floating(parameter) else parameter.dtype
-    return jax.ShapeDtypeStruct(parameter.shape, dtype)
-
-
-def _inputs(run: Run) -> Shapes:
+def input_shapes(run: Run) -> Shapes:
     """Of the network's call, by the names of its arguments."""
-    config, batch = run.networks.configs[STAGES[run.config.stage].denoiser], batch_shapes(run)
+    config, batch = run.networks.configs[_denoiser(run)], batch_shapes(run)
     rows, length = batch["frames"].shape
     sample = jax.ShapeDtypeStruct((rows, length, *batch["latent_mask"].shape[1:], config.in_channels), jnp.float32)
     times = jax.ShapeDtypeStruct((rows,), jnp.float32)
     return {"sample": sample, "timesteps": times, **_CONDITIONS[type(config)](run, config, batch)}
+
+
+def _denoiser(run: Run) -> str:
+    name = STAGES[run.config.stage].denoiser
+    if name not in run.networks.configs:
+        raise UserError(f"the stage {run.config.stage} has no denoising network")
+    return name
+
+
+def _parameters(run: Run) -> Shapes:
+    """In the type in which the network computes, each in its place."""
+
+    def narrow(parameter: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        dtype = jnp.dtype(run.config.dtype) if is_floating(parameter) else parameter.dtype
+        return jax.ShapeDtypeStruct(parameter.shape, dtype)
+
+    shapes = {name: narrow(x) for name, x in within(_denoiser(run), run.networks.shapes).items()}
+    return placed(shapes, parameter_shardings(shapes, run.mesh))
 
 
 def _of_unet(run: Run, config: UNetConfig, batch: Shapes) -> Shapes:
