@@ -14,10 +14,11 @@ done from the other end, where a frame looks at the one after, so that a pixel h
 candidate is the largest difference, right and down each, between flow there and back (warp.py) on its way, and
 candidates weigh exp(-|error| / 0.1): nearly all that counts is the better one.
 
-That is `links=1`, and two things of it are mended by more. Where a camera pans by less than half a pixel a frame, q
+That is `links=1`, and three things of it are mended by more. Where a camera pans by less than half a pixel a frame, q
 always rounds to p itself, and nothing is ever found: so a pixel follows its path over some frames, between the pixels,
-before it asks who is there. And what rounds to a known pixel may lie half a pixel beyond it: so a place counts as known
-where all four pixels around it are.
+before it asks who is there. What rounds to a known pixel may lie half a pixel beyond it: so a place counts as known
+where all four pixels around it are. And where the pixel that is asked has no source, or one that is shown there but not
+so after the shift, the others around q are asked.
 
 A chain has at most `reach` frames, so that a frame depends on as many neighbours at each side, and a long clip can be
 worked on in windows.
@@ -105,7 +106,7 @@ def chains(known: np.ndarray, there: np.ndarray, back: np.ndarray, reach: int, l
       there, back: [T - 1, H, W, 2] float32, the flow from frame t + 1 to t, and the one in return.
       reach, links: see `propagate`.
     """
-    height, width = known.shape[1:]
+    width = known.shape[2]
     links = min(links, reach)
     steps: deque[np.ndarray] = deque(maxlen=links)  # flow and error out of the frames before, the last one first
     whole: deque[tuple[np.ndarray, ...]] = deque(maxlen=links)  # source, place and error of their pixels; -1 is none
@@ -124,18 +125,47 @@ def chains(known: np.ndarray, there: np.ndarray, back: np.ndarray, reach: int, l
             found.append(Chain(*(x[shown] for x in (pixels, source, place, error))))
             pixels, place, error = (x[~shown] for x in (pixels, place, error))
         if len(whole) == links:
-            nearest = np.floor(place + 0.5).astype(np.int32)
-            inside = ((nearest >= 0) & (nearest < (width, height))).all(axis=-1)
-            asked = np.where(inside, nearest[:, 1] * width + nearest[:, 0], 0)
-            source, theirs, worst = (x[asked] for x in whole[-1])
-            has = inside & (source >= max(time - reach, 0))
-            inherited = pixels, source, theirs + (place - nearest).astype(np.float32), np.maximum(error, worst)
-            found.append(Chain(*(x[has] for x in inherited)))
+            path, oldest = (pixels, place, error), max(time - reach, 0)
+            found.append(_inherited(path, whole[-1], known, oldest, rounded=links == 1))
         chain = Chain(*map(np.concatenate, zip(*found)))
         sources, places, errors = np.full(missing.size, -1, np.int32), *np.zeros((2, missing.size, 2), np.float32)
         sources[chain.pixels], places[chain.pixels], errors[chain.pixels] = chain[1:]
         whole.appendleft((sources, places, errors))
         yield chain
+
+
+def _inherited(
+    path: tuple[np.ndarray, ...], theirs: tuple[np.ndarray, ...], known: np.ndarray, oldest: int, *, rounded: bool
+) -> Chain:
+    """What paths have of the pixels where they end.
+
+    A path between the pixels has four of them around it. It asks the nearest first, and another one where that one is
+    known itself, so that it has no source, or where its source, shifted, would lie beyond what is known there: else
+    cracks stay between what is shown and what is inherited.
+
+    Args:
+      path: pixels [N], place [N, 2] and error [N, 2].
+      theirs: source [P], place and error [P, 2] of the frame where the paths end.
+      known: [T, H, W] bool.
+      oldest: frame that content may come from.
+      rounded: whether the nearest pixel alone is asked.
+    """
+    height, width = known.shape[1:]
+    found = [_nothing()]
+    # The last time the nearest is asked again, and what it has is good enough.
+    for turn, offset in enumerate([(0, 0)] if rounded else [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0)]):
+        pixels, place, error = path
+        nearest = np.floor(place + 0.5).astype(np.int32)
+        asked = nearest + np.where(place < nearest, -1, 1) * np.array(offset, np.int32)
+        inside = ((asked >= 0) & (asked < (width, height))).all(axis=-1)
+        source, start, worst = (x[np.where(inside, asked[:, 1] * width + asked[:, 0], 0)] for x in theirs)
+        has = inside & (source >= oldest)
+        chain = Chain(pixels, source, start + (place - asked).astype(np.float32), np.maximum(error, worst))
+        if not rounded and turn < 4:
+            has[has] = _share_known(known, chain.source[has], chain.place[has]) > 1 - SLACK
+        found.append(Chain(*(x[has] for x in chain)))
+        path = pixels[~has], place[~has], error[~has]
+    return Chain(*map(np.concatenate, zip(*found)))
 
 
 def _nothing() -> Chain:
@@ -152,6 +182,12 @@ def _shows(known: np.ndarray, place: np.ndarray, *, rounded: bool) -> np.ndarray
     return inside & known[np.where(inside, y, 0), np.where(inside, x, 0)]
 
 
+def _share_known(known: np.ndarray, source: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """[N]: how much of what bilinear sampling of places of a `Chain` takes is known; 0 beyond the frame."""
+    inside = ((place >= 0) & (place <= (known.shape[2] - 1, known.shape[1] - 1))).all(axis=-1)
+    return inside * np.sum([share * known.ravel()[at] for at, share in _corners(known.shape, source, place)], axis=0)
+
+
 def _at(picture: np.ndarray, places: np.ndarray, borderMode: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """A picture [H, W, ...] at places [N, 2]: [N, ...]."""
     rows = -(-len(places) // ROW) or 1  # OpenCV has images no longer than 32,767 pixels a side
@@ -166,22 +202,27 @@ def colours_at(frames: np.ndarray, known: np.ndarray, source: np.ndarray, place:
 
     Beyond the frame its border holds; where none of the four pixels is known, all of them count.
     """
-    height, width = known.shape[1:]
+    flat, is_known = frames.reshape(-1, frames.shape[-1]), known.ravel()
+    colours = np.zeros((2, len(source), frames.shape[-1]), np.float32)
+    weights = np.zeros((2, len(source), 1), np.float32)
+    for at, share in _corners(known.shape, source, place):
+        for which, weight in enumerate((share * is_known[at], share)):
+            colours[which] += weight[:, None] * flat[at]
+            weights[which] += weight[:, None]
+    return np.where(weights[0] > 0, colours[0] / np.maximum(weights[0], 1e-9), colours[1] / weights[1])
+
+
+def _corners(shape: tuple[int, ...], source: np.ndarray, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The four pixels around places of a `Chain` in frames [T, H, W]: index in all of them, and share, [N] each."""
+    height, width = shape[1:]
     place = np.clip(place, 0, (width - 1, height - 1))
     corner = np.minimum(place.astype(np.int32), (max(width - 2, 0), max(height - 2, 0)))
     part = place - corner
     first = (source.astype(np.int64) * height + corner[:, 1]) * width + corner[:, 0]
-    flat, is_known = frames.reshape(-1, frames.shape[-1]), known.ravel()
-    colours = np.zeros((2, len(source), frames.shape[-1]), np.float32)
-    weights = np.zeros((2, len(source), 1), np.float32)
     for down in range(min(2, height)):
         for right in range(min(2, width)):
-            at = first + down * width + right
             share = np.abs(1 - right - part[:, 0]) * np.abs(1 - down - part[:, 1])
-            for which, weight in enumerate((share * is_known[at], share)):
-                colours[which] += weight[:, None] * flat[at]
-                weights[which] += weight[:, None]
-    return np.where(weights[0] > 0, colours[0] / np.maximum(weights[0], 1e-9), colours[1] / weights[1])
+            yield first + down * width + right, share
 
 
 def _sums(pixels: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:

@@ -36,6 +36,17 @@ def test_a_pan_is_continued_wherever_a_frame_showed_the_place(step):
     np.testing.assert_array_equal(made[~filled], frames[~filled])
 
 
+@pytest.mark.parametrize("step", [-2.7, 0.7, 1.7])
+def test_no_crack_stays_between_what_is_shown_and_what_is_inherited(step):
+    """Over many frames, rounded on the way to pixels that are known themselves or that saw half a pixel less."""
+    frames, known, forward, backward, truth = pan(step, frames=40, width=120, hidden=40)
+    made, filled, _ = propagate(frames, known, forward, backward)
+    x = np.arange(120)[None] + step * np.arange(40)[:, None]
+    inner = (x >= min(0, 39 * step) + 41) & (x <= max(0, 39 * step) + 78)
+    inner = np.broadcast_to(inner[:, None], known.shape) & ~known
+    assert filled[inner].all() and abs(made[inner] - truth[inner]).max() <= 1
+
+
 def test_an_object_in_front_does_not_smear():
     """It is no part of the scene, and what it hides is shown before and after."""
     frames, known, forward, backward, truth = pan(2, frames=12)
