@@ -69,6 +69,14 @@ def weights():
     assert main(["fetch"]) == 0
 
 
+@pytest.fixture(scope="session")
+def gmflow_weights():
+    """The same of GMFlow's."""
+    from gp_jax.cli.main import main
+
+    assert main(["fetch", "gmflow"]) == 0
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, which has to be installed: tests that ask for it are slow ones."""
@@ -84,6 +92,6 @@ def browser():
 
 @pytest.fixture(autouse=True)
 def only_what_is_asked_for(request, monkeypatch, tmp_path_factory):
-    """An empty cache for tests that do not ask for `weights`: none passes because another one has fetched them."""
-    if "weights" not in request.fixturenames:
+    """An empty cache for tests that do not ask for weights: none passes because another one has fetched them."""
+    if not {"weights", "gmflow_weights"} & set(request.fixturenames):
         monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path_factory.getbasetemp() / "nothing fetched"))

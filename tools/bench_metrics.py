@@ -29,7 +29,7 @@ from gp_jax.metrics.frechet import feature_moments, frechet_distance, fvd
 from gp_jax.metrics.i3d import FEATURES, STAGES, WEIGHTS, load_i3d
 from gp_jax.metrics.metric import Metric
 from gp_jax.metrics.perceptual import lpips, lpips_vgg
-from gp_jax.metrics.weights import load
+from gp_jax.published.weights import load
 
 LINE = "{:34} {:>14} {:>14} {:>8} {:>12}"
 

@@ -37,8 +37,9 @@ from gp_jax.evaluation.scoring import score, score_reference
 from gp_jax.files import is_name
 from gp_jax.geometry import Canvas
 from gp_jax.methods.method import ArrayClip, Method
-from gp_jax.metrics import METRICS, weights
+from gp_jax.metrics import METRICS
 from gp_jax.parallel import use_mesh
+from gp_jax.published import weights
 
 PACKAGES = ("jax", "numpy", "opencv-python-headless", "av")  # that numbers depend on, beside this one
 

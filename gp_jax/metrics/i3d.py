@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gp_jax.checkpoint.parameters import abstract, load_into
-from gp_jax.metrics.weights import load
+from gp_jax.published.weights import load
 
 Array = jax.Array
 

@@ -64,7 +64,7 @@ class Metric:
     min_clips: int = 1  # on either side
     min_frames: int = 1  # shorter clips have no number
     min_side: int = 1  # nor do smaller frames, in pixels
-    weights: str | None = None  # name in `gp_jax.metrics.weights` of what it cannot do without
+    weights: str | None = None  # name in `gp_jax.published.weights` of what it cannot do without
 
     def __post_init__(self):
         for name in ("state", "frames"):

@@ -20,7 +20,7 @@ from gp_jax.checkpoint.parameters import abstract, load_into
 from gp_jax.errors import UserError
 from gp_jax.metrics.checks import AnyArray, check_pixels
 from gp_jax.metrics.metric import FrameValues, Metric, frame_metric, full, hide, over_mesh, region, signed
-from gp_jax.metrics.weights import load
+from gp_jax.published.weights import load
 
 Array = jax.Array
 

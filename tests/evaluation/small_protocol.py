@@ -8,7 +8,8 @@ from flax import nnx
 
 from gp_jax.evaluation.protocols import PROTOCOLS, Protocol
 from gp_jax.geometry import Canvas
-from gp_jax.metrics import frechet, weights
+from gp_jax.metrics import frechet
+from gp_jax.published import weights
 from gp_jax.video import VideoWriter
 
 CASES = {"0.5": Canvas(36, 48, 0, 12, 36, 24), "0.3": Canvas(36, 48, 12, 0, 24, 48)}

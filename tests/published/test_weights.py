@@ -5,7 +5,7 @@ import pytest
 
 from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.errors import UserError
-from gp_jax.metrics import weights
+from gp_jax.published import weights
 
 
 def test_missing_weights_are_named_with_the_command_that_fetches_them(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Weights of the networks behind LPIPS and FVD: where they lie, and proof that they are the right ones.
+"""Weights of the networks behind LPIPS, FVD and GMFlow: where they lie, and proof that they are the right ones.
 
 A perceptual metric is only comparable when everybody runs the same network. So nothing is shipped, guessed or
 initialised here: `gp-jax fetch` fetches each set once and converts it into the cache, and `load` checks a digest over
@@ -22,6 +22,7 @@ DIGESTS = {
     "lpips-alex": "1d1c0527e2264bfe7dbdcc5c4874a412d98a2d4e769256ced58641cdb29d687c",
     "lpips-vgg": "85a13de73d10de941d0dee2cf5c6cb4623aa88ea264204484a81905cfd9fb470",
     "i3d-kinetics-400": "91dd02c64d22cc4f324e3280213327e4660dbd4f9ae1f3b48dfc1f85f68f0ad9",
+    "gmflow": "3bd50146665a326bbfd80ccd811e52f30faddfdd9858c8d1a5d306d85a3b8807",
 }
 
 

@@ -13,8 +13,8 @@ import pytest
 from gp_jax.cli import fetch as command
 from gp_jax.cli.main import main
 from gp_jax.errors import UserError
-from gp_jax.metrics import fetch as tool
-from gp_jax.metrics import weights
+from gp_jax.published import fetch as tool
+from gp_jax.published import weights
 
 POISON = "import pathlib; pathlib.Path({!r}).touch()"
 
@@ -38,6 +38,26 @@ def test_pickles_never_run_code(tmp_path):
 
     with pytest.raises(UserError, match="exec"):
         tool.read_pickle(as_published({"a": np.ones(2), "b": Poison()}))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tensors_of_torch_come_through_and_nothing_else(tmp_path):
+    torch = pytest.importorskip("torch")
+    both = torch.arange(12, dtype=torch.float32)  # one storage
+    tensors = {"a.weight": both[:6].reshape(2, 3), "b": both[6:], "c": torch.ones(1)}
+    torch.save(tensors, file := io.BytesIO())
+    read = tool.read_torch(file)
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(read[name], tensor.numpy())
+
+    class Poison:
+        def __reduce__(self):
+            return exec, (POISON.format(str(tmp_path / "ran")),)
+
+    torch.save({"a": torch.ones(2), "b": Poison()}, file := io.BytesIO())
+    with pytest.raises(UserError, match="exec"):
+        tool.read_torch(file)
     assert not (tmp_path / "ran").exists()
 
 
