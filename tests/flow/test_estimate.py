@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gp_jax.flow.estimate import ESTIMATORS, flows
+from gp_jax.flow.estimate import flows
 
 
 def pan(frames=3, height=64, width=80, step=3):
@@ -14,9 +14,8 @@ def pan(frames=3, height=64, width=80, step=3):
     return np.stack([colours[:, t * step : t * step + width] for t in range(frames)]).astype(np.float32)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_the_flow_of_a_pan_is_its_step(estimator):
-    forward, backward = flows(pan(), estimator)
+def test_the_flow_of_a_pan_is_its_step():  # of GMFlow's see test_gmflow.py: it needs weights
+    forward, backward = flows(pan())
     assert forward.shape == backward.shape == (2, 64, 80, 2) and forward.dtype == backward.dtype == np.float32
     inner = np.s_[:, 16:-16, 16:-16]
     np.testing.assert_allclose(np.median(forward[inner], axis=(0, 1, 2)), (-3, 0), atol=0.1)

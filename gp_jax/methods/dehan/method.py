@@ -13,6 +13,7 @@ around the source's own pixels. Flow of larger frames takes longer, and does not
 """
 
 import dataclasses
+import functools
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 import cv2
 import numpy as np
 
-from gp_jax.flow.estimate import flows
+from gp_jax.flow.estimate import check, flows
 from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.jobs.journal import Journal
 from gp_jax.jobs.rates import Clock, Rates
@@ -52,7 +53,7 @@ class Dehan(Method):
 
     def settings(self, options: Any) -> Mapping[str, Any]:
         """See `Method`: the plugs, by default or not, since numbers mean nothing without them."""
-        of = {"RAFT": FLOW, "COSNet": options.segmentation, "CoModGAN": options.completion}
+        of = {"RAFT": options.flow, "COSNet": options.segmentation, "CoModGAN": options.completion}
         return {
             **dataclasses.asdict(options),
             "completion_settings": dict(completion_of(options.completion).settings),
@@ -89,7 +90,9 @@ class DehanJob:
 
     def __init__(self, clip: Clip, canvas: Canvas, options: Options, settings: Mapping[str, Any], work: Path | None):
         self.clip, self.canvas, self.options = clip, canvas, options
-        self.plugs = Plugs(flows, segmentation_of(options.segmentation), completion_of(options.completion))
+        check(options.flow)
+        estimate = functools.partial(flows, estimator=options.flow)
+        self.plugs = Plugs(estimate, segmentation_of(options.segmentation), completion_of(options.completion))
         scale = min(1.0, SIDE / min(canvas.height, canvas.width))
         self.native = canvas.resize(round(scale * canvas.height), round(scale * canvas.width))
         pixels = self.native.height * self.native.width
@@ -176,7 +179,7 @@ class DehanJob:
     @property
     def _stage(self) -> str:
         """The name under which the speed is remembered: plugs take their time."""
-        return f"{self.options.segmentation}, {self.options.completion}"
+        return f"{self.options.flow}, {self.options.segmentation}, {self.options.completion}"
 
     def _is_made(self, number: int) -> bool:
         return self.journal is not None and self.journal.has(_name(number))

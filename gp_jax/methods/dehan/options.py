@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gp_jax.flow.estimate import ESTIMATORS
 from gp_jax.methods.dehan.plugs import COMPLETIONS, SEGMENTATIONS
 from gp_jax.methods.options import option
 
@@ -10,6 +11,7 @@ from gp_jax.methods.options import option
 class Options:
     """Its learned parts by name, and a variant."""
 
+    flow: str = option("dis", "what estimates optical flow; gmflow needs `gp-jax fetch gmflow`", choices=ESTIMATORS)
     segmentation: str = option("homography", "what finds objects before the scene", choices=SEGMENTATIONS)
     completion: str = option(
         "telea", f"what makes up what no frame shows: {', '.join(COMPLETIONS)}, or globalpaint:CHECKPOINT", "NAME"

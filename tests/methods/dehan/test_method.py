@@ -97,3 +97,9 @@ def test_its_settings_name_the_plugs_by_default_too():
 def test_a_canvas_without_new_pixels_is_the_source():
     frames = clip(3)
     np.testing.assert_array_equal(Dehan()(frames, Canvas(36, 40, 0, 0, 36, 40)), frames)
+
+
+def test_weights_that_were_not_fetched_are_missed_before_the_work():
+    with pytest.raises(UserError, match="gp-jax fetch gmflow"):
+        Dehan().prepare(ArrayClip(clip(3)), CANVAS, Options(flow="gmflow"))
+    assert "gmflow in the place of RAFT" in Dehan().settings(Options(flow="gmflow"))["stand_ins"]
