@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from gp_jax.checkpoint.parameters import initialise
+from gp_jax.checkpoint.fresh import initialise
 from gp_jax.data import DataConfig
 from gp_jax.data.precomputed import Recipe
 from gp_jax.errors import UserError

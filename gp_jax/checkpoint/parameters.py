@@ -11,7 +11,7 @@ Loading is strict: the names and shapes that come are those of the network, or n
 
 import functools
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from flax import nnx
 from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
-from gp_jax.checkpoint.tensors import Tensors, cast, check_match, finite, is_floating
+from gp_jax.checkpoint.tensors import Tensors, cast, check_match, finite
 from gp_jax.seeds import random_key
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -72,27 +72,6 @@ def shapes(cls: Callable[..., nnx.Module], config: Any) -> Mapping[str, Any]:
     return MappingProxyType(flatten(abstract(cls, config)))
 
 
-def initialise(
-    cls: Callable[..., nnx.Module],
-    config: Any,
-    names: Collection[str],
-    seed: int = 0,
-    dtype: DTypeLike | None = None,
-    shardings: Mapping[str, Sharding] | None = None,
-) -> dict[str, jax.Array]:
-    """Fresh values of some parameters of `cls(config, ...)`; the others are never made.
-
-    `dtype`: of those that are no counters; None keeps theirs. `shardings`: by name; the values are made where they lie,
-    never whole on one device.
-    """
-
-    def make():
-        flat = flatten(cls(config, rngs=_Keys(seed)))
-        return {name: flat[name].astype(dtype) if dtype and is_floating(flat[name]) else flat[name] for name in names}
-
-    return jax.jit(make, out_shardings=shardings and {name: shardings[name] for name in names})()
-
-
 def load_into(
     module: nnx.Module,
     tensors: Tensors,
@@ -126,17 +105,6 @@ class _OneKey:
 
     def params(self) -> jax.Array:
         return self.key
-
-
-class _Keys:
-    """`nnx.Rngs` with a plain counter: flax's own is slow under a trace, half a minute for 1,100 parameters."""
-
-    def __init__(self, seed: int):
-        self.seed, self.count = seed, 0
-
-    def params(self) -> jax.Array:
-        self.count += 1
-        return jax.random.fold_in(random_key(self.seed), self.count)
 
 
 def _name(path: tuple) -> str:

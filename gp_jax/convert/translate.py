@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS
+from gp_jax.checkpoint.fresh import initialise
 from gp_jax.checkpoint.tensors import LazyTensor, check_match, finite
 from gp_jax.convert.formats import FORMATS
 from gp_jax.convert.rules import covered, to_ours, to_theirs
@@ -45,7 +46,7 @@ class Network:
     def complete(self, seed: int = 0, dtype: DTypeLike | None = None) -> dict[str, Any]:
         """All tensors of the network, the new ones made now and with `dtype`; None: float32."""
         cls, _ = COMPONENTS[self.component]
-        fresh = parameters.initialise(cls, self.config, list(self.initialised), seed, dtype) if self.initialised else {}
+        fresh = initialise(cls, self.config, list(self.initialised), seed, dtype) if self.initialised else {}
         return self.tensors | fresh
 
 

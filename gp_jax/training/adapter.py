@@ -24,9 +24,9 @@ import jax.numpy as jnp
 from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.adapters import Update, apart, merged
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, WEIGHTS_FILE
+from gp_jax.checkpoint.fresh import initialise
 from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.convert.lora_names import written
 from gp_jax.convert.lora_writers import write_kohya, write_peft
@@ -64,7 +64,7 @@ class Adapter:
         self, config: Any, names: Mapping[str, Any], seed: int, shardings: Mapping[str, Sharding]
     ) -> dict[str, jax.Array]:
         """The updates that training starts with, float32, by their names in the network."""
-        return parameters.initialise(self.build, config, sorted(names), seed, jnp.float32, shardings)
+        return initialise(self.build, config, sorted(names), seed, jnp.float32, shardings)
 
     def updates(self, tensors: Mapping[str, Any]) -> dict[str, Update]:
         """What is trained, by its names in the network, as an adapter."""

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, DENOISERS, WEIGHTS_FILE
+from gp_jax.checkpoint.fresh import initialise
 from gp_jax.checkpoint.tensors import LazyTensor, cast, check_match, is_floating, read_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
@@ -196,7 +197,7 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
             raise UserError(f"a teacher is a network that is whole, and {source} lacks {min(new)}")
         made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
         if new:
-            made |= parameters.initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
+            made |= initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
         params |= {f"{component}.{name}": made[name] for name in expected}
     return params
 
