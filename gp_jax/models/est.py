@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 from gp_jax.models.attention import AUTO, attend, merge_heads, split_heads
 from gp_jax.models.layers import FeedForward, GroupNorm, layer_norm, sinusoidal, zero_linear
 from gp_jax.models.motion import MotionModule
-from gp_jax.models.windows import Size3, merge_windows, relative_positions, split_windows, window_grid, window_mask
+from gp_jax.models.windows import Size3, merge_windows, relative_positions, split_windows, window_grid, window_regions
 from gp_jax.parallel import constrain
 
 Array = jax.Array
@@ -137,13 +137,12 @@ class WindowedAttention(nnx.Module):
         y = split_windows(self.norm(x), grid)
         query, key, value = (split_heads(project(y), self.heads) for project in (self.query, self.key, self.value))
         bias = self.relative_bias[...][relative_positions(grid.window, self.window)]
-        mask = window_mask(grid)
         y = attend(
             query,
             key,
             value,
             bias=bias.transpose(2, 0, 1)[None, None],
-            mask=None if mask is None else mask[None, :, None],
+            regions=window_regions(grid),
             kernel=self.attention,
         )
         return x + merge_windows(self.output(merge_heads(y)), grid)

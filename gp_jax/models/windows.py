@@ -65,11 +65,11 @@ def merge_windows(windows: Array, grid: WindowGrid) -> Array:
     return x[:, : grid.volume[0], : grid.volume[1], : grid.volume[2]]
 
 
-def window_mask(grid: WindowGrid) -> Array | None:
-    """Who may see whom within a window: bool [N, S, S], or None where all may.
+def window_regions(grid: WindowGrid) -> np.ndarray | None:
+    """The region of each token, of which each sees its own: int32 [N, S], or None where all of a window are one.
 
-    Shifting rolls the volume, so a window at its end holds tokens from both ends; padding adds tokens that are
-    nothing. Both are kept apart by giving each token the number of its region and letting equal numbers see each other.
+    Shifting rolls the volume, so a window at its end holds tokens from both ends; padding adds tokens that are nothing,
+    and are a region to themselves.
     """
     if not any(grid.shift) and grid.padded == grid.volume:
         return None
@@ -80,9 +80,8 @@ def window_mask(grid: WindowGrid) -> Array | None:
         per_axis.append(np.where(source < size, wrapped.astype(np.int32), 2))
     t, h, w = np.ix_(*per_axis)
     region = np.where((t == 2) | (h == 2) | (w == 2), -1, t * 4 + h * 2 + w).astype(np.int32)
-    unshifted = dataclasses.replace(grid, volume=grid.padded, shift=(0, 0, 0))
-    ids = split_windows(jnp.asarray(region)[None, ..., None], unshifted)[0, ..., 0]
-    return (ids[:, :, None] == ids[:, None, :]) & (ids[:, None, :] >= 0)
+    (nt, nh, nw), (t, h, w) = grid.counts, grid.window
+    return region.reshape(nt, t, nh, h, nw, w).transpose(0, 2, 4, 1, 3, 5).reshape(nt * nh * nw, -1)
 
 
 @functools.cache

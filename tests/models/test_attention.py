@@ -50,11 +50,11 @@ def expected_of(shape, bias, mask):
     return outcome("einsum", *given(shape, bias, mask))
 
 
-def outcome(kernel, query, key, value, bias, mask):
+def outcome(kernel, query, key, value, bias, mask=None, regions=None):
     """The result, and the gradient for all that has one."""
 
     def loss(query, key, value, bias):
-        made = attend(query, key, value, bias=bias, mask=mask, kernel=kernel)
+        made = attend(query, key, value, bias=bias, mask=mask, regions=regions, kernel=kernel)
         return (made.astype(jnp.float32) ** 2).sum(), made
 
     moving = (0, 1, 2) if bias is None else (0, 1, 2, 3)
@@ -67,7 +67,8 @@ def flash(query, key, value, bias, mask, q_seqlen, kv_seqlen, **options):
     (batch, queries, heads, width), keys = query.shape, key.shape[1]
     assert query.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128
     assert queries % 2 == keys % 2 == 0
-    assert all(x is None or x.shape == (batch, heads, queries, keys) for x in (bias, mask))
+    assert all(x is None or x.shape == (batch, heads, queries, keys) for x in (mask,))
+    assert bias is None or bias.shape in ((batch, heads, queries, keys), (1, heads, queries, keys))
     logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32) * options["scale"]
     logits = logits + (0 if bias is None else bias)
     seen = jnp.ones_like(logits, bool) if mask is None else mask
@@ -111,6 +112,34 @@ def test_cudnn_lowers_forwards_and_backwards(shape, extras, monkeypatch):
     assert ("fmha" in lowered.as_text()) == (shape[-1] <= 128)
 
 
+@pytest.mark.parametrize("width, biased", [(64, True), (40, False), (128, True)])
+@pytest.mark.parametrize("kernel", NAMES)
+def test_regions_are_what_a_mask_says(kernel, width, biased, monkeypatch):
+    monkeypatch.setattr("jax._src.nn.functions.cudnn_dot_product_attention", flash)
+    dtype = jnp.bfloat16 if kernel == "cudnn" else jnp.float32
+    query, key, value, bias, _ = given((2, 3, 130, 130, 2, width), biased, False, dtype)
+    regions = np.random.default_rng(0).integers(-1, 3, (3, 130))
+    mask = (regions[:, :, None] == regions[:, None, :])[None, :, None]
+    found = outcome(kernel, query, key, value, bias, regions=regions)
+    expected = outcome("einsum", query, key, value, bias, mask)
+    for one, other in zip(found, expected, strict=True):
+        scale = max(1, float(jnp.abs(other.astype(jnp.float32)).max()))
+        np.testing.assert_allclose(
+            one.astype(np.float32), other.astype(np.float32), atol=(0.03 if kernel == "cudnn" else 1e-5) * scale
+        )
+
+
+def test_a_bias_for_all_groups_stays_one_for_cudnn(monkeypatch):
+    """Whole logits would cost the memory that the kernel spares."""
+    seen = []
+    monkeypatch.setattr(
+        "jax._src.nn.functions.cudnn_dot_product_attention", lambda *x, **y: seen.append(x[3].shape) or flash(*x, **y)
+    )
+    query, key, value, bias, _ = given((2, 3, 130, 130, 2, 64), True, False, jnp.bfloat16)
+    attend(query, key, value, bias=bias, regions=np.zeros((3, 130), int), kernel="cudnn")
+    assert seen == [(1, 2, 130, 130)]
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 1024, 1024, 2, 40), (1, 1, 1100, 1300, 1, 160)])
 def test_splash_lowers_for_tpus_forwards_and_backwards(shape, monkeypatch):
     monkeypatch.setattr(attention, "platform", lambda: "tpu")
@@ -124,7 +153,9 @@ CHOICES = {
     "cpu": {(4096, 4096, "float32", False): "blocks", (16, 16, "float32", False): "einsum"},
     "gpu": {
         (4096, 77, "bfloat16", False): "cudnn",
-        (512, 512, "bfloat16", True): "einsum",
+        (512, 512, "bfloat16", True): "cudnn",
+        (64, 64, "bfloat16", False): "einsum",
+        (4096, 16, "bfloat16", False): "einsum",
         (4096, 4096, "float32", False): "einsum",
     },
     "tpu": {(4096, 4096, "bfloat16", False): "splash", (4096, 77, "bfloat16", False): "einsum"},

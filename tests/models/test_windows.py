@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gp_jax.models.attention import attend
-from gp_jax.models.windows import merge_windows, relative_positions, split_windows, window_grid, window_mask
+from gp_jax.models.windows import merge_windows, relative_positions, split_windows, window_grid, window_regions
 from gp_jax.parallel import make_mesh, use_mesh
 
 # Divisible, padded, shrunken, and windows of one token; each is tried plain and shifted.
@@ -57,8 +57,7 @@ def test_windowed_attention_is_full_attention_under_the_windows_mask(grid):
         return x.reshape(*x.shape[:-1], 2, 4)
 
     windows = [heads(split_windows(x, grid)) for x in (q, k, v)]
-    mask = window_mask(grid)
-    out = attend(*windows, mask=None if mask is None else mask[None, :, None])
+    out = attend(*windows, regions=window_regions(grid))
     out = merge_windows(out.reshape(*out.shape[:3], -1), grid)
 
     full = [heads(x.reshape(2, 1, tokens, -1)) for x in (q, k, v)]
@@ -81,7 +80,7 @@ def test_sharded_windows_heads_and_batch_equal_the_unsharded(mesh):
     def run(x):
         y = split_windows(x, grid)
         y = y.reshape(*y.shape[:3], 2, 4)
-        y = attend(y, y, y, mask=window_mask(grid)[None, :, None])
+        y = attend(y, y, y, regions=window_regions(grid))
         return merge_windows(y.reshape(*y.shape[:3], -1), grid)
 
     expected = jax.jit(run)(x)
