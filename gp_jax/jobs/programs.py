@@ -109,10 +109,17 @@ def _flops(equation: Any) -> int:
         # Where a gradient passes a stride, zeros stand between its numbers.
         turns = math.prod(kernel) // kernel[outputs] / math.prod(parameters["lhs_dilation"])
         return int(2 * math.prod(equation.outvars[0].aval.shape) * turns)
+    if name in _ATTENTION:
+        query, key = (x.aval.shape for x in equation.invars[:2])  # [B, S, H, D]
+        return _ATTENTION[name] * 2 * math.prod(query) * key[1]
     within = [flops_of(inner) for value in parameters.values() for inner in _programs(value)]
     if name == "cond":
         return max(within, default=0)
     return parameters.get("length", 1) * sum(within) if name == "scan" else sum(within)
+
+
+# cuDNN's, in matrix products of queries by keys.
+_ATTENTION = {"dot_product_attention_fwd_wrapper": 2, "dot_product_attention_bwd_wrapper": 5}
 
 
 def _programs(value: Any) -> list[Any]:

@@ -5,7 +5,7 @@ to these layers and nothing has to be reshaped. Norms use the exact two-pass var
 networks is 1e-5.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,11 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from gp_jax.models.attention import platform
 from gp_jax.parallel import ANY, constrain
 
 Array = jax.Array
+Network = TypeVar("Network", bound=nnx.Module)
 
 
 class GroupNorm(nnx.GroupNorm):
@@ -62,6 +64,27 @@ class Convolution(nnx.Conv):
 
 def _convolve(maps: Array, kernel: Array, *args: Any, **options: Any) -> Array:
     return jax.lax.conv_general_dilated(maps, constrain(kernel, None, None, None, "hidden"), *args, **options)
+
+
+def for_loops(network: Network) -> Network:
+    """The network as a loop is to call it, made outside the loop under a trace; `network` stays.
+
+    cuDNN reads kernels as [O, kh, kw, I]. XLA turns them anew in each call, 0.87 of 10.2 ms of the image network of
+    Stable Diffusion 2 on an H100, 16 maps of 32 x 32, and does not take that out of a loop by itself.
+    """
+    if platform() != "gpu":
+        return network
+    network = nnx.clone(network)
+    for _, layer in nnx.iter_modules(network):
+        if isinstance(layer, Convolution):
+            layer.kernel.set_value(layer.kernel.get_value().transpose(3, 0, 1, 2))
+            layer.conv_general_dilated = _convolve_turned
+    return network
+
+
+def _convolve_turned(maps: Array, kernel: Array, *args: Any, dimension_numbers: Any, **options: Any) -> Array:
+    kernel = constrain(kernel, "hidden", None, None, None)
+    return jax.lax.conv_general_dilated(maps, kernel, *args, dimension_numbers=("NHWC", "OHWI", "NHWC"), **options)
 
 
 def _whole_maps(x: Array) -> Array:

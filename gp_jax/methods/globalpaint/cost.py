@@ -17,6 +17,7 @@ from flax import nnx
 from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import flatten
 from gp_jax.geometry import Canvas
+from gp_jax.jobs.programs import flops_of
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.models.unet import UNet
@@ -46,12 +47,12 @@ def program_cost(
     segments = sum(map(len, PLANS[plan](num_frames, checkpoint.settings.segment_frames).levels))
     calls = segments * (steps or checkpoint.settings.steps)
     with use_mesh(pipeline.mesh):
-        lowered = _denoising(checkpoint, canvas)
-        memory, counts = lowered.compile().memory_analysis(), lowered.cost_analysis()
-    assert memory is not None and counts is not None  # XLA has them for every kind of device
+        traced = _denoising(checkpoint, canvas)
+        memory = traced.lower().compile().memory_analysis()
+    assert memory is not None  # XLA has it for every kind of device
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     # Counted before XLA puts kernels of its own in, which it cannot count.
-    return ProgramCost(_parameters(checkpoint), calls * counts["flops"] / num_frames, used)
+    return ProgramCost(_parameters(checkpoint), calls * flops_of(traced.jaxpr.jaxpr) / num_frames, used)
 
 
 def _parameters(checkpoint: Checkpoint) -> int:
@@ -61,7 +62,7 @@ def _parameters(checkpoint: Checkpoint) -> int:
     return sum(math.prod(leaf.shape) for network in distinct.values() for leaf in flatten(network).values())
 
 
-def _denoising(checkpoint: Checkpoint, canvas: Canvas) -> jax.stages.Lowered:
+def _denoising(checkpoint: Checkpoint, canvas: Canvas) -> jax.stages.Traced:
     """One call of the key-frame network for a segment, with as many rows as guidance takes."""
     settings, unet = checkpoint.settings, checkpoint.unet
     cell = checkpoint.vae.config.downsampling
@@ -74,7 +75,7 @@ def _denoising(checkpoint: Checkpoint, canvas: Canvas) -> jax.stages.Lowered:
         return jax.ShapeDtypeStruct((rows, *shape), dtype)
 
     width = unet.config.cross_attention_dim
-    return jax.jit(_call).lower(
+    return jax.jit(_call).trace(
         unet,
         array(settings.segment_frames, native.height // cell, native.width // cell, unet.config.in_channels),
         array(),

@@ -34,6 +34,7 @@ from gp_jax.methods.placement import Placement
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower
 from gp_jax.models.global_tokens import GlobalTokens
+from gp_jax.models.layers import for_loops
 from gp_jax.models.unet import UNet
 from gp_jax.parallel import constrain
 
@@ -150,6 +151,7 @@ def make_segments(
     Returns:
       [B, T, h, w, C] float32, scaled latents.
     """
+    unet = for_loops(unet)
     masks = place.pixel_mask[None], place.latent_mask[None]
     mask, masked = inpainting_condition(vae, pixels, *masks, held == 1, completed, unet.config.masked_fill)
 

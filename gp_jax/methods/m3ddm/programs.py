@@ -26,6 +26,7 @@ from gp_jax.jobs.kept import Program
 from gp_jax.methods.latents import complete, encode
 from gp_jax.methods.placement import Placement, to_float
 from gp_jax.models.autoencoder import AutoencoderKL
+from gp_jax.models.layers import for_loops
 from gp_jax.models.m3ddm.network import M3DDM
 from gp_jax.parallel import constrain
 
@@ -86,6 +87,7 @@ def make_windows(
     Returns:
       [B, T, h, w, C] float32, scaled latents.
     """
+    network = for_loops(network)
     pixels = constrain(pixels, "batch", None, None, None, None)
     masked = jnp.where(place.pixel_mask[..., None] == 1, -1.0, pixels)
     initial = sampled_latents(vae, jax.random.fold_in(key, _INITIAL), times, pixels)
