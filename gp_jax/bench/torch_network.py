@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gp_jax.errors import UserError
 from gp_jax.models.unet_config import ATTENTION_BLOCKS, UNetConfig
-from gp_jax.models.windows import relative_positions, window_grid, window_mask
+from gp_jax.models.windows import relative_positions, window_grid, window_regions
 
 
 class Condition(NamedTuple):
@@ -298,8 +298,11 @@ class WindowedAttention(SelfAttention):
         super().__init__(width, heads)
         self.relative_bias = nn.Parameter(0.02 * torch.randn(math.prod(2 * size - 1 for size in window), heads))
         self.grid = grid = window_grid(volume, window, shifted=shifted)
-        rows, seen = relative_positions(grid.window, window), window_mask(grid)
-        unseen = None if seen is None else torch.from_numpy(np.where(np.asarray(seen), np.float32(0), np.float32(-1e9)))
+        rows, regions = relative_positions(grid.window, window), window_regions(grid)
+        unseen = None
+        if regions is not None:
+            seen = regions[:, :, None] == regions[:, None, :]
+            unseen = torch.from_numpy(np.where(seen, np.float32(0), np.float32(-1e9)))
         self.register_buffer("rows", torch.from_numpy(rows).long(), persistent=False)
         self.register_buffer("unseen", unseen, persistent=False)
 
