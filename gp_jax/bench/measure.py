@@ -22,6 +22,7 @@ from gp_jax.checkpoint.tensors import is_floating
 from gp_jax.jobs.programs import flops_of
 
 WARM_UP = 2  # calls that are not counted
+CALLS_IN_A_ROW = 4  # of a denoiser, as a sampler makes them: none waits for the host
 _POOL = 65_537  # random numbers that weights repeat: prime, so that no two rows of a kernel are alike
 
 
@@ -44,11 +45,12 @@ class Times:
         return max(self.seconds)
 
 
-def timed(call: Callable[[], Any], repeats: int) -> Times:
-    """Of so many calls, behind `WARM_UP` others; `call` returns arrays, which are waited for."""
+def timed(call: Callable[[], Any], repeats: int, parts: int = 1) -> Times:
+    """Of so many calls, behind `WARM_UP` others; `call` returns arrays, which are waited for. Told is the time of one
+    of its equal parts."""
     for _ in range(WARM_UP):
         jax.block_until_ready(call())
-    return Times(tuple(seconds_of(lambda: jax.block_until_ready(call())) for _ in range(repeats)))
+    return Times(tuple(seconds_of(lambda: jax.block_until_ready(call())) / parts for _ in range(repeats)))
 
 
 def compiled(lower: Callable[[], jax.stages.Lowered]) -> tuple[jax.stages.Compiled, float]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from gp_jax.bench.case import unet_of
 from gp_jax.bench.denoise import input_shapes
-from gp_jax.bench.measure import WARM_UP, Times
+from gp_jax.bench.measure import CALLS_IN_A_ROW, WARM_UP, Times
 from gp_jax.errors import UserError
 from gp_jax.training.setup import Run
 
@@ -72,6 +72,7 @@ def task_of(run: Run, what: str, repeats: int) -> dict[str, Any]:
         "dtype": run.config.dtype,
         "repeats": repeats,
         "warm_up": WARM_UP,
+        "parts": CALLS_IN_A_ROW if what == "denoise" else 1,
     }
 
 
