@@ -1,5 +1,5 @@
-"""In which types the denoiser computes on accelerators: products in bfloat16; sums of norms, softmax and the sinusoids of
-timesteps in float32. Read off the programs, since a CPU computes all of it in float32."""
+"""In which types the denoiser computes on accelerators: products in bfloat16; sums of norms, softmax and the sinusoids
+of timesteps in float32. Read off the programs, since a CPU computes all of it in float32."""
 
 import re
 
