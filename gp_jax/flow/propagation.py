@@ -152,19 +152,25 @@ def _inherited(
     """
     height, width = known.shape[1:]
     found = [_nothing()]
+    # Most paths lead to where nobody has anything: those are not asked one by one.
+    anything = cv2.dilate((theirs[0] >= oldest).astype(np.uint8).reshape(height, width), np.ones((3, 3), np.uint8))
+    near = _shows(anything > 0, np.clip(path[1], 0, (width - 1, height - 1)), rounded=True)
+    path = tuple(x[near] for x in path)
     # The last time the nearest is asked again, and what it has is good enough.
     for turn, offset in enumerate([(0, 0)] if rounded else [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0)]):
         pixels, place, error = path
         nearest = np.floor(place + 0.5).astype(np.int32)
         asked = nearest + np.where(place < nearest, -1, 1) * np.array(offset, np.int32)
         inside = ((asked >= 0) & (asked < (width, height))).all(axis=-1)
-        source, start, worst = (x[np.where(inside, asked[:, 1] * width + asked[:, 0], 0)] for x in theirs)
-        has = inside & (source >= oldest)
-        chain = Chain(pixels, source, start + (place - asked).astype(np.float32), np.maximum(error, worst))
+        at = np.where(inside, asked[:, 1] * width + asked[:, 0], 0)
+        has = np.flatnonzero(inside & (theirs[0][at] >= oldest))
+        source, start, worst = (x[at[has]] for x in theirs)
+        start = start + (place[has] - asked[has]).astype(np.float32)
         if not rounded and turn < 4:
-            has[has] = _share_known(known, chain.source[has], chain.place[has]) > 1 - SLACK
-        found.append(Chain(*(x[has] for x in chain)))
-        path = pixels[~has], place[~has], error[~has]
+            shown = _share_known(known, source, start) > 1 - SLACK
+            has, source, start, worst = (x[shown] for x in (has, source, start, worst))
+        found.append(Chain(pixels[has], source, start, np.maximum(error[has], worst)))
+        path = tuple(np.delete(x, has, axis=0) for x in path)
     return Chain(*map(np.concatenate, zip(*found)))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from gp_jax.errors import UserError
 from gp_jax.methods.dehan.segmentation import MOST
 from gp_jax.published.weights import load
 
@@ -43,5 +44,8 @@ def _importance(frame: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def load_network() -> Any:
-    """Raises UserError where the weights were not fetched."""
-    return cv2.dnn.readNetFromONNX(load(WEIGHTS)["onnx"])
+    """Raises UserError where the weights were not fetched, or OpenCV lacks what they need."""
+    try:
+        return cv2.dnn.readNetFromONNX(load(WEIGHTS)["onnx"])
+    except cv2.error as error:
+        raise UserError(f"OpenCV {cv2.__version__} cannot run {WEIGHTS}: install opencv-python-headless 5") from error

