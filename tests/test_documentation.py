@@ -119,7 +119,6 @@ PARSED = {
     "precompute.py records/256": "README's and sd2.py's are run; tests/tools/test_precompute.py",
     "gp_data": "0.4 GB of packages: tests/tools/test_fetch_training_data.py and test_build_tiny_clips.py",
     "gp_test_data": "0.4 GB of packages: tests/tools/test_build_test_clips.py",
-    "bench_metrics.py": "minutes: tests/tools/test_bench_metrics.py",
     "bench_overfit.py": "minutes of training",
     "bench_few_steps.py": "minutes for each clip: tests/tools/test_bench_few_steps.py",
     "bench_adaptation.py": "compiles full-size steps: tests/tools/test_bench_adaptation.py",
@@ -242,7 +241,7 @@ def _parse_and_stop(parser, arguments=None, namespace=None):
     if namespace is not None:  # a subcommand
         return _parse(parser, arguments, namespace)
     found, rest = _parse(parser, arguments)
-    if hasattr(found, "config"):
+    if getattr(found, "config", None):
         load_config(found.config, rest)
         rest = []
     sys.exit(f"not understood: {rest}" if rest else 0)

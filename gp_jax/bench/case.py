@@ -8,7 +8,7 @@ Neither data nor a checkpoint is needed: weights and batches are random, and nei
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -18,11 +18,11 @@ from gp_jax.errors import UserError
 from gp_jax.models.unet_config import UNetConfig
 from gp_jax.parallel import make_mesh
 from gp_jax.parallel.mesh import Device
-from gp_jax.training.budget import Budget
+from gp_jax.training.budget import Budget, bytes_on_device, collectives
 from gp_jax.training.config import STAGES
 from gp_jax.training.rules import check_fields
 from gp_jax.training.setup import Run, prepare
-from gp_jax.training.speed import PEAK_FLOPS
+from gp_jax.training.speed import PEAK_FLOPS, flops_of
 
 _FSDP = 8  # devices over which a mesh that nobody asked for cuts the state; more of them stand side by side
 _IMAGE = {"temporal": False, "window": None, "motion_modules": False, "global_tokens": False}
@@ -40,6 +40,7 @@ class Row:
       compile_seconds: None where it is not known.
       times: of calls; None where none was run.
       peak_bytes: the most memory in use at any time; None where the device does not tell.
+      part: of the network, where it is not the whole.
     """
 
     run: Run
@@ -49,11 +50,25 @@ class Row:
     compile_seconds: float | None = None
     times: Times | None = None
     peak_bytes: int | None = None
+    part: str = ""
 
     @property
     def device(self) -> str:
         """As makers call it."""
         return self.run.mesh.devices.flat[0].device_kind
+
+
+def budget_of(program: jax.stages.Compiled, parameters: Mapping[str, jax.ShapeDtypeStruct]) -> Budget:
+    """Of a program that takes parameters and other arrays, and changes neither."""
+    memory, state = program.memory_analysis(), bytes_on_device(parameters)
+    assert memory is not None
+    return Budget(
+        state=state,
+        inputs=memory.argument_size_in_bytes - state,
+        temporaries=memory.temp_size_in_bytes,
+        flops=flops_of(program),
+        collectives=collectives(program.as_text() or ""),
+    )
 
 
 def mfu(flops: float, seconds: float, device: str) -> float | None:

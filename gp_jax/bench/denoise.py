@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gp_jax.bench.case import Row
+from gp_jax.bench.case import Row, budget_of
 from gp_jax.bench.measure import CALLS_IN_A_ROW, compiled, peak_bytes, random_arrays, random_weights, timed
 from gp_jax.checkpoint.parameters import bind
 from gp_jax.checkpoint.tensors import is_floating
@@ -23,11 +23,10 @@ from gp_jax.models.layers import for_loops
 from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet_config import UNetConfig
 from gp_jax.parallel import parameter_shardings, use_mesh
-from gp_jax.training.budget import Budget, batch_shapes, bytes_on_device, collectives
+from gp_jax.training.budget import batch_shapes
 from gp_jax.training.config import STAGES
 from gp_jax.training.networks import within
 from gp_jax.training.setup import Run
-from gp_jax.training.speed import flops_of
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
@@ -55,15 +54,7 @@ def bench_denoising(run: Run, model_flops: float, *, repeats: int) -> Row:
     """Compiles the call, and runs it `repeats` times unless that is 0; arguments as for `step.bench_step`."""
     inputs, shapes = input_shapes(run), _parameters(run)
     program, compile_seconds = compiled(lambda: trace_denoising(run, CALLS_IN_A_ROW).lower())
-    memory, state = program.memory_analysis(), bytes_on_device(shapes)
-    assert memory is not None
-    budget = Budget(
-        state=state,
-        inputs=memory.argument_size_in_bytes - state,
-        temporaries=memory.temp_size_in_bytes,
-        flops=flops_of(program),
-        collectives=collectives(program.as_text() or ""),
-    )
+    budget = budget_of(program, shapes)
     share = run.config.batch_size / run.mesh.size
     model_flops, frames = model_flops * share, inputs["sample"].shape[1] * share
     if not repeats:

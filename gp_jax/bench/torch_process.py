@@ -30,13 +30,14 @@ class Outcome:
     """What torch did.
 
     Attributes:
-      mode: of `MODES`.
+      mode: of `MODES`; or the name of a metric.
       device: as torch calls it.
       version: torch's.
       times: of calls; None where it failed.
       first: seconds of the first call, in which torch.compile compiles.
       peak_bytes: the most memory in use; None where the device does not tell.
       error: why it failed.
+      values: what a metric returns.
     """
 
     mode: str
@@ -46,12 +47,12 @@ class Outcome:
     first: float | None = None
     peak_bytes: int | None = None
     error: str = ""
+    values: tuple[float, ...] = ()
 
 
-def check_torch(*, image: bool) -> None:
-    """Raises UserError where a package is missing; `image`: for the image network, which is diffusers'."""
-    needed = ("torch", "diffusers") if image else ("torch",)
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+def check_torch(*packages: str) -> None:
+    """Raises UserError where torch is missing, or one of the packages beside it."""
+    if missing := [name for name in ("torch", *packages) if importlib.util.find_spec(name) is None]:
         raise UserError(f"--against torch needs {missing[0]}, which is not here: pip install 'gp_jax[torch]'")
 
 
@@ -73,6 +74,19 @@ def task_of(run: Run, what: str, repeats: int) -> dict[str, Any]:
         "repeats": repeats,
         "warm_up": WARM_UP,
         "parts": CALLS_IN_A_ROW if what == "denoise" else 1,
+    }
+
+
+def metrics_task(clips: int, frames: int, names: list[str], repeats: int) -> dict[str, Any]:
+    """The same for metrics, which torch runs as they are."""
+    return {
+        "what": "metrics",
+        "modes": names,
+        "clips": clips,
+        "frames": frames,
+        "repeats": repeats,
+        "warm_up": WARM_UP,
+        "parts": 1,
     }
 
 
@@ -102,5 +116,12 @@ def measure_in_torch(task: dict[str, Any]) -> Iterator[Outcome]:
 def _outcome(line: dict[str, Any]) -> Outcome:
     times = Times(tuple(line["seconds"])) if "seconds" in line else None
     return Outcome(
-        line["mode"], line["device"], line["torch"], times, line.get("first"), line.get("peak"), line.get("error", "")
+        mode=line["mode"],
+        device=line["device"],
+        version=line["torch"],
+        times=times,
+        first=line.get("first"),
+        peak_bytes=line.get("peak"),
+        error=line.get("error", ""),
+        values=tuple(line.get("values") or ()),
     )

@@ -41,8 +41,8 @@ def main() -> None:
     for mode in task["modes"]:
         outcome = {"mode": mode, "device": name, "torch": torch.__version__}
         try:
-            outcome |= measure(task, device, mode == "compile")
-        except (RuntimeError, UserError) as error:
+            outcome |= measure(task, device, mode)
+        except (RuntimeError, UserError, ImportError) as error:
             outcome["error"] = why(error, mode)
         gc.collect()
         if device == "cuda":
@@ -70,11 +70,11 @@ def why(error: Exception, mode: str) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:150]}"
 
 
-def measure(task: dict[str, Any], device: str, compiled: bool) -> dict[str, Any]:
-    """Seconds of the first call and of those that count, and the most memory in use."""
+def measure(task: dict[str, Any], device: str, mode: str) -> dict[str, Any]:
+    """Seconds of the first call and of those that count, the most memory in use, and of metrics their values."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    call = CALLS[task["what"]](task, device, compiled)
+    call = CALLS[task["what"]](task, device, mode)
 
     def timed() -> float:
         begin = time.perf_counter()
@@ -88,14 +88,15 @@ def measure(task: dict[str, Any], device: str, compiled: bool) -> dict[str, Any]
         timed()
     seconds = [timed() / task["parts"] for _ in range(task["repeats"])]
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-    return {"first": first, "seconds": seconds, "peak": peak}
+    values = call().reshape(-1).tolist() if task["what"] == "metrics" else None
+    return {"first": first, "seconds": seconds, "peak": peak, "values": values}
 
 
-def denoising(task: dict[str, Any], device: str, compiled: bool) -> Callable[[], Any]:
+def denoising(task: dict[str, Any], device: str, mode: str) -> Callable[[], Any]:
     """Calls of the network one behind the other, without gradients, all of it in the task's type."""
     dtype = getattr(torch, task["dtype"])
     network = build(task, device).to(dtype).eval().requires_grad_(False)
-    run = torch.compile(network) if compiled else network
+    run = torch.compile(network) if mode == "compile" else network
     inputs = arguments(task, device, dtype)
 
     def call() -> Tensor:
@@ -107,11 +108,11 @@ def denoising(task: dict[str, Any], device: str, compiled: bool) -> Callable[[],
     return call
 
 
-def training(task: dict[str, Any], device: str, compiled: bool) -> Callable[[], Any]:
+def training(task: dict[str, Any], device: str, mode: str) -> Callable[[], Any]:
     """The network forwards and backwards, and AdamW."""
     network = build(task, device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=device == "cuda")
-    run = torch.compile(network) if compiled else network
+    run = torch.compile(network) if mode == "compile" else network
     inputs = arguments(task, device, torch.float32)
     narrow = task["dtype"] != "float32"
     target = torch.randn(len(inputs[0]), task["network"]["out_channels"], *inputs[0].shape[2:], device=device)
@@ -126,7 +127,20 @@ def training(task: dict[str, Any], device: str, compiled: bool) -> Callable[[], 
     return call
 
 
-CALLS = {"denoise": denoising, "step": training}
+def scoring(task: dict[str, Any], device: str, mode: str) -> Callable[[], Any]:
+    """The metric of that name, as it is used."""
+    from gp_jax.bench.torch_metrics import calls  # needs packages of its own
+
+    metric = calls(task["clips"], task["frames"], device)[mode]()
+
+    def call() -> Any:
+        with torch.inference_mode():
+            return metric()
+
+    return call
+
+
+CALLS = {"denoise": denoising, "step": training, "metrics": scoring}
 
 
 def build(task: dict[str, Any], device: str) -> nn.Module:

@@ -1,7 +1,10 @@
 """What work costs: memory, FLOPs, what devices send each other, and, on devices that are here, its time.
 
-  step     a training step, all of it
-  denoise  one call of the denoising network, as sampling makes it; with --image, of the image network within it
+  step      a training step, all of it
+  denoise   one call of the denoising network, as sampling makes it; with --image, of the image network within it
+  vae       the autoencoder: segments encoded, and decoded
+  pipeline  a clip of random frames made wider: frames per second, what takes them, and a projection
+  metrics   LPIPS, FVD and what FVD is made of, on random frames; needs no configuration, but `gp-jax fetch`
 
 Without --on it is compiled for the devices of this machine and run: seconds, FLOP/s and their share of what the
 device could do in bfloat16 (MFU). With --on it is only compiled, for devices that may be anywhere: CPU devices by
@@ -17,20 +20,28 @@ attention kernels may not. CPUs compute bfloat16 as float32, which doubles their
 With --against torch the same network, sizes and type are run in torch first, in a process of its own, as it is and by
 torch.compile, on one device; "x eager" and "x compile" say how many times as fast as these ours is. Image networks
 are diffusers', video networks the same layers in plain torch. A step is there the network forwards and backwards and
-AdamW, and keeps everything for its gradient, whatever the configuration's remat.
+AdamW, and keeps everything for its gradient, whatever the configuration's remat. Torch's threads wait for each other
+where other work has a core: measure on a machine that does nothing else.
+
+pipeline works at the configuration's native area (--config.settings.native_area), whatever the canvas. A "call" of
+its second table is a batch of segments, or of finished frames. What 500 frames of 512x512 pixels to 1280x720 would
+take is projected: the calls of their plan, each as long as one that was measured, in proportion to its FLOPs.
 
 examples:
   gp-jax bench --config configs/sd2.py:keyframes --attention einsum,cudnn
   gp-jax bench --config configs/sd2.py:keyframes --on 1,8,256
   gp-jax bench denoise --config configs/sd2.py:keyframes --config.data.size=512x512 --image --against torch
   gp-jax bench denoise --config configs/m3ddm.py --on 1
+  gp-jax bench pipeline --config configs/sd2.py:keyframes --source 192x256 --size 256x256 --steps 25 --guidance 2
+  gp-jax bench metrics --against torch
   gp-jax bench --config configs/sd2.py:keyframes --on v5p:1x1x1,v5p:2x2x2,v5p:4x8x8 --segments 2
 """
 
 import argparse
+import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
@@ -39,26 +50,44 @@ from gp_jax.cli.methods import ATTENTIONS
 from gp_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from gp_jax.bench.case import Row
-    from gp_jax.bench.torch_process import Outcome
+    from gp_jax.bench.table import Table
     from gp_jax.training.setup import Run
 
-CASES = ("step", "denoise")
+T = TypeVar("T")
+CASES = ("step", "denoise", "vae", "pipeline", "metrics")
+# What is asked of some cases only.
+_ONLY = {
+    "on": ("step", "denoise", "vae"),
+    "segments": ("step", "denoise", "vae"),
+    "image": ("step", "denoise"),
+    "against": ("step", "denoise", "metrics"),
+    "frames": ("pipeline", "metrics"),
+    "clips": ("metrics",),
+    **dict.fromkeys(("config", "attention", "mesh"), ("step", "denoise", "vae", "pipeline")),
+    **dict.fromkeys(("source", "size", "steps", "guidance"), ("pipeline",)),
+}
+_PROJECTED, _WANTED = 500, (512, 512, 720, 1280)  # frames, source and canvas
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the command takes."""
     parser.add_argument("what", nargs="?", default="step", choices=CASES, help="what is run")
-    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="configs/sd2.py:keyframes and the like")
-    parser.add_argument(
-        "--init-from", metavar="DIR|NAME", help="a checkpoint whose networks are meant, as config.init_from"
-    )
+    parser.add_argument("--config", metavar="FILE[:ARG]", help="configs/sd2.py:keyframes and the like")
+    parser.add_argument("--init-from", metavar="DIR|NAME", help="whose networks are meant, as config.init_from")
     parser.add_argument(
         "--image", action="store_true", help="the image network alone: without what makes it one of video"
     )
     parser.add_argument("--on", type=_names, metavar="A,B", help="8, or v5p:2x2x2: compile for these, run nothing")
-    parser.add_argument("--mesh", default="", metavar="AXES", help="such as data=2,fsdp=4; by default data=N/8,fsdp=8")
-    parser.add_argument("--segments", type=parse.count, default=1, metavar="N", help="per call, along each data slice")
+    parser.add_argument(
+        "--mesh",
+        default="",
+        metavar="AXES",
+        help="such as data=2,fsdp=4; by default data=N/8,fsdp=8, and one device for pipeline",
+    )
+    parser.add_argument("--segments", type=parse.count, metavar="N", help="per call and data slice; by default 1")
     parser.add_argument(
         "--attention",
         type=_names,
@@ -66,163 +95,193 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"kernels, of {', '.join(ATTENTIONS)}; by default the config's",
     )
     parser.add_argument("--against", choices=("torch",), help="what else is run, on the first device")
-    parser.add_argument("--repeats", type=parse.count, default=10, metavar="N", help="how many calls are timed")
+    parser.add_argument(
+        "--repeats",
+        type=parse.count,
+        metavar="N",
+        help="how many calls are timed, by default 10, or clips and metrics, by default 3",
+    )
+    parser.add_argument("--source", type=parse.size, metavar="WxH", help="frames of the clip; by default 256x256")
+    parser.add_argument(
+        "--size", type=parse.size, metavar="WxH", help="of the canvas; by default 16:9 around the source"
+    )
+    parser.add_argument(
+        "--frames", type=parse.count, metavar="N", help="of a clip; by default two segments' worth, for metrics 16"
+    )
+    parser.add_argument("--clips", type=parse.count, metavar="N", help="at once, for metrics; by default 4")
+    parser.add_argument("--steps", type=parse.count, metavar="N", help="of denoising; by default the config's")
+    parser.add_argument(
+        "--guidance", type=parse.finite, metavar="S", help="weight of global tokens; by default the config's"
+    )
     parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints a line of the table as soon as it is known."""
+    what = arguments.what
+    for name, cases in _ONLY.items():
+        if getattr(arguments, name) and what not in cases:
+            raise UserError(f"--{name} is of {' and '.join(cases)}, not of {what}: leave it out")
     if arguments.against and arguments.on:
         raise UserError("--against runs on a device that is here, and --on runs nothing: give one of them")
     if arguments.against:  # jax leaves room for torch, which has the same device
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-    from gp_jax.parallel.absent import absent_devices
+    if what == "metrics":
+        return _metrics(arguments)
+    if not arguments.config:
+        raise UserError(f"gp-jax bench {what} needs to know of which networks: --config configs/tiny.py:keyframes, say")
+
+    from gp_jax.bench import torch_process
+    from gp_jax.bench.case import image_alone
     from gp_jax.training.config import load_config
 
     config = load_config(arguments.config, arguments.overrides)
     if arguments.init_from:
         config.init_from = arguments.init_from
-    places = absent_devices(arguments.on) if arguments.on else None
+    if arguments.against:
+        torch_process.check_torch(*["diffusers"] * arguments.image)
+    config = image_alone(config) if arguments.image else config
+    print(f"{arguments.config}, {config.dtype}, remat {config.remat}", flush=True)
+    if what == "pipeline":
+        _pipeline(arguments, config)
+    else:
+        _calls(arguments, config)
 
+
+def _calls(arguments: argparse.Namespace, config: "ConfigDict") -> None:
+    """Of all but the pipeline: one program a row."""
     import jax
 
-    from gp_jax.bench import denoise, step
-    from gp_jax.bench.case import image_alone, model_flops, prepare_case
-    from gp_jax.bench.torch_process import check_torch, measure_in_torch, task_of
-    from gp_jax.models.attention import check_kernel
+    from gp_jax.bench import denoise, step, vae
+    from gp_jax.bench.case import model_flops, prepare_case
+    from gp_jax.bench.table import COLUMNS, Table, headings, torch_cells
+    from gp_jax.bench.torch_process import measure_in_torch, task_of
+    from gp_jax.parallel.absent import absent_devices
 
-    if arguments.against:
-        check_torch(image=arguments.image)
-    config = image_alone(config) if arguments.image else config
-    here = jax.devices()[:1] if arguments.against else jax.devices()
+    what, segments = arguments.what, arguments.segments or 1
+    repeats = 0 if arguments.on else arguments.repeats or 10
+    cases: list[tuple[Callable[..., Any], Callable[..., Row]]] = [(step.trace_step, step.bench_step)]
+    if what == "denoise":
+        cases = [(denoise.trace_denoising, denoise.bench_denoising)]
+    if what == "vae":
+        config = vae.with_pixels(config)
+        cases = [(vae.trace_part(part), functools.partial(vae.bench_part, part=part)) for part in vae.PARTS]
+    places = (
+        absent_devices(arguments.on) if arguments.on else [jax.devices()[:1] if arguments.against else jax.devices()]
+    )
     runs = [
-        prepare_case(config, devices, segments=arguments.segments, mesh=arguments.mesh, attention=attention)
-        for devices in places or [here]
+        prepare_case(config, devices, segments=segments, mesh=arguments.mesh, attention=attention)
+        for devices in places
         for attention in arguments.attention or [config.attention]
     ]
-    trace, measure = {
-        "step": (step.trace_step, step.bench_step),
-        "denoise": (denoise.trace_denoising, denoise.bench_denoising),
-    }[arguments.what]
-    if not arguments.on and arguments.what == "step":
+    if what == "step" and not arguments.on:
         step.check_step(runs[0])
-    table = _Table([*(COUNTED if arguments.on else TIMED), *(AGAINST if arguments.against else {})])
-    console = Console(stderr=True)
-    with console.status("counting FLOPs"):
-        flops = model_flops(config, trace)
-    print(f"{arguments.config}, {config.dtype}, remat {config.remat}, {flops / 1e12:.3g} TFLOP per segment")
+    table = Table(headings(what, counted=bool(arguments.on), against=bool(arguments.against)))
     table.line(table.headings)
-    theirs: dict[str, float] = {}
+    console, theirs = Console(stderr=True), {}
+    for trace, measure in cases:
+        with console.status("counting FLOPs"):
+            flops = model_flops(config, trace)
+        if arguments.against:
+            for outcome in measure_in_torch(task_of(runs[0], what, repeats)):
+                if outcome.times is None:
+                    table.failed([f"1 x {outcome.device}", f"torch {outcome.mode}"], outcome.error)
+                    continue
+                theirs[outcome.mode] = outcome.times.median
+                table.row(torch_cells(outcome, segments, flops * segments, segments * config.data.segment_frames))
+        for made in runs:
+            row = _attempted(table, made, functools.partial(measure, made, flops, repeats=repeats))
+            if row is not None:
+                cells = {heading: cell(row) for heading, cell in COLUMNS.items()}
+                if row.times:
+                    cells |= {f"x {mode}": f"{seconds / row.times.median:.2f}" for mode, seconds in theirs.items()}
+                table.row(cells)
+
+
+def _pipeline(arguments: argparse.Namespace, config: "ConfigDict") -> None:
+    """A row for each kernel, and what it says of another clip."""
+    import jax
+
+    from gp_jax.bench.case import prepare_case
+    from gp_jax.bench.pipeline import bench_pipeline, pipeline_of, projected
+    from gp_jax.bench.table import PIPELINE, Table
+    from gp_jax.bench.vae import with_pixels
+    from gp_jax.geometry import Canvas
+    from gp_jax.jobs.rates import duration
+    from gp_jax.methods.globalpaint.options import Options
+    from gp_jax.methods.options import Count
+
+    config, (height, width) = with_pixels(config), arguments.source or (256, 256)
+    canvas = Canvas.from_aspect(height, width, 16 / 9)
+    if arguments.size:
+        canvas = Canvas.from_size(height, width, height=arguments.size[0], width=arguments.size[1])
+    options = Options(steps=arguments.steps and Count(arguments.steps), guidance=arguments.guidance)
+    devices = jax.devices() if arguments.mesh else jax.devices()[:1]
+    table = Table(PIPELINE)
+    table.line(table.headings)
+    for attention in arguments.attention or [config.attention]:
+        made = prepare_case(config, devices, segments=1, mesh=arguments.mesh, attention=attention)
+        pipeline = pipeline_of(made, made.mesh if arguments.mesh else None)
+        frames = arguments.frames or 2 * made.settings.segment_frames
+        wanted = {"frames": frames, "options": options, "repeats": arguments.repeats or 3}
+        row = _attempted(table, made, functools.partial(bench_pipeline, made, pipeline, canvas, **wanted))
+        if row is not None:
+            table.row({heading: cell(row) for heading, cell in PIPELINE.items()})
+            seconds, calls = projected(row, pipeline, options, _PROJECTED, Canvas.from_size(*_WANTED))
+            told = ", ".join(f"{number} x {stage}" for stage, number in calls.items())
+            rate = f"{duration(seconds)}, {_PROJECTED / seconds:.3g} frames/s"
+            print(f"projected, not measured: {_PROJECTED} frames of 512x512 to 1280x720 in {rate} ({told})")
+
+
+def _metrics(arguments: argparse.Namespace) -> None:
+    """A row for each."""
+    from gp_jax.bench.metrics import bench_metric, cases
+    from gp_jax.bench.table import Table, span
+    from gp_jax.bench.torch_process import check_torch, measure_in_torch, metrics_task
+
+    clips, frames, repeats = arguments.clips or 4, arguments.frames or 16, arguments.repeats or 3
+    if clips < 2:
+        raise UserError("--clips 1 is too few: FVD is a distance between two sets of clips, which need 2 each")
+    known, theirs = cases(clips, frames), {}
+    table = Table(
+        ["metric", "items", "seconds", "range", "items/s", *["x torch", "difference"] * bool(arguments.against)]
+    )
     if arguments.against:
-        for outcome in measure_in_torch(task_of(runs[0], arguments.what, arguments.repeats)):
-            if outcome.times is None:
-                table.failed([outcome.device, f"torch {outcome.mode}"], outcome.error)
-                continue
-            theirs[outcome.mode] = outcome.times.median
-            frames = arguments.segments * config.data.segment_frames
-            table.row(_torch_cells(outcome, arguments.segments, flops * arguments.segments, frames))
-    for made in runs:
-        with console.status(f"{_devices(made)}, {made.config.attention}"):
-            try:
-                check_kernel(made.config.attention, made.mesh.devices.flat[0].platform)
-                row = measure(made, flops, repeats=0 if arguments.on else arguments.repeats)
-            except (UserError, ValueError, RuntimeError, NotImplementedError) as error:  # a kernel that it has not
-                table.failed([_devices(made), made.config.attention], str(error))
-                continue
-        cells = {heading: cell(row) for heading, cell in COLUMNS.items()}
-        if row.times:
-            cells |= {f"x {mode}": f"{seconds / row.times.median:.2f}" for mode, seconds in theirs.items()}
+        check_torch("lpips", "torchvision")
+        task = metrics_task(clips, frames, [case.name for case in known], repeats)
+        with Console(stderr=True).status("torch"):
+            theirs = {outcome.mode: outcome for outcome in measure_in_torch(task)}
+    table.line(table.headings)
+    for case in known:
+        times, values = bench_metric(case, repeats)
+        cells = {
+            "metric": case.name,
+            "items": str(case.items),
+            "seconds": f"{times.median:.3g}",
+            "range": span(times),
+            "items/s": f"{case.items / times.median:.3g}",
+        }
+        if (other := theirs.get(case.name)) and other.times:
+            difference = abs(values - other.values).max() / max(map(abs, other.values))
+            cells |= {"x torch": f"{other.times.median / times.median:.2f}", "difference": f"{difference:.1e}"}
+        elif other:
+            cells["x torch"] = other.error
         table.row(cells)
 
 
-class _Table:
-    """Lines of cells, each printed at once."""
+def _attempted(table: "Table", run: "Run", measure: Callable[[], T]) -> T | None:
+    """What `measure` returns; None, and a line of why, where the device has not the kernel, or not the memory."""
+    from gp_jax.bench.table import devices
+    from gp_jax.models.attention import check_kernel
 
-    def __init__(self, headings: Iterable[str]):
-        self.headings = list(headings)
-
-    def line(self, cells: Iterable[str]) -> None:
-        """As narrow as the headings, but where cells are wider as a rule; one that is wider still moves the rest."""
-        widths = [_WIDTHS.get(heading, len(heading)) for heading in self.headings]
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths)).rstrip(), flush=True)
-
-    def row(self, cells: Mapping[str, str]) -> None:
-        self.line(cells.get(heading) or "-" for heading in self.headings)
-
-    def failed(self, cells: list[str], reason: str) -> None:
-        reason = reason.strip().partition("\n")[0][:100]
-        self.line([*cells, f"does not work here: {reason}"])
-
-
-def _torch_cells(outcome: "Outcome", segments: int, flops: float, frames: int) -> dict[str, str]:
-    from gp_jax.bench.case import mfu
-
-    assert outcome.times is not None
-    seconds = outcome.times.median
-    share = mfu(flops, seconds, outcome.device)
-    return {
-        "devices": f"1 x {outcome.device}",
-        "attention": f"torch {outcome.mode}",
-        "segments": str(segments),
-        "compile s": f"{outcome.first:.3g}" if outcome.mode == "compile" else "",
-        "seconds": f"{seconds:.3g}",
-        "range": f"{outcome.times.lowest:.3g}-{outcome.times.highest:.3g}",
-        "TFLOP": f"{flops / 1e12:.3g}",
-        "TFLOP/s": f"{flops / seconds / 1e12:.3g}",
-        "MFU": f"{share:.1%}" if share else "",
-        "frames/s": f"{frames / seconds:.3g}",
-        "peak GB": _gigabytes(outcome.peak_bytes),
-    }
-
-
-def _gigabytes(count: int | None) -> str:
-    return "" if count is None else f"{count / 1e9:.3g}"
-
-
-def _devices(run: "Run") -> str:
-    return f"{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}"
-
-
-def _mesh(run: "Run") -> str:
-    return ",".join(f"{axis}={size}" for axis, size in run.mesh.shape.items() if size > 1)
-
-
-def _mfu(row: "Row") -> str:
-    from gp_jax.bench.case import mfu
-
-    share = mfu(row.model_flops, row.times.median, row.device) if row.times else None
-    return f"{share:.1%}" if share else ""
-
-
-_SUMS = ("all-reduce", "reduce-scatter")
-# Heading -> the cell of a `gp_jax.bench.case.Row`.
-COLUMNS: dict[str, Callable[["Row"], str]] = {
-    "devices": lambda row: _devices(row.run),
-    "attention": lambda row: row.run.config.attention,
-    "mesh": lambda row: _mesh(row.run),
-    "segments": lambda row: str(row.run.config.batch_size),
-    "state GB": lambda row: _gigabytes(row.budget.state),
-    "temp GB": lambda row: _gigabytes(row.budget.temporaries),
-    "all GB": lambda row: _gigabytes(row.budget.memory),
-    "gather GB": lambda row: _gigabytes(row.budget.traffic("all-gather")),
-    "sum GB": lambda row: _gigabytes(row.budget.traffic(*_SUMS)),
-    "other GB": lambda row: _gigabytes(row.budget.traffic() - row.budget.traffic("all-gather", *_SUMS)),
-    "TFLOP": lambda row: f"{row.model_flops / 1e12:.3g}",
-    "compiled": lambda row: f"{row.budget.flops / 1e12:.3g}",
-    "compile s": lambda row: f"{row.compile_seconds:.3g}" if row.compile_seconds else "",
-    "seconds": lambda row: f"{row.times.median:.3g}" if row.times else "",
-    "range": lambda row: f"{row.times.lowest:.3g}-{row.times.highest:.3g}" if row.times else "",
-    "TFLOP/s": lambda row: f"{row.model_flops / row.times.median / 1e12:.3g}" if row.times else "",
-    "MFU": _mfu,
-    "frames/s": lambda row: f"{row.frames / row.times.median:.3g}" if row.times else "",
-    "peak GB": lambda row: _gigabytes(row.peak_bytes),
-}
-_RUN = {"compile s", "seconds", "range", "TFLOP/s", "MFU", "frames/s", "peak GB"}
-COUNTED = [heading for heading in COLUMNS if heading not in _RUN]
-TIMED = [heading for heading in COLUMNS if heading not in ("gather GB", "sum GB", "other GB", "compiled")]
-AGAINST = ["x eager", "x compile"]
-_WIDTHS = {"devices": 16, "attention": 13, "mesh": 15, "range": 13}
+    try:
+        with Console(stderr=True).status(f"{devices(run)}, {run.config.attention}"):
+            check_kernel(run.config.attention, run.mesh.devices.flat[0].platform)
+            return measure()
+    except (UserError, ValueError, RuntimeError, NotImplementedError) as error:
+        table.failed([devices(run), run.config.attention], str(error))
+        return None
 
 
 def _names(text: str) -> list[str]:

@@ -214,7 +214,7 @@ class LatentJob(ABC):
     def costs(self) -> list[Cost]:
         """The job's programs, compiled: of `shrink` first, then of all whose calls are waited for."""
         with use_mesh(self.mesh):
-            return prepare(self._calls())
+            return prepare(self.calls())
 
     def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`; nothing is to be made of a canvas that the source fills."""
@@ -292,7 +292,7 @@ class LatentJob(ABC):
         is_read = self.journal is not None and self.journal.has(TOKENS)
         return bool(self._missing) or (self._reading() is not None and not is_read)
 
-    def _calls(self) -> list[Call]:
+    def calls(self) -> list[Call]:
         """How the programs will be called."""
         source = self.canvas.source_height, self.canvas.source_width, 3
         chunk, size = Shape((CHUNK_FRAMES, *source), np.uint8), chunk_size(self.frame)

@@ -31,7 +31,7 @@ from gp_jax.training.speed import flops_of
 
 # Of XLA for CPUs; they change the machine code only.
 _HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_TEXT_TOKENS = 77  # CLIP's
+TEXT_TOKENS = 77  # CLIP's
 _PATCHES = 256  # of precomputed features: 16 x 16, ViT-L/14 and ViT-H/14 at 224 pixels
 
 
@@ -146,7 +146,7 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     if data.global_frames:
         shapes |= {"clip": (data.global_frames, *size, 3), "clip_hidden": (data.global_frames,), "rate": ()}
     if data.text:
-        shapes["text"] = (_TEXT_TOKENS, configs[denoiser].cross_attention_dim)
+        shapes["text"] = (TEXT_TOKENS, configs[denoiser].cross_attention_dim)
     return {
         name: jax.ShapeDtypeStruct((rows, *shape), _DTYPES.get(name, jnp.float32)) for name, shape in shapes.items()
     }

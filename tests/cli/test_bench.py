@@ -16,7 +16,7 @@ from tests import small_networks
 
 def get_config():
     config = default_config("keyframes")
-    config.networks.update({name: small_networks.NETWORKS[name][1].to_json() for name in ("unet", "global_tokens")})
+    config.networks.update({name: small_networks.NETWORKS[name][1].to_json() for name in config.networks})
     config.optimizer.groups = ()
     config.settings.update({"native_area": 16 * 16})
     config.data.update({"precomputed": True, "segment_frames": 4, "feature_frames": 2, "view_size": 8, "view_patch": 4})
@@ -99,6 +99,44 @@ def test_torch_compiles(bench):
     assert float(compiled["compile s"]) > float(compiled["seconds"]) > 0 and float(ours["x compile"]) > 0
 
 
+def test_the_autoencoder_is_told_in_its_parts(bench):
+    encode, decode = bench("vae", "--repeats", "1", "--mesh", "data=8")
+    assert (encode["part"], decode["part"], encode["segments"]) == ("encode", "decode", "8")
+    assert float(encode["frames/s"]) > 0 and float(decode["TFLOP"]) > 0
+
+
+def test_the_pipeline_tells_what_takes_its_time_and_what_another_clip_would(bench, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    what = ["--source", "16x16", "--size", "32x16", "--frames", "7", "--steps", "2", "--repeats", "1"]
+    row, told = bench("pipeline", *what)
+    shares = [float(row[part].rstrip("%")) for part in ("encode", "denoise", "decode", "other")]
+    assert sum(shares) == pytest.approx(100, abs=3) and float(row["frames/s"]) > 0 and row["frames"] == "7"
+    assert told["devices"].startswith("projected, not measured: 500 frames of 512x512 to 1280x720 in")
+    assert not list(tmp_path.glob("cache/**/rates.json"))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["step", "--steps", "3"], "--steps is of pipeline, not of step"),
+        (["vae", "--against", "torch"], "--against is of step and denoise and metrics, not of vae"),
+        (["denoise", "--against", "torch", "--on", "1"], "give one of them"),
+        (["denoise", "--config.data.size=17x16"], "no whole latents"),
+        (["metrics"], "--config is of step and denoise and vae and pipeline, not of metrics"),
+    ],
+)
+def test_what_cannot_be_asked_together_is_one_sentence(tmp_path, capsys, arguments, words):
+    file = tmp_path / "config.py"
+    file.write_text(CONFIG)
+    assert main(["bench", arguments[0], "--config", str(file), *arguments[1:]]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_networks_have_to_be_named(capsys):
+    assert main(["bench", "pipeline"]) == 2
+    assert "--config configs/" in capsys.readouterr().err
+
+
 def test_the_image_network_alone_costs_less(bench):
     (video,), (image,) = bench("denoise", "--on", "1"), bench("denoise", "--on", "1", "--image")
     assert 0 < float(image["TFLOP"]) < float(video["TFLOP"])
@@ -110,3 +148,15 @@ def test_torch_that_is_not_there_is_one_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["bench", "denoise", "--config", str(file), "--against", "torch"]) == 2
     assert "needs torch, which is not here: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_metrics_are_those_of_torch(capsys):
+    assert main(["fetch"]) == 0
+    assert main(["bench", "metrics", "--clips", "2", "--frames", "16", "--repeats", "1", "--against", "torch"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()[0] in METRICS]
+    assert [line[0] for line in lines] == METRICS
+    assert all(float(line[-1]) < 1e-3 and float(line[-2]) > 0 for line in lines)
+
+
+METRICS = ["fvd", "i3d", "lpips", "lpips-vgg", "frechet"]

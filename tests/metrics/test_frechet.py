@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from bench_metrics import TorchI3D, textbook_distance, to_torch
 from flax import nnx
 
+from gp_jax.bench.torch_metrics import TorchI3D, textbook_distance, to_torch
 from gp_jax.errors import UserError
 from gp_jax.metrics import METRICS, frechet, fvd
 from gp_jax.metrics.frechet import (

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 import torch
-from bench_metrics import to_torch, torch_lpips
 from flax import nnx
 
+from gp_jax.bench.torch_metrics import to_torch, torch_lpips
 from gp_jax.metrics import METRICS, lpips, lpips_map
 from gp_jax.metrics.perceptual import LPIPS, load_lpips, lpips_distance
 from tests.products import PLATFORMS, imprecise

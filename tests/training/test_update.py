@@ -2,6 +2,7 @@
 bad steps."""
 
 import dataclasses
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -176,3 +177,17 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(adam):
     assert [int(state["skipped"]) for state in states] == [0, 0, 1, 1]
     assert [int(state["step"]) for state in states] == [0, 1, 2, 3]
     assert np.isfinite(summaries[3]["loss"]) and summaries[3]["skipped"] == 1
+
+
+def test_a_step_that_is_warm_compiles_nothing_and_asks_the_host_for_nothing(config, caplog):
+    run, state, frozen = started(config())
+    program = compile_step(run.step, state, frozen, small.shapes_of(BATCH), run.mesh)
+    batch = on_mesh(BATCH, small.shapes_of(BATCH), run.mesh)
+    state, _ = program(state, frozen, batch)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING), jax.transfer_guard("disallow"):
+        for _ in range(2):
+            state, summary = program(state, frozen, batch)
+        jax.block_until_ready((state, summary))
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            jnp.ones(3) + np.ones(3)  # what would be noticed
+    assert not [record.message for record in caplog.records if "Compiling" in record.message]

@@ -1,6 +1,7 @@
 """Both networks listen to every frame, to the global tokens and to the seed; known frames are taken as they are."""
 
 import functools
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -107,3 +108,21 @@ def test_linear_latents_are_exact_where_they_were_observed():
     made = segment(small_networks.build("unet"), vae)
     exact = np.abs(made - encode(vae, PIXELS)).max(axis=(0, 1, 4)) < 1e-5
     np.testing.assert_array_equal(exact, latent_mask(NATIVE, 8) == 0)
+
+
+def test_a_warm_loop_compiles_nothing_and_asks_the_host_for_nothing(vae, caplog):
+    """All steps of a segment are one program: its inputs go there once."""
+    given = (
+        small_networks.build("unet"),
+        vae,
+        jax.random.key(0),
+        np.array([[3, 5, 8, 9]], np.int32),
+        PIXELS,
+        COMPLETED,
+    )
+    given = jax.device_put((*given, NOBODY, None, NULL_TEXT, TOKENS, PLACE, SAMPLING))
+    call = functools.partial(make_segments, *given, shared_noise=small_networks.SCHEDULE.shared_noise)
+    jax.block_until_ready(call())
+    with jax.log_compiles(), caplog.at_level(logging.WARNING), jax.transfer_guard("disallow"):
+        jax.block_until_ready([call() for _ in range(2)])
+    assert not [record.message for record in caplog.records if "Compiling" in record.message]
