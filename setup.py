@@ -49,7 +49,7 @@ setup(
         "samples": SAMPLES,
         "clip": CLIP,
         "parity": PARITY,
-        "torch": ["torch>=2.6", "diffusers>=0.42,<0.43", "lpips==0.1.4"],  # what `gp-jax bench --against torch` measures
+        "torch": ["torch>=2.6", "diffusers>=0.42,<0.43", "lpips==0.1.4"],  # for `gp-jax bench --against torch`
         "plots": PLOTS,
         "web": WEB,
         "test": [*PARITY, *SAMPLES, *PLOTS, *WEB, *CHECKS, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", *BROWSER],

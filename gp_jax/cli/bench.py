@@ -13,9 +13,10 @@ Neither needs data nor a checkpoint: weights and frames are random. Other sizes 
 --config.data.size=WIDTHxHEIGHT and --config.data.segment_frames=N, other types by --config.dtype=float32.
 
 Numbers are those of one device. "seconds" is the median of calls that were waited for one by one, "range" the fastest
-and the slowest of them. "TFLOP" are those of the networks' matrix products and convolutions, in a step forwards and
-backwards, from which MFU is taken; "compiled" those of the program, in which what remat computes again counts and fused
-attention kernels may not. CPUs compute bfloat16 as float32, which doubles their memory and traffic.
+and the slowest of them; of denoise, of four calls in a row, as a sampler makes them, a fourth of their time. "TFLOP"
+are those of the networks' matrix products and convolutions, in a step forwards and backwards, from which MFU is taken;
+"compiled" those of the program, in which what remat computes again counts and fused attention kernels may not. CPUs
+compute bfloat16 as float32, which doubles their memory and traffic.
 
 With --against torch the same network, sizes and type are run in torch first, in a process of its own, as it is and by
 torch.compile, on one device; "x eager" and "x compile" say how many times as fast as these ours is. Image networks
