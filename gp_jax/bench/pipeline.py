@@ -53,7 +53,7 @@ class PipelineRow:
       times: of the whole clip.
       shares: encode, denoise, decode and other, of the whole; they add up to 1.
       calls: stage -> (seconds, FLOPs) of one call.
-      other: seconds of a frame that no stage has: reading, waiting.
+      other: seconds of a frame that no program has: reading, waiting.
       peak_bytes: the most memory in use; None where the device does not tell.
     """
 
@@ -152,7 +152,8 @@ def bench_pipeline(
     }
     denoised = [call for call in first.calls() if call.name not in (SHRINK, DECODE, FINISH) and call.name in spent]
     encoded = sum(spent[call.name][1] * _encoding(pipeline, call, repeats) for call in denoised)
-    whole, mean = sum(total for total, _ in spent.values()), statistics.mean(seconds)
+    whole = sum(spent[cost.name][0] for cost in costs if cost.name in spent)
+    mean = statistics.mean(seconds)
     shares: dict[str, float] = {
         "encode": encoded / mean,
         "denoise": (sum(spent[call.name][0] for call in denoised) - encoded) / mean,
