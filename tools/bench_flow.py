@@ -9,10 +9,10 @@ canvas; and to propagate along it, by paths of 8 frames between roundings and, a
 paths. What came out:
 
                                              6 pixels    0 pixels a frame
-    flow, both ways                          0.103       0.086
-    the same, carried on over the canvas     0.339       0.229
-    propagation, 8 frames between roundings  0.289       0.232
-    by whole paths                           0.326       0.274
+    flow, both ways                          0.082       0.077
+    the same, carried on over the canvas     0.271       0.215
+    propagation, 8 frames between roundings  0.205       0.175
+    by whole paths                           0.212       0.204
 
 That is for `--frames 16` on two CPU cores that had other work; no more than 15 frames can be looked at there.
 
