@@ -9,6 +9,7 @@ Neither data nor a checkpoint is needed: weights and batches are random, and nei
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -41,6 +42,7 @@ class Row:
       times: of calls; None where none was run.
       peak_bytes: the most memory in use at any time; None where the device does not tell.
       part: of the network, where it is not the whole.
+      again: makes `in_a_row` calls once more.
     """
 
     run: Run
@@ -51,6 +53,8 @@ class Row:
     times: Times | None = None
     peak_bytes: int | None = None
     part: str = ""
+    again: Callable[[], Any] | None = None
+    in_a_row: int = 1
 
     @property
     def device(self) -> str:

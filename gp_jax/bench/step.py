@@ -52,4 +52,5 @@ def bench_step(run: Run, model_flops: float, *, repeats: int) -> Row:
         return state
 
     times = timed(update, repeats)
-    return Row(run, Budget.of(run, program), model_flops, frames, compile_seconds, times, peak_bytes())
+    budget = Budget.of(run, program)
+    return Row(run, budget, model_flops, frames, compile_seconds, times, peak_bytes(), again=update)

@@ -66,8 +66,8 @@ def bench_part(run: Run, model_flops: float, *, part: str, repeats: int) -> Row:
     if not repeats:
         return make()
     weights, batch = random_weights(shapes), on_mesh(random_arrays(inputs), inputs, run.mesh)
-    times = timed(lambda: program(weights, batch), repeats)
-    return make(compile_seconds=compile_seconds, times=times, peak_bytes=peak_bytes())
+    again = functools.partial(program, weights, batch)
+    return make(compile_seconds=compile_seconds, times=timed(again, repeats), peak_bytes=peak_bytes(), again=again)
 
 
 def _parameters(run: Run) -> Shapes:

@@ -65,6 +65,7 @@ _ONLY = {
     "segments": ("step", "denoise", "vae"),
     "image": ("step", "denoise"),
     "against": ("step", "denoise", "metrics"),
+    "profile": ("step", "denoise", "vae"),
     "frames": ("pipeline", "metrics"),
     "clips": ("metrics",),
     **dict.fromkeys(("config", "attention", "mesh"), ("step", "denoise", "vae", "pipeline")),
@@ -95,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"kernels, of {', '.join(ATTENTIONS)}; by default the config's",
     )
+    parser.add_argument("--profile", action="store_true", help="say what kinds of kernels took the time, on a GPU")
     parser.add_argument("--against", choices=("torch",), help="what else is run, on the first device")
     parser.add_argument(
         "--repeats",
@@ -123,6 +125,8 @@ def run(arguments: argparse.Namespace) -> None:
     for name, cases in _ONLY.items():
         if getattr(arguments, name) and what not in cases:
             raise UserError(f"--{name} is of {' and '.join(cases)}, not of {what}: leave it out")
+    if arguments.profile and arguments.on:
+        raise UserError("--profile measures a device that is here, and --on runs nothing: give one of them")
     if arguments.against and arguments.on:
         raise UserError("--against runs on a device that is here, and --on runs nothing: give one of them")
     if arguments.against:  # jax leaves room for torch, which has the same device
@@ -160,6 +164,8 @@ def _calls(arguments: argparse.Namespace, config: "ConfigDict") -> None:
     from gp_jax.bench.torch_process import measure_in_torch, task_of
     from gp_jax.parallel.absent import absent_devices
 
+    if arguments.profile and jax.default_backend() != "gpu":
+        raise UserError("--profile tells the kernels of a GPU, and there is none here: leave it out")
     what, segments = arguments.what, arguments.segments or 1
     repeats = 0 if arguments.on else arguments.repeats or 10
     cases: list[tuple[Callable[..., Any], Callable[..., Row]]] = [(step.trace_step, step.bench_step)]
@@ -198,6 +204,18 @@ def _calls(arguments: argparse.Namespace, config: "ConfigDict") -> None:
                 if row.times:
                     cells |= {f"x {mode}": f"{seconds / row.times.median:.2f}" for mode, seconds in theirs.items()}
                 table.row(cells)
+                if arguments.profile:
+                    _profile(row)
+
+
+def _profile(row: "Row") -> None:
+    """A line for each kind of kernel."""
+    from gp_jax.bench.profile import kernels
+
+    assert row.again is not None
+    for kind in kernels(row.again):
+        milliseconds, count = 1e3 * kind.seconds / row.in_a_row, kind.count / row.in_a_row
+        print(f"  {kind.name:16} {milliseconds:8.2f} ms" + (f"  {count:5.0f} kernels" if count else ""))
 
 
 def _pipeline(arguments: argparse.Namespace, config: "ConfigDict") -> None:
