@@ -168,7 +168,8 @@ def _inherited(
         start = start + (place[has] - asked[has]).astype(np.float32)
         if not rounded and turn < 4:
             shown = _share_known(known, source, start) > 1 - SLACK
-            has, source, start, worst = (x[shown] for x in (has, source, start, worst))
+            has = has[shown]
+            source, start, worst = (x[shown] for x in (source, start, worst))
         found.append(Chain(pixels[has], source, start, np.maximum(error[has], worst)))
         path = tuple(np.delete(x, has, axis=0) for x in path)
     return Chain(*map(np.concatenate, zip(*found)))
