@@ -123,6 +123,7 @@ PARSED = {
     "bench_few_steps.py": "minutes for each clip: tests/tools/test_bench_few_steps.py",
     "bench_adaptation.py": "compiles full-size steps: tests/tools/test_bench_adaptation.py",
     "bench_attention.py": "minutes: tests/tools/test_bench_attention.py",
+    "bench_drift.py": "samples, twice: tests/tools/test_bench_drift.py",
     "bench_flashes.py": "half a minute for each clip: tests/tools/test_bench_flashes.py",
 }
 # Documents whose commands take more than a few seconds together.

@@ -83,6 +83,7 @@ def stages(pipeline: OutpaintPipeline, frames: np.ndarray, canvas: Canvas, steps
     video = pipeline(
         frames, canvas, seed=0, steps=steps, on_step=lambda step, latents: after[int(step)].append(np.asarray(latents))
     )
+    jax.effects_barrier()  # for the last callbacks
     for step in sorted({0, steps // 2, steps - 1}):
         made[f"latents after step {step + 1}"] = np.concatenate([x.reshape(-1) for x in after[step]])
     return {name: np.asarray(x, np.float32) for name, x in made.items()} | {"frames": np.asarray(video)}
