@@ -124,6 +124,7 @@ PARSED = {
     "bench_adaptation.py": "compiles full-size steps: tests/tools/test_bench_adaptation.py",
     "bench_attention.py": "minutes: tests/tools/test_bench_attention.py",
     "bench_drift.py": "samples, twice: tests/tools/test_bench_drift.py",
+    "bench_flow.py --estimators": "needs the weights of GMFlow: tests/flow/test_gmflow.py",
     "bench_flashes.py": "half a minute for each clip: tests/tools/test_bench_flashes.py",
 }
 # Documents whose commands take more than a few seconds together.

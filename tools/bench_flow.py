@@ -1,7 +1,7 @@
 """Times flow and propagation at 480p, and compares estimators of flow.
 
     python tools/bench_flow.py                                                   seconds of processor time per frame
-    python tools/bench_flow.py --estimators dis,gmflow --clips FOLDER FOLDER     of frames as files
+    python tools/bench_flow.py --estimators dis,gmflow --clips DAVIS/JPEGImages/480p/bear    frames as files
 
 A camera that pans by some pixels a frame, or stands still, over a smooth texture, 854x480, of which 570 columns are
 observed: what the flow between neighbours takes, both ways; the same and what the camera makes of it on the whole
@@ -56,9 +56,16 @@ SHIFT = 6
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--frames", type=int, default=24, metavar="N", help="of the clip that is made up")
-    parser.add_argument("--estimators", metavar="A,B", help=f"compare these, of {', '.join(ESTIMATORS)}")
-    parser.add_argument("--clips", nargs="+", type=Path, metavar="FOLDER", help="on the first frames of these")
+    parser.add_argument(
+        "--estimators", default="dis,gmflow", metavar="A,B", help=f"with --clips, of {', '.join(ESTIMATORS)}"
+    )
+    parser.add_argument("--clips", nargs="+", type=Path, metavar="FOLDER", help="compare estimators on these")
     arguments = parser.parse_args()
+    for clip in arguments.clips or ():
+        if not clip.is_dir():
+            parser.error(f"--clips {clip}: no folder of frames is there")
+    if unknown := set(arguments.estimators.split(",")) - set(ESTIMATORS):
+        parser.error(f"--estimators {min(unknown)} is none of {', '.join(ESTIMATORS)}")
 
     for clip in arguments.clips or ():
         compare(clip, arguments.estimators.split(","), arguments.frames)
