@@ -78,7 +78,8 @@ def test_a_clip_becomes_what_the_method_makes_of_it(client, film, tmp_path):
         for frame in load_method("mirror")(np.stack(list(reader)), canvas):
             writer.write(frame)
     made, wanted = (VideoReader(tmp_path / name) for name in ("made.mp4", "wanted.mp4"))
-    np.testing.assert_array_equal(np.stack(list(made)), np.stack(list(wanted)))
+    # x264 does not always make the same of the same small planes.
+    assert abs(np.stack(list(made)).astype(int) - np.stack(list(wanted))).mean() < 1
     assert made.info.has_audio
 
 

