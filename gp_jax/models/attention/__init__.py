@@ -36,7 +36,6 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.errors import UserError
@@ -109,7 +108,7 @@ def attend(
     if regions is not None and (run_apart := KERNELS[chosen].run_apart):
         return constrain(run_apart(query, key, value, bias, regions), *queries)
     if regions is not None:
-        mask = jnp.asarray(regions[None, :, None, :, None] == regions[None, :, None, None, :])
+        mask = einsum.mask_of(regions)
         chosen = choose(kernel, query, key, bias, mask)
     return constrain(KERNELS[chosen].run(query, key, value, bias, mask), *queries)
 

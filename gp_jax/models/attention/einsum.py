@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
@@ -16,6 +17,11 @@ def run(query: Array, key: Array, value: Array, bias: Array | None, mask: Array 
     logits = jnp.einsum("bnqhd,bnkhd->bnhqk", query, key, preferred_element_type=jnp.float32)
     weights = weigh(logits / math.sqrt(query.shape[-1]), bias, mask).astype(value.dtype)
     return jnp.einsum("bnhqk,bnkhd->bnqhd", weights, value)
+
+
+def mask_of(regions: np.ndarray) -> Array:
+    """Regions as a mask: [N, S] -> bool [1, N, 1, S, S]."""
+    return jnp.asarray(regions[None, :, None, :, None] == regions[None, :, None, None, :])
 
 
 def weigh(logits: Array, bias: Array | None, mask: Array | None) -> Array:

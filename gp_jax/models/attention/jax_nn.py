@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gp_jax.models.attention.einsum import mask_of
+
 Array = jax.Array
 
 WIDEST = 128  # head, on every GPU that has the kernel
@@ -80,8 +82,7 @@ def run_cudnn_apart(query: Array, key: Array, value: Array, bias: Array | None, 
     width, numbers = query.shape[-1], np.unique(regions)
     more = -len(numbers) % 8 + len(numbers)
     if width + more > WIDEST:
-        mask = jnp.asarray(regions[None, :, None, :, None] == regions[None, :, None, None, :])
-        return run_cudnn(query, key, value, bias, mask)
+        return run_cudnn(query, key, value, bias, mask_of(regions))
     told = np.zeros((1, *regions.shape, 1, more), np.float32)  # [1, N, S, 1, more]
     told[..., : len(numbers)] = regions[None, :, :, None, None] == numbers
 
