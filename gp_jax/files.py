@@ -43,6 +43,7 @@ from typing import Any
 from gp_jax.errors import UserError
 
 _PREFIX = ".gp_jax-"
+_written: dict[Path, str] = {}  # what this process has not finished: lock -> name of its target
 _LOCK = ".lock"
 _MOST_JSON = 2**26  # bytes
 
@@ -253,6 +254,7 @@ def _beside(target: Path, suffix: str = "") -> Iterator[Path]:
         with contextlib.suppress(BlockingIOError):  # somebody looks whether its owner is dead
             file, _ = _acquire(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
+    _written[lock] = target.name
     try:
         os.write(file, json.dumps({"target": target.name}).encode())
         yield lock.with_suffix(f".new{suffix}")
@@ -263,7 +265,14 @@ def _beside(target: Path, suffix: str = "") -> Iterator[Path]:
             _clear_quietly(lock, target.name)
             raise
         finally:
+            del _written[lock]
             os.close(file)
+
+
+def abandon() -> None:
+    """Removes what this process has written half: for its end, where nothing can unwind any more."""
+    for lock, name in list(_written.items()):
+        _clear_quietly(lock, name)
 
 
 def _sweep(folder: Path) -> None:

@@ -9,7 +9,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
-from gp_jax.cli.main import unwind_at_signals
+from gp_jax.cli.ending import unwind_at_signals
 from gp_jax.cli.progress import progress
 from gp_jax.data.shards import read_manifest, verify_shard
 from gp_jax.errors import UserError

@@ -7,24 +7,22 @@ A subcommand is a file beside this one with two functions, and a line in `COMMAN
 
 Only the file of the command that was asked for is imported, so help comes at once. What the user can mend (`UserError`,
 and arguments that do not parse) becomes one sentence and exit code 2; everything else is a bug and keeps its traceback.
-A signal that asks for the end unwinds the command as Ctrl-C does, so that nothing half-written is left.
+How a signal ends a command: ending.py.
 """
 
 import argparse
 import functools
 import os
 import select
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import FrameType
 from typing import Any, NoReturn
 
 from gp_jax import __version__
 from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.ending import unwind_at_signals
 from gp_jax.errors import Notice, UserError
 
 COMMANDS = {
@@ -85,19 +83,6 @@ def _unread() -> bool:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more at its end
             closed = True
     return closed
-
-
-def unwind_at_signals() -> None:
-    """Makes the end of the process, with its usual code, an exception: SIGTERM, and SIGHUP unless it is ignored."""
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        for other in (signal.SIGTERM, signal.SIGHUP):  # the unwinding is not to be interrupted in its turn
-            signal.signal(other, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-            signal.signal(number, leave)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

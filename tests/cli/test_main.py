@@ -1,7 +1,6 @@
 """The frame around all commands: help at once, one sentence for mistakes, tracebacks for bugs."""
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -62,32 +61,6 @@ def test_only_what_the_user_can_mend_is_caught(monkeypatch, capsys):
     stop(RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         main(arguments)
-
-
-WRITER = """
-import sys, time
-from gp_jax.cli import main, outpaint
-from gp_jax.files import replacing
-
-def run(arguments):
-    with replacing(arguments.output) as temporary:
-        temporary.write_text("half")
-        print("writes", flush=True)
-        time.sleep(60)
-
-outpaint.run = run
-sys.exit(main.main(["outpaint", "in", sys.argv[1], "--aspect", "16:9"]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)], ids=lambda x: str(int(x))
-)
-def test_a_signal_that_asks_for_the_end_leaves_nothing(tmp_path, number, code):
-    with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path / "out"], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"writes\n" and len(os.listdir(tmp_path)) == 2
-        process.send_signal(number)
-    assert process.returncode == code and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("module", ["gp_jax", "gp_jax.cli.main"])
