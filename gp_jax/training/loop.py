@@ -209,7 +209,8 @@ def _finish(run: Run, workdir: Path, state: State, loader: Loader) -> None:
 
 def _fresh(run: Run) -> State:
     params = initial(run.networks, run.networks.live, run.mesh)
-    if run.config.stage == "autoencoder" and run.networks.configs["vae"].linear_latents:
+    networks = run.networks
+    if run.config.stage == "autoencoder" and networks.configs["vae"].linear_latents and not networks.sources["vae"]:
         params = _with_linear_latents(run, params)
     return make_state(params, run.networks.multipliers, run.optimizer, run.mesh)
 
