@@ -17,104 +17,125 @@ No source pixel is copied outwards: where the model is right, the residual is 0 
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from gp_jax.jobs.kept import Program
-from gp_jax.methods.placement import Placement, nearest, to_float, to_native
+from gp_jax.methods.placement import Placement, at_pixels, nearest, nearest_seen, to_float, to_native
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.parallel import constrain
 
 Array = jax.Array
 
 
-@functools.partial(Program, static_argnames=("size", "observed"))
+@functools.partial(Program, static_argnames=("size",))
 def finish(
-    vae: AutoencoderKL,
-    latents: Array,
-    pixels: Array,
-    place: Placement,
-    *,
-    size: tuple[int, int],
-    observed: tuple[int, int] | None = None,
+    vae: AutoencoderKL, latents: Array, pixels: Array, place: Placement, *, size: tuple[int, int]
 ) -> tuple[Array, Array]:
     """Decodes and composites.
 
     Args:
       latents: [N, h, w, C], scaled.
-      pixels: [N, Hs, Ws, 3] uint8, the source; or [N, H, W, 4], the source and what other frames show around it, and
-        how far that can be trusted (`flow_propagation.carried`).
+      pixels: uint8, the source [N, Hs, Ws, 3] or layers [N, H, W, 4] (placement.py).
       place: of the source.
       size: height and width of the canvas.
-      observed: those of the source, where `pixels` are more.
 
     Returns:
       [N, H, W, 3] uint8, and whether all that was decoded is finite: bytes don't show it.
     """
-    latents, source = (constrain(x, "batch", None, None, None) for x in (latents, pixels))
-    if observed is not None:
-        source = jax.lax.dynamic_slice(source, (0, *place.corner, 0), (len(source), *observed, 3))
+    latents, pixels = (constrain(x, "batch", None, None, None) for x in (latents, pixels))
     decoded = vae.decode(latents / vae.config.scaling_factor)
-    carried = None if observed is None else pixels
-    return composite(decoded, source, place, size, carried), jnp.isfinite(decoded).all()
+    return composite(decoded, pixels, place, size), jnp.isfinite(decoded).all()
 
 
-def composite(
-    made: Array, source: Array, place: Placement, size: tuple[int, int], carried: Array | None = None
-) -> Array:
+def composite(made: Array, pixels: Array, place: Placement, size: tuple[int, int]) -> Array:
     """Frames of the canvas' size.
 
     Args:
       made: [N, h, w, 3] float, the decoded frames at the model's size.
-      source: [N, Hs, Ws, 3] uint8.
-      place: of the source.
-      size: height and width of the canvas.
-      carried: [N, H, W, 4] uint8, what is laid over `made` as far as its last channel trusts it; None for nothing.
+      pixels, place, size: those of `finish`.
 
     Returns:
-      [N, H, W, 3] uint8; the observed rectangle is `source`, bit for bit.
+      [N, H, W, 3] uint8; what is observed is as it came, bit for bit.
     """
-    # The source's shorter side at the model's size, without the rounding that depends on its place.
-    shorter = min(side * model / full for side, model, full in zip(source.shape[1:3], made.shape[1:3], size))
-    blended = blend(made, to_native(source, place), place.pixel_mask, shorter)
+    native, layered = to_native(pixels, place), pixels.shape[-1] == 4
+    if layered:
+        blended = blend(made, native[..., :3], 1 - native[..., 3], min(made.shape[1:3]))
+    else:
+        # The source's shorter side at the model's size, without the rounding that depends on its place.
+        shorter = min(side * model / full for side, model, full in zip(pixels.shape[1:3], made.shape[1:3], size))
+        blended = blend(made, native, place.pixel_mask, shorter)
     large = jax.image.resize(blended, (made.shape[0], *size, 3), "cubic")
-    if carried is not None:
-        trust = carried[..., 3:].astype(jnp.float32) / 255
-        large = trust * to_float(carried[..., :3]) + (1 - trust) * large
+    if layered:
+        trust = pixels[..., 3:].astype(jnp.float32) / 255
+        large = trust * to_float(pixels[..., :3]) + (1 - trust) * large
     frames = jnp.round((jnp.clip(large, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
-    return jax.lax.dynamic_update_slice(frames, source, (0, *place.corner, 0))
+    if layered:
+        return jnp.where(pixels[..., 3:] == 255, pixels[..., :3], frames)
+    return jax.lax.dynamic_update_slice(frames, pixels, (0, *place.corner, 0))
 
 
 def blend(made: Array, seen: Array, pixel_mask: Array, shorter: float) -> Array:
-    """`seen` on the observed rectangle and a feathered transition to `made` outside it.
+    """`seen` where it is observed and a feathered transition to `made` outside it.
 
     Args:
       made, seen: [N, H, W, 3] float; `seen` is read where it is observed.
-      pixel_mask: [H, W], 1 where a pixel is unknown.
-      shorter: the shorter side of the observed rectangle.
+      pixel_mask: 1 where a pixel is unknown; [H, W] for a rectangle of all frames, [N, H, W] for anything else.
+      shorter: the shorter side of the observed rectangle, or of the frame.
 
     Returns:
       [N, H, W, 3] float.
     """
     observed = pixel_mask == 0
-    rows, columns = observed.any(axis=1), observed.any(axis=0)
-    down, across = nearest(rows), nearest(columns)
-    distance = jnp.hypot(*jnp.broadcast_arrays(_away(down)[:, None], _away(across)[None]))[..., None]
+    distance, outwards, smoothed = (_of_rectangle if observed.ndim == 2 else _of_any)(observed)
     width = max(2.0, shorter / 4)
     octaves = [2.0**k for k in range(max(1, int(math.log2(width))))]
 
     # Each pixel outside gets the value of the nearest border pixel.
-    residual = (seen - made)[:, down][:, :, across]
+    residual = outwards(seen - made)
     result = made
     for deviation in octaves:
-        # A Gaussian over rows and columns, cut off and normalised anew at the borders, and carried on outwards.
-        kernels = _gaussian(down, rows, deviation), _gaussian(across, columns, deviation)
-        smooth = jnp.einsum("yh,nhwc,xw->nyxc", kernels[0], residual, kernels[1])
+        smooth = smoothed(residual, deviation)
         result = result + (residual - smooth) * _fade(distance, 2 * deviation)
         residual = smooth
     result = result + residual * _fade(distance, width)
     return jnp.where(observed[..., None], seen, result)
+
+
+# Of what is observed: how far each pixel is from it; what carries [N, H, W, C] on outwards; and what smooths something
+# that was, by a Gaussian over rows and columns that is cut off and normalised anew at the borders.
+Outside = tuple[Array, Callable[[Array], Array], Callable[[Array, float], Array]]
+
+
+def _of_rectangle(observed: Array) -> Outside:
+    rows, columns = observed.any(axis=1), observed.any(axis=0)
+    down, across = nearest(rows), nearest(columns)
+    distance = jnp.hypot(*jnp.broadcast_arrays(_away(down)[:, None], _away(across)[None]))[..., None]
+
+    def smoothed(residual: Array, deviation: float) -> Array:
+        kernels = _gaussian(down, rows, deviation), _gaussian(across, columns, deviation)
+        return jnp.einsum("yh,nhwc,xw->nyxc", kernels[0], residual, kernels[1])
+
+    return distance, lambda residual: residual[:, down][:, :, across], smoothed
+
+
+def _of_any(observed: Array) -> Outside:
+    rows, columns = nearest_seen(observed)
+    down, across = (jnp.arange(size) for size in observed.shape[1:])
+    distance = jnp.hypot((rows - down[:, None]).astype(jnp.float32), (columns - across).astype(jnp.float32))
+
+    def smoothed(residual: Array, deviation: float) -> Array:
+        kernels = (_gaussian(at, jnp.ones(len(at)), deviation) for at in (down, across))
+        weighted = jnp.concatenate([observed[..., None] * residual, observed[..., None]], axis=-1)
+        sums = jnp.einsum("yh,nhwc,xw->nyxc", next(kernels), weighted, next(kernels))
+        return at_pixels(sums[..., :-1] / jnp.maximum(sums[..., -1:], 1e-6), rows, columns)
+
+    def outwards(residual: Array) -> Array:
+        return at_pixels(jnp.where(observed[..., None], residual, 0.0), rows, columns)
+
+    return distance[..., None], outwards, smoothed
 
 
 def _gaussian(at: Array, counts: Array, deviation: float) -> Array:

@@ -65,6 +65,8 @@ class LatentJob(ABC):
       held: the type of what is told of the frames of a segment that are complete already.
       known: the shape of what is told of a frame that is complete, its latents' if nothing else is.
       prefix: of the names of stages that take another time here than in other methods.
+      channels: of what `_pixels` gives: 3 for the source, 4 for layers (placement.py), which say of each frame what is
+        seen of it.
 
     Raises:
       UserError: the folder holds other work, or there is no room for the spool.
@@ -72,6 +74,7 @@ class LatentJob(ABC):
 
     held: ClassVar[Any]
     prefix: ClassVar[str] = ""
+    channels: int = 3
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class LatentJob(ABC):
     ):
         self.mesh, self.clip, self.canvas, self.frame, self.place, self.vae = mesh, clip, canvas, frame, place, vae
         self.length, self.slices, self.batch, self.work = length, slices, batch, work
-        self.shape = (*place.pixel_mask.shape, 3)
+        self.shape = (*place.pixel_mask.shape, self.channels)
         self.latents = (*place.latent_mask.shape, vae.config.latent_channels)
         self.known = self.latents
         check_room(len(clip), self.shape, work)
@@ -166,20 +169,21 @@ class LatentJob(ABC):
         return Call(FINISH, finish, (self.vae, latents, pixels, self.place), size)
 
     def _pixels(self) -> Iterator[np.ndarray]:
-        """Uint8 of `_pixels_shape`, what is put into each frame: the source."""
+        """Uint8 of `_pixels_shape`, what networks are told of each frame, and what is put into it: the source."""
         return observed(self.clip, self.canvas, range(len(self.clip)))
 
     @property
     def _pixels_shape(self) -> tuple[int, int, int]:
-        return self.canvas.source_height, self.canvas.source_width, 3
+        source = self.canvas.source_height, self.canvas.source_width
+        return *(source if self.channels == 3 else (self.canvas.height, self.canvas.width)), self.channels
 
     def _pixels_bytes(self) -> int:
-        """What `_pixels` holds, beside the frames that it gives."""
+        """What `_pixels` holds, beside the frames that it gives, where it runs once."""
         return 0
 
     def _native_frames(self) -> Iterator[np.ndarray]:
-        """Float [H, W, 3], of the whole clip."""
-        return native_frames(self.clip, self.canvas, self.place, self.mesh)
+        """Float of `shape`, of the whole clip."""
+        return native_frames(self._pixels(), self.place, self.mesh)
 
     @property
     def estimate(self) -> Estimate:
@@ -192,17 +196,15 @@ class LatentJob(ABC):
             return Estimate()
         costs, shrinking = self.costs[1:], self.costs[0]
         stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in costs]
-        pixels = self.canvas.source_height * self.canvas.source_width
         if self._needs_source:
+            pixels = math.prod(self._pixels_shape[:2])
             decoding = shrinking.bytes // CHUNK_FRAMES + 12 * pixels
-            stages.append(
-                Effort(self.prefix + DECODE, pixels, len(self.clip), shrinking.flops // CHUNK_FRAMES, decoding)
-            )
+            stages.append(Effort(self._decoding, pixels, len(self.clip), shrinking.flops // CHUNK_FRAMES, decoding))
         evaluations = sum(self._evaluations(number) * len(segments) for number, segments in self._missing)
         spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
         # Decoded ahead, composited, and on their way to the encoder.
         frames = 4 * chunk_size(self.frame) * 3 * self.canvas.height * self.canvas.width
-        held = spool + frames + self._pixels_bytes()
+        held = spool + frames + 2 * self._pixels_bytes()  # for the networks, and once more around them
         return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, held))
 
     @functools.cached_property
@@ -235,7 +237,7 @@ class LatentJob(ABC):
             if self._needs_source:
                 spool.fill(self._native_frames())
                 last = max(self._segments()[0][1][0].denoised)  # nothing can be done before it is there
-                with clock(self.prefix + DECODE, self.canvas.source_height * self.canvas.source_width, last + 1):
+                with clock(self._decoding, math.prod(self._pixels_shape[:2]), last + 1):
                     spool[last]
             tokens = self._tokens(spool)
 
@@ -249,6 +251,11 @@ class LatentJob(ABC):
             timed = functools.partial(clock, finishing.name, finishing.work)
             yield from finished(made, self._pixels(), self._finish, chunk_size(self.frame), timed)
         self.rates.learn(clock)
+
+    @property
+    def _decoding(self) -> str:
+        """The name of the stage in which a frame comes, is brought to the network's size and kept."""
+        return self.prefix + DECODE
 
     def _tokens(self, spool: Spool) -> np.ndarray | None:
         if self._reading() is None:
@@ -294,8 +301,7 @@ class LatentJob(ABC):
 
     def calls(self) -> list[Call]:
         """How the programs will be called."""
-        source = self.canvas.source_height, self.canvas.source_width, 3
-        chunk, size = Shape((CHUNK_FRAMES, *source), np.uint8), chunk_size(self.frame)
+        chunk, size = Shape((CHUNK_FRAMES, *self._pixels_shape), np.uint8), chunk_size(self.frame)
         calls = [Call(SHRINK, shrink, (chunk, self.place), times=-(-len(self.clip) // CHUNK_FRAMES)), *self._fitting()]
         tokens = None
         if reading := self._reading():

@@ -37,12 +37,19 @@ def encode(vae: AutoencoderKL, pixels: Array, noise: Array | None = None) -> Arr
     return jax.lax.map(encode_frame, rows).swapaxes(0, 1)
 
 
+def mask_of_latents(pixel_mask: Array, downsampling: int) -> Array:
+    """[..., H, W], 1 where a pixel is unknown -> [..., h, w], 0 where all pixels of a latent are known, else 1."""
+    *frames, height, width = pixel_mask.shape
+    cells = height // downsampling, downsampling, width // downsampling, downsampling
+    return pixel_mask.reshape(*frames, *cells).max(axis=(-3, -1))
+
+
 def complete(masked: Array, latent_mask: Array, known: Array, completed: Array) -> tuple[Array, Array]:
     """What is known of the frames of segments: of complete ones all, of others what was observed.
 
     Args:
       masked: [B, T, h, w, C], latents of the observed pixels.
-      latent_mask: [B, h, w] or [1, h, w], 1 where a latent is unknown.
+      latent_mask: [B, T, h, w], or what can be broadcast to it: 1 where a latent is unknown.
       known: [B, T] bool, whether a frame is complete.
       completed: [B, T, h, w, C] scaled latents, read where `known`.
 
@@ -50,4 +57,4 @@ def complete(masked: Array, latent_mask: Array, known: Array, completed: Array) 
       mask [B, T, h, w, 1] and masked-video latents [B, T, h, w, C].
     """
     known = known[:, :, None, None, None]
-    return jnp.where(known, 0.0, latent_mask[:, None, :, :, None]), jnp.where(known, completed, masked)
+    return jnp.where(known, 0.0, latent_mask[..., None]), jnp.where(known, completed, masked)

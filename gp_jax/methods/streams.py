@@ -23,7 +23,7 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.journal import Journal, remembering
 from gp_jax.jobs.threads import ahead
-from gp_jax.methods.method import Clip, Progress, observed
+from gp_jax.methods.method import Progress
 from gp_jax.methods.placement import Placement, shrink
 from gp_jax.parallel import use_mesh
 
@@ -33,13 +33,12 @@ CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
 Make = Callable[[int, Sequence[Any], Mapping[int, np.ndarray]], Mapping[int, np.ndarray]]
 
 
-def native_frames(clip: Clip, canvas: Canvas, place: Placement, mesh: Mesh | None) -> Iterator[np.ndarray]:
-    """Float [H, W, 3] at the network's size, of the whole clip."""
-    source = observed(clip, canvas, range(len(clip)))
-    while chunk := list(islice(source, CHUNK_FRAMES)):
+def native_frames(frames: Iterator[np.ndarray], place: Placement, mesh: Mesh | None) -> Iterator[np.ndarray]:
+    """Float [H, W, C] at the network's size, of source frames or of layers (placement.py)."""
+    while chunk := list(islice(frames, CHUNK_FRAMES)):
         with use_mesh(mesh):
-            frames = shrink(fill(chunk, CHUNK_FRAMES), place)
-        yield from np.asarray(frames)[: len(chunk)]
+            native = shrink(fill(chunk, CHUNK_FRAMES), place)
+        yield from np.asarray(native)[: len(chunk)]
 
 
 def reporting(journal: Journal | None, make: Make, total: int, label: Callable[[int], str], progress: Progress) -> Make:
@@ -80,7 +79,7 @@ def finished(
 
     Args:
       made: index and latents of all frames, in the order of time.
-      pixels: uint8 [Hs, Ws, 3], the source, or more of it, in the order of time.
+      pixels: uint8 [Hs, Ws, 3], the source, or layers, in the order of time.
       finish: ([N, h, w, C] latents, uint8 [N, Hs, Ws, 3] pixels) -> uint8 [N, H, W, 3], and whether all is finite.
       size: N.
       timed: what a chunk is made in, once its latents are there; see `gp_jax.jobs.rates.Clock`.

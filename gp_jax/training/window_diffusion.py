@@ -76,7 +76,7 @@ class WindowDiffusion:
             black = encode(vae, jnp.full_like(pixels[:, :1], -1.0), draws["masked"][:, :1])
             masked = jnp.where(no_all, black, masked)
         latent_mask = jnp.where(no_all[:, 0, :, :, 0], 1.0, batch["latent_mask"])
-        mask, condition = complete(masked, latent_mask, batch["known"], clean)
+        mask, condition = complete(masked, latent_mask[:, None], batch["known"], clean)
 
         hidden = unknown & batch["clip_hidden"][:, :, None, None, None]
         clip = encode(vae, jnp.where(hidden, 0.0, to_float(batch["clip"])), draws["clip"])

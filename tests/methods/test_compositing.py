@@ -32,20 +32,41 @@ def test_the_source_is_untouched(canvas):
     np.testing.assert_array_equal(frames[:, *canvas.observed], source)
 
 
-def test_what_is_trusted_is_laid_over_what_was_made():
+def layers_of(source, canvas):
+    """Of [N, Hs, Ws, 3]: nothing else is trusted."""
+    padded = np.pad(source, ((0, 0), *canvas.pads, (0, 0)))
+    trust = np.broadcast_to(255 * (1 - pixel_mask(canvas)), padded.shape[:3])
+    return np.concatenate([padded, trust[..., None].astype(np.uint8)], axis=-1)
+
+
+def test_a_rectangle_is_one_of_any_shapes():
     canvas = Canvas(24, 40, 2, 12, 20, 16)
     rng = np.random.default_rng(0)
     source = rng.integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
+    made = rng.uniform(-1, 1, (2, 12, 20, 3)).astype(np.float32)
+    composite = jax.jit(compositing.composite, static_argnums=3)
+    place = Placement.of(canvas, canvas.resize(12, 20), 4)
+    plain, laid = (composite(made, pixels, place, (24, 40)) for pixels in (source, layers_of(source, canvas)))
+    # Colours fade a little farther: how far follows from the frame, and not from the source.
+    np.testing.assert_array_equal(laid[:, *canvas.observed], source)
+    assert np.abs(np.asarray(plain, float) - laid).mean() < 4
+
+
+def test_what_is_trusted_is_laid_over_what_was_made():
+    canvas = Canvas(24, 40, 2, 12, 20, 16)
+    rng = np.random.default_rng(0)
     made = rng.uniform(-1, 1, (2, 24, 40, 3)).astype(np.float32)
-    carried = rng.integers(0, 256, (2, 24, 40, 4), dtype=np.uint8)
-    carried[..., 3] = np.where(np.arange(40) < 6, 255, np.where(np.arange(40) < 9, 51, 0))
+    carried = layers_of(rng.integers(0, 256, (2, 20, 16, 3), dtype=np.uint8), canvas)
     composite = jax.jit(compositing.composite, static_argnums=3)
     place = Placement.of(canvas, canvas, 8)
-    plain, laid = (composite(made, source, place, (24, 40), layer) for layer in (None, carried))
-    plain, laid = np.asarray(plain, float), np.asarray(laid, float)
-    np.testing.assert_array_equal(laid[:, :, :6], carried[:, :, :6, :3])
-    np.testing.assert_allclose(laid[:, :, 6:9], 0.2 * carried[:, :, 6:9, :3] + 0.8 * plain[:, :, 6:9], atol=1)
-    np.testing.assert_array_equal(laid[:, :, 9:], plain[:, :, 9:])
+    plain = np.asarray(composite(made, carried, place, (24, 40)), float)
+    carried[:, :, :6] = rng.integers(0, 256, (2, 24, 6, 4), dtype=np.uint8)
+    carried[:, :, :6, 3] = 51  # too little for a network to be told, and for its surroundings
+    laid = composite(made, carried, place, (24, 40))
+    np.testing.assert_allclose(laid[:, :, :6], (0.2 * carried[..., :3] + 0.8 * plain)[:, :, :6], atol=1)
+    np.testing.assert_array_equal(laid[:, :, 6:], plain[:, :, 6:])
+    carried[:, :, :6, 3] = 255
+    np.testing.assert_array_equal(composite(made, carried, place, (24, 40))[:, :, :6], carried[:, :, :6, :3])
 
 
 def test_what_is_right_stays():

@@ -48,7 +48,7 @@ from gp_jax.jobs.spool import Spool, check_room
 from gp_jax.methods.adaptation import Adaptation, Fitted
 from gp_jax.methods.globalpaint.objective import Diffusion
 from gp_jax.methods.globalpaint.options import Options
-from gp_jax.methods.method import Clip, Progress
+from gp_jax.methods.method import Clip, Progress, observed
 from gp_jax.methods.placement import Placement, shrink
 from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import CHUNK_FRAMES, native_frames
@@ -167,7 +167,8 @@ class ClipLora:
         """
         with Spool(len(self.clip), self.shape, self.work) as spool:
             if self.calls(journal)[0].times:
-                spool.fill(native_frames(self.clip, self.source, self.place, self.mesh))
+                source = observed(self.clip, self.source, range(len(self.clip)))
+                spool.fill(native_frames(source, self.place, self.mesh))
             pictures = _Pictures(spool, len(self.clip), self.checkpoint.settings.segment_frames)
             for name, adaptation in self.adaptations.items():
                 self.fitted[name] = adaptation.run(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from gp_jax.methods.latents import complete, encode
-from gp_jax.methods.placement import nearest
+from gp_jax.methods.placement import at_pixels, nearest_seen
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower, preprocess
 from gp_jax.models.global_tokens import GlobalTokens
@@ -39,8 +39,8 @@ def inpainting_condition(
     Args:
       vae: the autoencoder.
       pixels: [B, T, H, W, 3].
-      pixel_mask: [B, H, W] or [1, H, W], 1 where a pixel is unknown.
-      latent_mask: [B, h, w] or [1, h, w], the same for latents.
+      pixel_mask: [B, T, H, W], 1 where a pixel is unknown; B and T may be 1, where all have the same.
+      latent_mask: [B, T, h, w], the same for latents.
       known: [B, T] bool, whether a frame is complete.
       completed: [B, T, h, w, C] scaled latents, read where `known`.
       fill: a name in `FILLS`, that of the UNet's config.
@@ -52,19 +52,18 @@ def inpainting_condition(
 
 
 def _grey(pixels: Array, pixel_mask: Array) -> Array:
-    return jnp.where(pixel_mask[:, None, :, :, None] == 0, pixels, 0.0)
+    return jnp.where(pixel_mask[..., None] == 0, pixels, 0.0)
 
 
 def _edge(pixels: Array, pixel_mask: Array) -> Array:
-    """Each unknown pixel gets the value of the nearest pixel of the observed rectangle."""
-    seen = jnp.broadcast_to(pixel_mask == 0, (len(pixels), *pixel_mask.shape[1:]))
-    rows, columns = nearest(seen.any(axis=2)), nearest(seen.any(axis=1))
-    pixels = jnp.take_along_axis(pixels, rows[:, None, :, None, None], axis=2)
-    return jnp.take_along_axis(pixels, columns[:, None, None, :, None], axis=3)
+    """Each unknown pixel gets the value of the observed one that is nearest to it; grey where nothing is observed."""
+    seen = pixel_mask == 0
+    return at_pixels(jnp.where(seen[..., None], pixels, 0.0), *nearest_seen(seen))
 
 
-# What stands in the unknown region of the masked video, by name: (pixels [B, T, H, W, 3], pixel_mask [B, H, W]) ->
-# pixels. Stable Diffusion has grey there. The nearest observed pixels spare a small network to carry colours across.
+# What stands in the unknown region of the masked video, by name: (pixels [B, T, H, W, 3], pixel_mask [B, T, H, W], of
+# which B and T may be 1) -> pixels. Stable Diffusion has grey there. The nearest observed pixels spare a small network
+# to carry colours across.
 FILLS = {"grey": _grey, "edge": _edge}
 
 

@@ -22,7 +22,6 @@ from gp_jax.geometry import Canvas, patch_positions
 from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
-from gp_jax.methods.compositing import finish
 from gp_jax.methods.execute import batches, execute
 from gp_jax.methods.flow_propagation import carried, held
 from gp_jax.methods.globalpaint import programs
@@ -38,7 +37,8 @@ from gp_jax.seeds import random_key
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
     from gp_jax.methods.globalpaint.clip_lora import ClipLora
 
-CARRY = "carry and finish"  # the stage of `finish` where it waits for the flow
+# Stages that wait for the flow.
+CARRY_FIRST, CARRY = "carry and shrink", "carry and finish"
 
 
 class OutpaintJob(LatentJob):
@@ -82,6 +82,7 @@ class OutpaintJob(LatentJob):
         on_step: OnStep | None,
     ):
         self.lora = lora
+        self.channels = 4 if options.propagate else 3
         self.checkpoint, self.plan, self.sampling, self.options = checkpoint, plan, sampling, options
         self.text, self.null_text, self.on_step = text, null_text, on_step
         self.key = random_key(options.seed)
@@ -123,7 +124,7 @@ class OutpaintJob(LatentJob):
         if self.checkpoint.vision is None or self.checkpoint.extractor is None:
             return None
         count = self.checkpoint.settings.feature_frames
-        frames = Shape((count, *self.shape), np.float32)
+        frames = Shape((count, *self.shape[:2], 3), np.float32)
         return self._read(frames, Shape((count,), np.float32), Shape((count,), bool))
 
     def _token_shape(self) -> tuple[int, ...]:
@@ -140,7 +141,7 @@ class OutpaintJob(LatentJob):
         count = self.checkpoint.settings.feature_frames
         indices = spread(len(self.clip), count)
         times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
-        pixels = fill([spool[index] for index in indices], count)
+        pixels = fill([spool[index][..., :3] for index in indices], count)
         valid = np.arange(count) < len(indices)
         tokens = self._called(self._read(pixels, fill(list(times), count), valid))
         return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
@@ -180,22 +181,16 @@ class OutpaintJob(LatentJob):
         return Call(self._stage(number), programs.make_segments, arguments, static)
 
     def _finishing(self, latents: Any, pixels: Any) -> Call:
-        if not self.options.propagate:
-            return super()._finishing(latents, pixels)
-        canvas = self.canvas
-        sizes = {
-            "size": (canvas.height, canvas.width),
-            "observed": (canvas.source_height, canvas.source_width),
-        }
-        return Call(CARRY, finish, (self.vae, latents, pixels, self.place), sizes)
+        call = super()._finishing(latents, pixels)
+        return dataclasses.replace(call, name=CARRY) if self.options.propagate else call
 
     def _pixels(self) -> Iterator[np.ndarray]:
         source = super()._pixels()
         return carried(source, self.canvas) if self.options.propagate else source
 
     @property
-    def _pixels_shape(self) -> tuple[int, int, int]:
-        return (self.canvas.height, self.canvas.width, 4) if self.options.propagate else super()._pixels_shape
+    def _decoding(self) -> str:
+        return CARRY_FIRST if self.options.propagate else super()._decoding
 
     def _pixels_bytes(self) -> int:
         return held(self.canvas, len(self.clip)) if self.options.propagate else 0

@@ -105,14 +105,14 @@ class Diffusion:
 
     def _latents(self, networks: Mapping[str, Any], batch: Batch) -> tuple[Array, Array, Array]:
         """Clean latents, mask and masked-video latents."""
-        latent_mask, known = batch["latent_mask"], batch["known"]
+        latent_mask, known = batch["latent_mask"][:, None], batch["known"]
         if "latents" in batch:
             clean, masked = (batch[name].astype(jnp.float32) for name in ("latents", "masked_latents"))
             return clean, *complete(masked, latent_mask, known, clean)
         pixels = to_float(batch["pixels"])
         clean = encode(networks["vae"], pixels)
         fill = networks[self.denoiser].config.masked_fill
-        masks = batch["pixel_mask"], latent_mask
+        masks = batch["pixel_mask"][:, None], latent_mask
         return clean, *inpainting_condition(networks["vae"], pixels, *masks, known, clean, fill)
 
     def _tokens(self, networks: Mapping[str, Any], batch: Batch) -> Array | None:

@@ -30,6 +30,7 @@ from gp_jax.methods.globalpaint.conditioning import (
     inpainting_condition,
     observed_views,
 )
+from gp_jax.methods.latents import mask_of_latents
 from gp_jax.methods.placement import Placement
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import VisionTower
@@ -135,7 +136,8 @@ def make_segments(
     Args:
       key: of the clip.
       times: [B, T] int, of the frames.
-      pixels: [B, T, H, W, 3] float, at the model's size, read where observed and not wholly held.
+      pixels: [B, T, H, W, 3] float, at the model's size, read where observed and not wholly held; or [B, T, H, W, 4],
+        the last channel 1 where a pixel of this frame is seen, the source's or not, and 0 elsewhere.
       completed: [B, T, h, w, C], the frames that are complete already.
       held: [B, T] float, the share of these in the result: 1 for boundary frames, which are conditions, 0 for frames
         that are not complete. Every step's estimate is drawn to it, so that where two versions of a frame meet the
@@ -143,7 +145,7 @@ def make_segments(
       text: [1, L, D], or None for no prompt.
       null_text: [1, L, D].
       tokens: [1, K, D], or None for a model without.
-      place: of the source.
+      place: of the source; its masks count where pixels do not tell their own.
       sampling: how to sample.
       shared_noise: that of the schedule.
       on_step: see `follow`.
@@ -152,7 +154,10 @@ def make_segments(
       [B, T, h, w, C] float32, scaled latents.
     """
     unet = for_loops(unet)
-    masks = place.pixel_mask[None], place.latent_mask[None]
+    masks = place.pixel_mask[None, None], place.latent_mask[None, None]
+    if pixels.shape[-1] == 4:
+        unknown = 1 - pixels[..., 3]
+        pixels, masks = pixels[..., :3], (unknown, mask_of_latents(unknown, vae.config.downsampling))
     mask, masked = inpainting_condition(vae, pixels, *masks, held == 1, completed, unet.config.masked_fill)
 
     def laid_out(noise: Array) -> Array:

@@ -96,7 +96,7 @@ def make_windows(
 
     def condition(latents: Array, mask: Array) -> Array:
         """[B, T, h, w, C + 1]."""
-        mask, latents = complete(latents, mask[None], known, completed)
+        mask, latents = complete(latents, mask, known, completed)
         return jnp.concatenate([latents, jnp.broadcast_to(mask, (*latents.shape[:-1], 1))], axis=-1)
 
     batch = len(times)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from gp_jax.geometry import Canvas, latent_mask
 from gp_jax.methods.globalpaint.programs import Sampling, make_segments
-from gp_jax.methods.latents import encode
+from gp_jax.methods.latents import encode, mask_of_latents
 from gp_jax.methods.placement import Placement
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from tests import small_networks
@@ -108,6 +108,15 @@ def test_linear_latents_are_exact_where_they_were_observed():
     made = segment(small_networks.build("unet"), vae)
     exact = np.abs(made - encode(vae, PIXELS)).max(axis=(0, 1, 4)) < 1e-5
     np.testing.assert_array_equal(exact, latent_mask(NATIVE, 8) == 0)
+
+
+def test_what_a_frame_says_of_itself_goes_before_the_place_of_the_source(make):
+    seen = np.broadcast_to(1 - PLACE.pixel_mask[..., None], (*PIXELS.shape[:4], 1))
+    np.testing.assert_array_equal(mask_of_latents(PLACE.pixel_mask, 8), PLACE.latent_mask)
+    told = np.concatenate([PIXELS, seen], axis=-1)
+    np.testing.assert_allclose(make(told), make(), atol=1e-5)
+    told[0, 2, ..., 3] = 1
+    assert changed(make(told), make()).all()
 
 
 def test_a_warm_loop_compiles_nothing_and_asks_the_host_for_nothing(vae, caplog):
