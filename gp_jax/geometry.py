@@ -157,6 +157,20 @@ class Canvas:
             )
         return Canvas(height, width, top, left, bottom - top, right - left)
 
+    def shrunk_to(self, longest: int) -> "Canvas":
+        """The same picture, its longer side `longest` if it is longer, both sides even.
+
+        Unlike with `resize` the source is scaled as a whole, and lies where its borders are nearest to.
+        """
+        share = longest / max(self.height, self.width)
+        if share >= 1:
+            return self
+        height, width = (max(2, 2 * round(side * share / 2)) for side in (self.height, self.width))
+        down, across = height / self.height, width / self.width
+        top, left = round(self.top * down), round(self.left * across)
+        bottom, right = round((self.top + self.source_height) * down), round((self.left + self.source_width) * across)
+        return Canvas(height, width, top, left, max(1, bottom - top), max(1, right - left))
+
     def native(self, area: int, multiple: int = 8) -> "Canvas":
         """The same picture at the size the model works at.
 

@@ -41,6 +41,14 @@ def pads(text: str) -> tuple[int, int, int, int]:
     return left, right, top, bottom
 
 
+def frames(text: str) -> slice:
+    """`A:B` as a slice: from frame A on, up to B but without it; either may be left out, or count from the end."""
+    match = re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?", text)
+    if not match:
+        raise ArgumentTypeError(f"'{text:.40}' is not of the form A:B, such as 0:48, 100: or :-10")
+    return slice(*(None if part is None else int(part) for part in match.groups()))
+
+
 def finite(text: str) -> float:
     """A number, neither NaN nor infinite."""
     try:

@@ -20,15 +20,21 @@ examples:
   gp-jax outpaint clip.mp4 quick.mp4 --aspect 16:9 --sampler lcm --steps 4
   gp-jax outpaint clip.mp4 ink.mp4 --aspect 16:9 --checkpoint my_model/ --lora ink.safetensors:0.8
   gp-jax outpaint clip.mp4 own.mp4 --aspect 16:9 --adapt 200            first learns from the clip, which takes long
+  gp-jax outpaint clip.mp4 look.mp4 --aspect 16:9 --preview --frames 0:48   two seconds of it, soon and small
+  gp-jax outpaint clip.mp4 both.mp4 --aspect 16:9 --compare             and both-compare.mp4, beside the source
+  gp-jax outpaint clip.mp4 cut.mov --aspect 16:9 --codec prores         for an editor
   gp-jax outpaint clip.mp4 cinema.mp4 --aspect 21:9 --resume            again, after a crash or Ctrl-C, to go on
 """
 
 import argparse
 import contextlib
+import dataclasses
+import math
 import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +43,17 @@ from gp_jax.cli.methods import add_kernel_arguments, check_networks, load_method
 from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
+from gp_jax.files import read_json
 from gp_jax.geometry import ANCHORS, Canvas, frame_of, shrunk
+from gp_jax.jobs.comparison import Comparison
 from gp_jax.jobs.encoding import Encoding
 from gp_jax.jobs.journal import holds_work
 from gp_jax.memory import most_used_bytes, require
-from gp_jax.methods.registry import METHODS
-from gp_jax.video import FORMATS, VideoReader, VideoWriter, check_target
+from gp_jax.methods.registry import METHODS, options_of
+from gp_jax.video import CODECS, FORMATS, Coding, VideoReader, VideoWriter, check_target
+from gp_jax.video.colours import PLANES, RGB
 
+PREVIEW_SIDE, PREVIEW_STEPS = 480, 4
 VISIBLE = 0.01  # of a side; less than that nobody sees
 WORK = ".gp-jax-work"  # behind the name of the result: what is done of it
 
@@ -76,6 +86,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, METHODS)
 
     files = parser.add_argument_group("files")
+    files.add_argument(
+        "--frames",
+        type=parse.frames,
+        metavar="A:B",
+        help="a part of the clip and of its sound, by default all: from frame A on, counted from 0, up to B but "
+        "without it; either may be left out, and --frames=-48: is the last 48",
+    )
+    files.add_argument(
+        "--codec",
+        choices=CODECS,
+        metavar="NAME",
+        help=f"of the pictures: {', '.join(CODECS)}; ffv1 loses nothing; by default vp9 in .webm, else h264",
+    )
+    files.add_argument(
+        "--crf",
+        type=parse.index,
+        metavar="N",
+        help="how much encoding may lose: 0 is the best, 6 more halve the file; by default "
+        + ", ".join(f"{codec.options['crf']} of {name}" for name, codec in CODECS.items() if codec.worst),
+    )
+    files.add_argument(
+        "--pix-fmt",
+        choices=(*PLANES, *RGB),
+        metavar="NAME",
+        help=f"how colours are stored: {', '.join((*PLANES, *RGB))}; by default yuv420p, yuv444p with odd sides, "
+        "yuv422p10le with prores and bgr0, exact, with ffv1",
+    )
+    files.add_argument(
+        "--compare",
+        action="store_true",
+        help="write a second file, OUT with -compare before its ending: source, result, and 8 times their difference "
+        "before encoding, side by side",
+    )
+    files.add_argument(
+        "--preview",
+        action="store_true",
+        help=f"soon and low: no side over {PREVIEW_SIDE} pixels, {PREVIEW_STEPS} steps at most unless --steps says "
+        "else, and no LoRA of the clip; with the same seed the sides resemble those to come",
+    )
     files.add_argument("--overwrite", action="store_true", help="replace OUT if it is a file")
     files.add_argument(
         "--frame-rate", type=parse.rate, default=24, metavar="N", help="of a folder of images, which has none itself"
@@ -98,19 +147,24 @@ def run(arguments: argparse.Namespace) -> None:
     begin = time.monotonic()
     check_used(arguments, [arguments.method], METHODS)
     check_networks(arguments, [arguments.method], ("mesh", "attention", "dtype", "lora"))
+    if arguments.preview:
+        _make_soon(arguments)
     options = options_for(arguments.method, arguments)
-    target = check_target(arguments.output, arguments.overwrite)
+    targets = _targets(arguments)
     original = VideoReader(arguments.input, arguments.frame_rate)
-    if target.exists() and target.samefile(original.path):
-        raise UserError(f"{target} is the source itself: choose another name for the result")
+    for target in targets:
+        if target.exists() and target.samefile(original.path):
+            raise UserError(f"{target} is the source itself: choose another name for the result")
+    target = targets[0]
     work = _work_folder(arguments, target)
-    reader, canvas = _canvas(arguments, original)
-    writer = VideoWriter(
-        target,
-        reader.info,
-        audio_from=reader,
-        size=(canvas.height, canvas.width),
-        overwrite=arguments.overwrite,
+    whole = _part(arguments, original)
+    reader, canvas = _canvas(arguments, whole)
+    coding = Coding(arguments.codec, arguments.crf, arguments.pix_fmt)
+    comparison = Comparison(reader, canvas)
+    sizes = (canvas.height, canvas.width), comparison.size
+    writer, *beside = (
+        VideoWriter(path, reader.info, audio_from=reader, size=size, overwrite=arguments.overwrite, coding=coding)
+        for path, size in zip(targets, sizes)
     )
     if reader.info.damage:
         print(f"gp-jax: {reader.info.damage}", file=sys.stderr)
@@ -124,22 +178,65 @@ def run(arguments: argparse.Namespace) -> None:
         mesh = make_mesh(arguments.mesh)
     method = load_method(arguments.method, arguments.checkpoint, arguments, mesh)
     job = method.prepare(reader, canvas, options, work)
-    encoding = Encoding(target, canvas, len(reader))
+    encoding = Encoding(target, canvas, len(reader), coding)
     estimate = job.estimate  # takes its time: programs are compiled here
     if told := estimate.told(encoding.seconds + time.monotonic() - begin, encoding.peak_bytes):
         print(f"gp-jax: {told}", file=sys.stderr)
-    with _told_where(work), progress(len(reader)) as report:
-        encoding.write(writer, job.frames(report))
+    with _told_where(work), progress(len(reader)) as report, ExitStack() as stack:
+        frames = job.frames(report)
+        for second in beside:
+            frames = comparison.watched(frames, stack.enter_context(second).write)
+        encoding.write(writer, frames)
     if work is not None and arguments.work_folder is None:
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - begin
     scaled = ""
-    if reader is not original:
+    if reader is not whole:
         scaled = f", source scaled to {canvas.source_width}x{canvas.source_height}"
     size = f"{canvas.width}x{canvas.height}{scaled}"
-    frames = f"{len(reader)} frame{'s' * (len(reader) > 1)}"
+    count = f"{len(reader)} frame{'s' * (len(reader) > 1)}"
     took = f"{seconds:.1f} s ({len(reader) / seconds:.3g} frames/s), {most_used_bytes() / 1e9:.2g} GB"
-    print(f"{target}: {frames}, {size}, {took}, {_made_by(arguments)}")
+    print(f"{target}: {count}, {size}, {took}, {_made_by(arguments)}")
+
+
+def _make_soon(arguments: argparse.Namespace) -> None:
+    """Turns what was asked for into a preview; what was asked for by name stays."""
+    names = {field.name for field in dataclasses.fields(options_of(arguments.method))}
+    soon = {"adapt": 0}
+    if "steps" in names and _own_steps(arguments) > PREVIEW_STEPS:
+        soon["steps"] = PREVIEW_STEPS
+    for name, value in soon.items():
+        if name in names and name not in arguments:
+            setattr(arguments, name, value)
+
+
+def _own_steps(arguments: argparse.Namespace) -> float:
+    """Steps that the checkpoint takes by itself; some need one only."""
+    from gp_jax.checkpoint.folder import find_checkpoint
+    from gp_jax.checkpoint.settings import read_settings
+
+    settings = read_settings(read_json(find_checkpoint(arguments.checkpoint or "tiny") / "config.json"))
+    return getattr(settings, "steps", math.inf)
+
+
+def _targets(arguments: argparse.Namespace) -> list[Path]:
+    """The file of the result and, where one was asked for, that of the comparison."""
+    paths = [Path(arguments.output)]
+    if arguments.compare:
+        paths.append(paths[0].with_name(f"{paths[0].stem}-compare{paths[0].suffix}"))
+    return [check_target(path, arguments.overwrite) for path in paths]
+
+
+def _part(arguments: argparse.Namespace, reader: VideoReader) -> VideoReader:
+    """The frames that were asked for."""
+    if arguments.frames is None:
+        return reader
+    start, stop, _ = arguments.frames.indices(len(reader))
+    if start >= stop:
+        raise UserError(
+            f"--frames leaves nothing of {arguments.input}, which has {len(reader)} frames, 0 to {len(reader) - 1}"
+        )
+    return reader if (start, stop) == (0, len(reader)) else reader.part(start, stop)
 
 
 def _work_folder(arguments: argparse.Namespace, target: Path) -> Path | None:
@@ -206,6 +303,8 @@ def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoRe
         canvas = Canvas.from_size(reader.info.height, reader.info.width, *arguments.size, anchor=arguments.anchor)
     else:
         canvas = Canvas.from_pads(*source, *arguments.pad)
+    if arguments.preview and not (small := canvas.shrunk_to(PREVIEW_SIDE)).is_complete and small != canvas:
+        reader, canvas = reader.resized(small.source_height, small.source_width), small
     if canvas.is_complete:
         raise UserError(
             f"{arguments.input} fills {canvas.width}x{canvas.height} pixels already: there is nothing to outpaint"

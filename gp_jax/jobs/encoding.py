@@ -16,6 +16,7 @@ from gp_jax.geometry import Canvas
 from gp_jax.jobs.rates import Clock, Rates
 from gp_jax.jobs.threads import behind
 from gp_jax.video import VideoWriter
+from gp_jax.video.codecs import PLAIN, Coding
 
 AHEAD = 8  # frames that wait for the encoder, which works beside the networks
 UNKNOWN = 15e-9  # seconds a pixel that the work waits for an encoder of which nothing is known yet
@@ -29,11 +30,13 @@ class Encoding:
       target: the file or folder.
       canvas: of its frames.
       frames: how many there are.
+      coding: what is wished.
     """
 
-    def __init__(self, target: Path, canvas: Canvas, frames: int):
+    def __init__(self, target: Path, canvas: Canvas, frames: int, coding: Coding = PLAIN):
         self.frames, self.pixels = frames, canvas.height * canvas.width
-        self._stage, self._rates = f"encode {target.suffix.lower() or 'folder'}", Rates("encoder")
+        wished = "".join(f" {wish}" for wish in (coding.codec, coding.pixels) if wish)
+        self._stage, self._rates = f"encode {target.suffix.lower() or 'folder'}{wished}", Rates("encoder")
 
     @property
     def seconds(self) -> float:

@@ -30,7 +30,8 @@ def identity(clip: Clip, canvas: Canvas) -> dict[str, Any]:
     """What makes a clip this clip, as JSON.
 
     Args:
-      clip: whose frames have the canvas' source size; one with a `path` is what lies there, cut to that size.
+      clip: whose frames have the canvas' source size; one with a `path` is what lies there, scaled to that size, or
+        some of its frames, as its `info` tells.
       canvas: of the clip.
     """
     path = getattr(clip, "path", None)
@@ -44,5 +45,8 @@ def identity(clip: Clip, canvas: Canvas) -> dict[str, Any]:
     else:
         for frame in clip.frames_at(range(len(clip))):
             total.update(np.ascontiguousarray(frame).data)
+    first = getattr(getattr(clip, "info", None), "first", None)
+    if isinstance(path, Path) and first is not None:
+        total.update(f"from frame {first}\n".encode())
     size = {"width": canvas.source_width, "height": canvas.source_height}
     return {"frames": len(clip), **size, "sha256": total.hexdigest()}

@@ -7,6 +7,7 @@ say so.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import av
 import cv2
@@ -19,7 +20,7 @@ from gp_jax.errors import UserError
 EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 UNTAGGED = 2  # FFmpeg's number for "not said", of matrices, primaries and curves alike
-BT709, BT601 = 1, 6  # FFmpeg's numbers of matrices
+RGB_MATRIX, BT709, BT601 = 0, 1, 6  # FFmpeg's numbers of matrices
 LIMITED_RANGE, FULL_RANGE = 1, 2
 
 # The shares of red and blue in luma, by FFmpeg's numbers of the matrices.
@@ -102,6 +103,30 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
     return ((colour * alpha + 127) // 255).astype(np.uint8)
 
 
+class Planes(NamedTuple):
+    """How planes of YUV store colour.
+
+    Attributes:
+      bits: of a sample.
+      halved: whether colour has half the rows, and half the columns.
+    """
+
+    bits: int
+    halved: tuple[bool, bool]
+
+
+# By FFmpeg's names.
+PLANES = {
+    "yuv420p": Planes(8, (True, True)),
+    "yuv422p": Planes(8, (False, True)),
+    "yuv444p": Planes(8, (False, False)),
+    "yuv420p10le": Planes(10, (True, True)),
+    "yuv422p10le": Planes(10, (False, True)),
+    "yuv444p10le": Planes(10, (False, False)),
+}
+RGB = ("bgr0", "gbrp")  # with which pixels stay as they are
+
+
 class ToYuv:
     """RGB frames to the planes that an encoder takes, each sample rounded once and without bias.
 
@@ -110,7 +135,7 @@ class ToYuv:
     Args:
       matrix: one of `LUMA`.
       full_range: whether luma spans 0..255, not 16..235.
-      subsampled: whether colour is stored at half the resolution (4:2:0; both sides even), not at all of it (4:4:4).
+      format: one of `PLANES`.
       cosited: whether a sample of colour lies on the left one of its pixels (H.264), not between them (VP9).
 
     Attributes:
@@ -118,34 +143,43 @@ class ToYuv:
       range: FFmpeg's number of its range.
     """
 
-    def __init__(self, matrix: int, full_range: bool, subsampled: bool, cosited: bool):
+    def __init__(self, matrix: int, full_range: bool, format: str, cosited: bool):
         red, blue = LUMA[matrix]
         luma = np.array([red, 1 - red - blue, blue])
         cb, cr = (np.eye(3)[2] - luma) / (2 * (1 - blue)), (np.eye(3)[0] - luma) / (2 * (1 - red))
-        scale = np.array([1, 1, 1] if full_range else [219 / 255, 224 / 255, 224 / 255])
+        self.format, self._cosited = format, cosited
+        self._bits, self._halved_axes = PLANES[format]
+        finer = 2 ** (self._bits - 8)  # steps of a sample in one of 8 bits
+        self._most = 256 * finer - 1
+        whole = self._most / 255
+        scale = np.array([whole] * 3 if full_range else [219 / 255 * finer, 224 / 255 * finer, 224 / 255 * finer])
         rows = np.stack([luma, cb, cr]) * scale[:, None]
-        offsets = np.array([0 if full_range else 16, 128, 128])
+        offsets = np.array([0 if full_range else 16, 128, 128]) * finer
         self._affine = np.concatenate([rows, offsets[:, None]], axis=1).astype(np.float32)
-        self._subsampled, self._cosited = subsampled, cosited
         self._matrix, self.range = matrix, FULL_RANGE if full_range else LIMITED_RANGE
-        self.format = "yuv420p" if subsampled else "yuv444p"
 
     def __call__(self, rgb: np.ndarray) -> av.VideoFrame:
         """uint8 [H, W, 3] to a frame of `format`."""
         frame = av.VideoFrame(rgb.shape[1], rgb.shape[0], self.format)
         frame.colorspace, frame.color_range = self._matrix, self.range
         planes = cv2.split(cv2.transform(rgb.astype(np.float32), self._affine))
-        if self._subsampled:
-            planes = [planes[0], *(self._halved(plane) for plane in planes[1:])]
+        planes = [planes[0], *(self._halved(plane) for plane in planes[1:])]
+        sample, depth = (np.uint8, cv2.CV_8U) if self._bits == 8 else (np.uint16, cv2.CV_16U)
         for plane, values in zip(frame.planes, planes):
-            padded = np.zeros((plane.height, plane.line_size), np.uint8)
+            padded = np.zeros((plane.height, plane.line_size // np.dtype(sample).itemsize), sample)
             # Rounds to the nearest. OpenCV takes a number here and FFmpeg's plane any buffer, whatever their types say.
-            padded[:, : plane.width] = cv2.add(values, 0, dtype=cv2.CV_8U)  # pyright: ignore
+            padded[:, : plane.width] = cv2.add(values, 0, dtype=depth)  # pyright: ignore
+            if self._bits > 8:  # what is more than its bits hold; 8 bits are cut off by OpenCV
+                np.minimum(padded, self._most, out=padded)
             plane.update(padded)  # pyright: ignore
         return frame
 
     def _halved(self, plane: np.ndarray) -> np.ndarray:
-        plane = (plane[0::2] + plane[1::2]) / 2
+        down, across = self._halved_axes
+        if down:
+            plane = (plane[0::2] + plane[1::2]) / 2
+        if not across:
+            return plane
         left, right = plane[:, 0::2], plane[:, 1::2]
         if not self._cosited:
             return (left + right) / 2

@@ -2,9 +2,10 @@
 
 `FORMATS` says for every suffix what goes into it; a new format is one line there.
 
-Sizes are kept exactly. Video codecs store colour at half the resolution (4:2:0), and odd sides have no half: a clip
-with an odd side is stored with full colour (4:4:4), which browsers and hardware players may refuse. Colours keep the
-tags of their source. Where it has none, the matrix is the one that players assume for the size, and is written.
+Which codec does it, and how, can be wished (codecs.py). Sizes are kept exactly. Video codecs store colour at half the
+resolution (4:2:0), and odd sides have no half: a clip with an odd side is stored with full colour (4:4:4), which
+browsers and hardware players may refuse. Colours keep the tags of their source. Where it has none, the matrix is the
+one that players assume for the size, and is written.
 """
 
 import itertools
@@ -20,7 +21,8 @@ import numpy as np
 
 from gp_jax.errors import UserError
 from gp_jax.video.clock import exact_tick, rate_of, stamps, thinned
-from gp_jax.video.colours import BT601, NO_TAGS, Colours, ToYuv, matrix_of
+from gp_jax.video.codecs import CODECS, PLAIN, Chosen, Coding, chosen
+from gp_jax.video.colours import BT601, FULL_RANGE, NO_TAGS, RGB, RGB_MATRIX, Colours, ToYuv, matrix_of
 from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
 from gp_jax.video.tracks import Tracks, begin_of
@@ -32,7 +34,7 @@ class Format:
 
     Attributes:
       container: FFmpeg's name.
-      codec, options: the video encoder.
+      codec: one of `CODECS`, where no other is wished; or gif, which has no other.
       container_options: of the muxer.
       sound: the encoder of sound that the container does not take as it is; None where it takes no sound.
       tick: seconds of the container's clock; None where it takes any.
@@ -42,7 +44,6 @@ class Format:
 
     container: str
     codec: str
-    options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
     sound: str | None = None
     tick: Fraction | None = None
@@ -51,18 +52,18 @@ class Format:
 
 
 REPLACED = {("libvpx-vp9", 4): BT601}  # matrices that a codec has no word for
+COSITED = ("libx264", "libx265", "prores_ks")  # with a sample of colour on the left one of its pixels
+TAGGED = ("mp4", "mov")  # containers whose players go by tags
 
-_H264 = {"crf": "16", "preset": "veryfast"}
-_VP9 = {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}
 _START = {"movflags": "faststart"}
 _MS = Fraction(1, 1000)
 
 FORMATS = {
-    ".mp4": Format("mp4", "libx264", _H264, _START, "aac"),
-    ".m4v": Format("ipod", "libx264", _H264, _START, "aac"),
-    ".mov": Format("mov", "libx264", _H264, _START, "aac"),
-    ".mkv": Format("matroska", "libx264", _H264, sound="aac", tick=_MS),
-    ".webm": Format("webm", "libvpx-vp9", _VP9, sound="libopus", tick=_MS),
+    ".mp4": Format("mp4", "h264", _START, "aac"),
+    ".m4v": Format("ipod", "h264", _START, "aac"),
+    ".mov": Format("mov", "h264", _START, "aac"),
+    ".mkv": Format("matroska", "h264", sound="aac", tick=_MS),
+    ".webm": Format("webm", "vp9", sound="libopus", tick=_MS),
     # Viewers show what stays for less than 2/100 s for 10/100 s.
     ".gif": Format("gif", "gif", tick=Fraction(1, 100), least_ticks=2, most_ticks=65_535),
 }
@@ -76,13 +77,14 @@ class VideoEncoder:
       height, width: size of every frame.
       timing: the info of a clip whose frame times, colours and pixel shape to keep, or frames per second.
       tracks_from: a clip whose sound, other tracks and names to carry over.
+      coding: what is wished of the encoding.
 
     Attributes:
       left_out: how many frames come too fast for the container's clock and are left out; their time is kept.
       shown: how many frames were written and not left out.
 
     Raises:
-      UserError: a frame stays for longer than the format can say.
+      UserError: a frame stays for longer than the format can say, or it has no place for what is wished.
     """
 
     def __init__(
@@ -92,8 +94,10 @@ class VideoEncoder:
         width: int,
         timing: VideoInfo | Fraction | float,
         tracks_from: VideoReader | None = None,
+        coding: Coding = PLAIN,
     ):
         style = FORMATS[path.suffix.lower()]
+        way = way_of(path.suffix, coding, height, width)
         info = timing if isinstance(timing, VideoInfo) else None
         self._tick = style.tick or exact_tick(timing)
         self._spans = thinned(stamps(timing, self._tick), style.least_ticks)
@@ -107,18 +111,20 @@ class VideoEncoder:
             if style.container == "gif" and info.plays:
                 options["loop"] = str(info.plays - 1 or -1)  # GIF counts repetitions, and has no word for none
         self._container = av.open(f"file:{path}", "w", format=style.container, container_options=options)
-        stream = self._container.add_stream(style.codec, rate_of(timing), options=style.options)
+        stream = self._container.add_stream(way.encoder, rate_of(timing), options=way.options)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = width, height
         self._stream, context = stream, stream.codec_context
         context.time_base = self._tick
+        if way.tag and style.container in TAGGED:
+            context.codec_tag = way.tag
         if info:
             context.sample_aspect_ratio = info.pixel_aspect
             if not info.is_steady:
                 # MP4 stores durations in the order of decoding: only without reordering do they fall on their frames.
                 context.max_b_frames = 0
         colours = info.colours if info else NO_TAGS
-        self._convert = _to_palette(stream) if style.codec == "gif" else _to_yuv(stream, colours)
+        self._convert = _converter(stream, way.pixels, colours)
         self._durations: dict[int | None, int] = {}
         self._count = 0
         self._tracks = None
@@ -171,22 +177,40 @@ class VideoEncoder:
             self._container.mux(packet)
 
 
-def _to_yuv(stream: av.VideoStream, colours: Colours) -> Callable[[np.ndarray], av.VideoFrame]:
-    codec = stream.codec_context.name
+def way_of(suffix: str, coding: Coding, height: int, width: int) -> Chosen:
+    """What encodes frames of a size into a kind of file; raises UserError where that has no place for what is wished.
+
+    The suffix of a folder is empty.
+    """
+    style = FORMATS.get(suffix.lower())
+    if style is not None and style.codec in CODECS:
+        return chosen(suffix, style.container, style.codec, coding, height, width)
+    if coding != PLAIN:
+        name = suffix if style else "a folder of images"
+        able = ", ".join(other for other, style in FORMATS.items() if style.codec in CODECS)
+        raise UserError(f"{name} has no choice of --codec, --crf or --pix-fmt: leave them out, or end OUT in {able}")
+    return Chosen("gif", {}, "pal8", None)
+
+
+def _converter(stream: av.VideoStream, pixels: str, colours: Colours) -> Callable[[np.ndarray], av.VideoFrame]:
+    stream.pix_fmt = pixels
+    if pixels == "pal8":
+        return _to_palette(stream)
+    context = stream.codec_context
+    context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+    if pixels in RGB:
+        context.colorspace, context.color_range = RGB_MATRIX, FULL_RANGE
+        return lambda frame: av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels)
+    codec = context.name
     matrix = colours.matrix or matrix_of(stream.width, stream.height)
     matrix = REPLACED.get((codec, matrix), matrix)
-    is_odd = stream.width % 2 or stream.height % 2
-    convert = ToYuv(matrix, colours.full_range, subsampled=not is_odd, cosited=codec == "libx264")
-    stream.pix_fmt = convert.format
-    context = stream.codec_context
+    convert = ToYuv(matrix, colours.full_range, pixels, cosited=codec in COSITED)
     context.colorspace, context.color_range = matrix, convert.range
-    context.color_primaries, context.color_trc = colours.primaries, colours.transfer
     return convert
 
 
 def _to_palette(stream: av.VideoStream) -> Callable[[np.ndarray], av.VideoFrame]:
     """Gives every frame the 256 colours that suit it best, which needs no look at the other frames."""
-    stream.pix_fmt = "pal8"
     graph = av.filter.Graph()
     pixels = av.VideoFormat("rgb24")
     source = graph.add_buffer(width=stream.width, height=stream.height, format=pixels, time_base=Fraction(1, 100))

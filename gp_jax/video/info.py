@@ -1,5 +1,6 @@
 """What is known of a clip, whatever it lies in."""
 
+import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -53,6 +54,7 @@ class VideoInfo:
       notes: what reading changed, as clauses: "its transparent parts are shown over black".
       unkept: names of what lies beside the pictures and is read by nobody here, such as closed captions.
       damage: empty, or a sentence on what is missing of a truncated or damaged file.
+      first: which frame of the file is the first one here; None where the clip is the whole file.
     """
 
     width: int
@@ -70,6 +72,7 @@ class VideoInfo:
     notes: tuple[str, ...] = ()
     unkept: tuple[str, ...] = ()
     damage: str = ""
+    first: int | None = None
 
     @property
     def num_frames(self) -> int:
@@ -80,3 +83,13 @@ class VideoInfo:
         """Whether all frames are shown for the same time."""
         ends = (*self.times[1:], self.duration)
         return all(end == index / self.frame_rate for index, end in enumerate(ends, 1))
+
+    def part(self, start: int, stop: int) -> "VideoInfo":
+        """Of the frames [start, stop), the first of which is then shown at 0."""
+        begin, end = self.times[start], (*self.times, self.duration)[stop]
+        times = tuple(time - begin for time in self.times[start:stop])
+        rate = self.frame_rate if self.is_steady else len(times) / (end - begin)
+        first = (self.first or 0) + start
+        return dataclasses.replace(
+            self, frame_rate=rate, times=times, duration=end - begin, start=self.start + begin, first=first
+        )

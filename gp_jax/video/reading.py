@@ -74,6 +74,12 @@ class VideoReader:
         other.info = dataclasses.replace(self.info, height=height, width=width)
         return other
 
+    def part(self, start: int, stop: int) -> "VideoReader":
+        """The clip's frames [start, stop), some at least, as a clip; its sound is what is heard meanwhile."""
+        other = copy.copy(self)
+        other.info = self.info.part(start, stop)
+        return other
+
     def __len__(self) -> int:
         return self.info.num_frames
 
@@ -102,10 +108,10 @@ class VideoReader:
     def _frames_at(self, indices: list[int]) -> Iterator[np.ndarray]:
         if not indices:
             return
-        size = self.info.width, self.info.height
-        missing = iter(indices)
+        size, first = (self.info.width, self.info.height), self.info.first or 0
+        missing = iter([first + index for index in indices])
         wanted = next(missing)
-        for index, frame in self._source.frames(indices[0]):
+        for index, frame in self._source.frames(first + indices[0]):
             if index == wanted:
                 picture = self._source.rgb(frame)
                 if picture.shape[:2] != size[::-1]:

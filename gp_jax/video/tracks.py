@@ -66,7 +66,7 @@ class Tracks:
         picture = self._input.streams.best("video")
         output.metadata.update(_names(self._input))
         if sound:  # a container of films, not of animations
-            output.set_chapters([_moved(chapter, self._info.start) for chapter in self._input.chapters()])
+            output.set_chapters(_chapters(self._input, self._info))
         for stream in self._input.streams:
             new = output.streams.video[0] if stream == picture else self._add(stream)
             if new is not None:
@@ -148,7 +148,7 @@ class Tracks:
 
 def lost(source: VideoReader, target: Path | None) -> list[str]:
     """Names of what a clip holds and a file written of it does not; None for a target that holds pictures alone."""
-    there = _inventory(source.path) if source.is_container else {}
+    there = _inventory(source.path, source.info) if source.is_container else {}
     found = {} if target is None else _inventory(target)
     names = [name for name, value in there.items() if found.get(name) != value]
     # What is gone as a whole needs no list of its parts.
@@ -192,7 +192,7 @@ class _Copied:
     """Packets as they are, at their new times."""
 
     def __init__(self, info: VideoInfo, stream: Stream):
-        self.stream, self._clock = stream, _Clock(info.start, info.leaps)
+        self.stream, self._clock, self._info = stream, _Clock(info.start, info.leaps), info
 
     def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
         if packet.dts is None:
@@ -203,14 +203,15 @@ class _Copied:
         packet.dts += shift
         packet.pts = packet.dts if packet.pts is None else packet.pts + shift
         packet.stream = self.stream
-        yield packet
+        if self._info.first is None or _cut(packet, self._info.duration):
+            yield packet
 
 
 class _Encoded:
     """Sound decoded and encoded anew; a damaged packet is a moment of silence."""
 
     def __init__(self, info: VideoInfo, stream: av.AudioStream):
-        self.stream, self._clock, self._end = stream, _Clock(info.start, info.leaps), None
+        self.stream, self._clock, self._end, self._info = stream, _Clock(info.start, info.leaps), None, info
         self._kind: tuple[str, str, int] | None = None
 
     def __call__(self, packet: av.Packet) -> Iterator[av.Packet]:
@@ -224,6 +225,8 @@ class _Encoded:
                 if self._end is not None:
                     frame.pts = max(frame.pts, self._end)
                 self._end = frame.pts + length
+                if self._info.first is not None and not 0 <= frame.pts * frame.time_base < self._info.duration:
+                    continue
                 for resampled in self._resample(frame):
                     yield from self.stream.encode(resampled)
         if not packet.size:  # the end
@@ -256,12 +259,17 @@ def _layout(encoder: str, track: av.AudioStream) -> str:
     return "mono" if channels == 1 else "stereo"
 
 
-def _inventory(path: Path) -> dict[str, object]:
-    """What a file holds beside its pictures: the names that a user knows it by, and what must be equal in a copy."""
+def _inventory(path: Path, info: VideoInfo | None = None) -> dict[str, object]:
+    """What a file holds beside its pictures: the names that a user knows it by, and what must be equal in a copy.
+
+    Args:
+      path: of the file.
+      info: of the frames that are copied of it; None for all.
+    """
     found = {}
     with _open(path) as file:
         found |= {f"the {key}": value for key, value in _names(file).items()}
-        if chapters := file.chapters():
+        if chapters := _chapters(file, info) if info else file.chapters():
             found["chapters"] = [chapter["metadata"].get("title") for chapter in chapters]
         picture = file.streams.best("video")
         counts = Counter()
@@ -308,7 +316,31 @@ def _repeats_names(stream: Stream) -> bool:
     return is_chapters or (stream.type == "data" and "timecode" in stream.metadata)
 
 
-def _moved(chapter: "Chapter", start: Fraction) -> "Chapter":
+def _chapters(file: InputContainer, info: VideoInfo) -> "list[Chapter]":
+    """Those of a file on the clock of the new one, of a part of its frames those that begin or last into it."""
+    moved = [_moved(chapter, info) for chapter in file.chapters()]
+    return moved if info.first is None else [chapter for chapter in moved if chapter["start"] < chapter["end"]]
+
+
+def _moved(chapter: "Chapter", info: VideoInfo) -> "Chapter":
     assert chapter["time_base"] is not None
-    shift = round(start / chapter["time_base"])
-    return {**chapter, "start": max(0, chapter["start"] - shift), "end": max(0, chapter["end"] - shift)}
+    shift = round(info.start / chapter["time_base"])
+    start, end = (max(0, chapter[key] - shift) for key in ("start", "end"))
+    if info.first is not None:
+        last = round(info.duration / chapter["time_base"])
+        start, end = min(start, last), min(end, last)
+    return {**chapter, "start": start, "end": end}
+
+
+def _cut(packet: av.Packet, duration: Fraction) -> bool:
+    """Whether a packet of a new file is heard or seen within its pictures' time; subtitles are cut to it."""
+    assert packet.pts is not None
+    end = round(duration / packet.time_base)
+    if packet.pts >= end:
+        return False
+    if packet.stream.type == "subtitle" and packet.duration:
+        stop = min(packet.pts + packet.duration, end)
+        packet.pts = packet.dts = max(packet.pts, 0)
+        packet.duration = max(stop - packet.pts, 0)
+        return packet.duration > 0
+    return packet.pts >= 0

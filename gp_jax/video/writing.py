@@ -21,7 +21,8 @@ from PIL import Image
 
 from gp_jax.errors import UserError
 from gp_jax.files import replacing, replacing_folder
-from gp_jax.video.encoding import FORMATS, VideoEncoder
+from gp_jax.video.codecs import PLAIN, Coding
+from gp_jax.video.encoding import FORMATS, VideoEncoder, way_of
 from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
 from gp_jax.video.tracks import lost
@@ -39,6 +40,7 @@ class VideoWriter:
       size: (height, width) of the frames, where it is known. Then all that could go wrong with it is found out at once,
         by a trial of one frame.
       overwrite: whether a file of that name may be replaced. A folder never is.
+      coding: what is wished of the encoding.
 
     Attributes:
       notes: what the new file will not have of the old one, as clauses; known where `size` is.
@@ -55,11 +57,12 @@ class VideoWriter:
         audio_from: VideoReader | None = None,
         size: tuple[int, int] | None = None,
         overwrite: bool = False,
+        coding: Coding = PLAIN,
     ):
         self.path = check_target(path, overwrite)
         self._timing = timing
         self._audio_from = audio_from
-        self._overwrite = overwrite
+        self._overwrite, self._coding = overwrite, coding
         self._target = None
         self._stack = ExitStack()
         self.notes = self._trial(*size) if size else []
@@ -99,21 +102,22 @@ class VideoWriter:
 
     def _open(self, path: Path, height: int, width: int):
         if self.path.suffix:
-            return VideoEncoder(path, height, width, self._timing, self._audio_from)
+            return VideoEncoder(path, height, width, self._timing, self._audio_from, self._coding)
         return _FrameFolder(path)
 
     def _trial(self, height: int, width: int) -> list[str]:
         """Writes one black frame into nowhere; says what is lost of the source.
 
         Raises:
-          UserError: the format does not take the size.
+          UserError: the format does not take the size, or what is wished of the encoding.
         """
         notes, names = [], []
+        way_of(self.path.suffix, self._coding, height, width)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"trial{self.path.suffix}")
             if self.path.suffix:
                 try:
-                    file = VideoEncoder(path, height, width, self._timing, self._audio_from)
+                    file = VideoEncoder(path, height, width, self._timing, self._audio_from, self._coding)
                     with contextlib.closing(file):
                         while not file.shown:
                             file.write(np.zeros((height, width, 3), np.uint8))

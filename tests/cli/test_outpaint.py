@@ -191,6 +191,13 @@ BAD = {
     "source name too long": (["o" * 300, "out.mp4", "--aspect", "2"], "File name too long"),
     "no file at all": (["/dev/null", "out.mp4", "--aspect", "2"], "neither a file nor a folder"),
     "read-only": (["a.mp4", "kept.mp4", "--aspect", "2", "--overwrite"], "read-only"),
+    "a part of nothing": (["a.mp4", "out.mp4", "--aspect", "2", "--frames", "3:9"], "which has 3 frames, 0 to 2"),
+    "no part": (["a.mp4", "out.mp4", "--aspect", "2", "--frames", "3-9"], "not of the form A:B"),
+    "another container": (["a.mp4", "out.webm", "--aspect", "2", "--codec", "h264"], "which takes vp9, av1"),
+    "too much lost": (["a.mp4", "out.mp4", "--aspect", "2", "--crf", "52"], "--crf of h264 goes from 0"),
+    "a folder of crf": (["a.mp4", "out", "--aspect", "2", "--crf", "5"], "a folder of images has no choice"),
+    "no such pixels": (["a.mp4", "out.mp4", "--aspect", "2", "--pix-fmt", "rgb"], "invalid choice: 'rgb'"),
+    "compared with what is there": (["a.mp4", "own.mp4", "--aspect", "2", "--compare"], "own-compare.mp4 is there"),
     "unknown mesh": (["a.mp4", "out.mp4", "--aspect", "16:9", "--mesh", "moon=2"], "moon"),
 }
 
@@ -204,6 +211,7 @@ def test_bad_input_is_one_sentence_and_no_file(tmp_path, source, monkeypatch, ca
     (tmp_path / "kept.mp4").touch(mode=0o444)
     (tmp_path / "text.mp4").write_text("no video\n" * 100)
     (tmp_path / "empty.mp4").touch()
+    (tmp_path / "own-compare.mp4").touch()
     (tmp_path / "cut.mp4").write_bytes(data[:300])
     before = sorted(tmp_path.iterdir())
     assert main(["outpaint", *arguments]) == 2
@@ -237,6 +245,42 @@ def test_a_source_is_scaled_down_where_that_is_asked_for_and_it_is_said(tmp_path
     _, canvas = FlatMethod.wishes
     small = cv2.resize(next(iter(VideoReader(path))), (canvas.source_width, canvas.source_height), None, 0, 0, 3)
     assert abs(next(iter(VideoReader(tmp_path / "out.mp4")))[canvas.observed].astype(int) - small).mean() < 6
+
+
+@pytest.mark.parametrize("wish, kept", [("1:3", (1, 3)), (":2", (0, 2)), ("-2:", (1, 3)), ("0:9", (0, 3))])
+def test_a_part_of_the_clip(tmp_path, source, wish, kept):
+    path = source("a.mp4")
+    assert main(["outpaint", str(path), str(tmp_path / "out"), "--pad", "4,0,0,0", f"--frames={wish}"]) == 0
+    made = np.stack(list(VideoReader(tmp_path / "out")))
+    np.testing.assert_array_equal(made[:, :, 4:], np.stack(list(VideoReader(path)))[slice(*kept)])
+
+
+def test_a_preview_is_small_and_soon_unless_told(tmp_path, source, monkeypatch):
+    path = source("a.mp4")
+    assert main(["outpaint", str(path), str(tmp_path / "one.mp4"), "--aspect", "2", "--preview"]) == 0
+    assert FlatMethod.wishes[0].steps is None  # tiny takes fewer by itself
+    monkeypatch.setattr("gp_jax.cli.outpaint._own_steps", lambda arguments: 25)
+    assert main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--size", "960x600", "--preview"]) == 0
+    options, canvas = FlatMethod.wishes
+    assert size_of(tmp_path / "out.mp4") == (480, 300) and (canvas.source_height, canvas.source_width) == (24, 32)
+    assert (options.steps, options.adapt) == (4, 0)
+    wishes = ["--aspect", "2", "--preview", "--steps", "9"]
+    assert main(["outpaint", str(path), str(tmp_path / "same.mp4"), *wishes]) == 0
+    assert size_of(tmp_path / "same.mp4") == (96, 48) and FlatMethod.wishes[0].steps == 9
+    assert main(["outpaint", str(path), str(tmp_path / "m.mp4"), "--aspect", "2", "--preview", "--method", "edge"]) == 0
+
+
+def test_a_comparison_lies_beside_the_result(tmp_path, source):
+    path = source("a.mp4")
+    assert (
+        main(["outpaint", str(path), str(tmp_path / "out.mkv"), "--aspect", "2", "--compare", "--codec", "ffv1"]) == 0
+    )
+    plain, beside = (np.stack(list(VideoReader(tmp_path / f"out{name}.mkv"))) for name in ("", "-compare"))
+    there, result, difference = np.split(beside, 3, axis=2)
+    np.testing.assert_array_equal(result, plain)
+    canvas = FlatMethod.wishes[1]
+    np.testing.assert_array_equal(there[:, *canvas.observed], np.stack(list(VideoReader(path))))
+    assert (difference[:, *canvas.observed] == 0).all() and (difference[:, :, 0] == 40).all()
 
 
 def test_what_reading_changes_and_writing_loses_is_one_line(tmp_path, source, capsys):
@@ -300,6 +344,8 @@ def test_a_failure_on_the_way_leaves_nothing(tmp_path, source):
     path = source("a.mp4")
     with pytest.raises(RuntimeError, match="out of memory"):
         main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--aspect", "2", "--prompt", "fail"])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main(["outpaint", str(path), str(tmp_path / "out.mp4"), "--aspect", "2", "--prompt", "fail", "--compare"])
     assert list(tmp_path.iterdir()) == [path]
 
 

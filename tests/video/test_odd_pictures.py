@@ -10,7 +10,7 @@ from PIL import Image
 
 from gp_jax.errors import UserError
 from gp_jax.video import VideoReader
-from gp_jax.video.colours import LUMA, PLAIN_CURVES, PLAIN_PRIMARIES, ToYuv
+from gp_jax.video.colours import LUMA, PLAIN_CURVES, PLAIN_PRIMARIES, PLANES, ToYuv
 from tests.video.odd_files import INTERLACED, PAD, RATE, film, outpainted, picture, plainly_read
 
 
@@ -179,18 +179,22 @@ def test_writing_rounds_colours_without_bias():
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (96, 128, 3), np.uint8)
     flats = rng.integers(0, 256, (12, 16, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
-    for rgb, matrix, full, subsampled in itertools.product((noise, flats), (1, 6, 9), (False, True), (False, True)):
-        frame = ToYuv(matrix, full, subsampled, cosited=False)(rgb)
+    for rgb, matrix, full, format in itertools.product((noise, flats), (1, 6, 9), (False, True), PLANES):
+        frame, (bits, (down, across)) = ToYuv(matrix, full, format, cosited=False)(rgb), PLANES[format]
         red, blue = LUMA[matrix]
         r, g, b = np.moveaxis(rgb.astype(float), -1, 0)
         y = red * r + (1 - red - blue) * g + blue * b
         planes = [y, (b - y) / (2 - 2 * blue) + 128, (r - y) / (2 - 2 * red) + 128]
         if not full:
             planes = [16 + y * 219 / 255, *(128 + (plane - 128) * 224 / 255 for plane in planes[1:])]
+        sample = np.uint8 if bits == 8 else np.uint16
         for index, (plane, exact) in enumerate(zip(frame.planes, planes)):
-            if index and subsampled:
-                exact = exact.reshape(48, 2, 64, 2).mean(axis=(1, 3))
-            error = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] - exact
+            if index:
+                exact = exact.reshape(96 // (1 + down), 1 + down, 128 // (1 + across), 1 + across).mean(axis=(1, 3))
+            exact = exact * ((2**bits - 1) / 255 if full and not index else 2 ** (bits - 8))
+            if full and index:
+                exact = 2 ** (bits - 1) + (exact - 2 ** (bits - 1)) * (2**bits - 1) / 255 / 2 ** (bits - 8)
+            error = np.frombuffer(plane, sample).reshape(plane.height, -1)[:, : plane.width] - exact
             assert abs(error).max() < 0.501 and abs(error.mean()) < 0.05
 
 

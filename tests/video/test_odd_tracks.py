@@ -6,7 +6,7 @@ import av
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.video import VideoReader
+from gp_jax.video import VideoReader, VideoWriter
 from tests.video.odd_files import film, joined, outpainted, picture
 
 
@@ -108,6 +108,24 @@ def test_tracks_and_names_are_kept_or_named_in_one_line(tmp_path, name):
             for t in old.streams.audio
         ]
         assert [c["metadata"] for c in old.chapters()] == [c["metadata"] for c in new.chapters()]
+
+
+def test_a_part_has_the_chapters_and_subtitles_of_its_time(tmp_path):
+    source = film(tmp_path / "in.mkv", video=picture(6), extras=everything)  # 25 a second, so of 240 ms
+    found = {}
+    for start, stop in ((0, 2), (2, 6), (4, 6)):
+        part = VideoReader(source).part(start, stop)
+        with VideoWriter(tmp_path / f"{start}.mkv", part.info, audio_from=part, size=(36, 52)) as writer:
+            for frame in part:
+                writer.write(frame)
+        assert not writer.notes
+        with av.open(str(writer.path)) as file:
+            chapters = [(c["metadata"]["title"], c["start"], c["end"]) for c in file.chapters()]
+            texts = [(p.pts, p.duration, bytes(p)) for p in file.demux(subtitles=0) if p.size]
+        found[start] = [(title, begin // 10**6, end // 10**6) for title, begin, end in chapters], texts
+    assert found[0] == ([("part 0", 0, 80)], [(20, 60, b"hello")])
+    assert found[2] == ([("part 0", 0, 20), ("part 1", 20, 160)], [(0, 40, b"hello")])
+    assert found[4] == ([("part 1", 0, 80)], [])
 
 
 @pytest.mark.parametrize("plays", [0, 1, 3])
