@@ -9,6 +9,10 @@ it for a whole clip. It is the target frame with the rectangle in it that the so
     pixel_mask(canvas)      -> [144, 256], 1 where a pixel is unknown
     canvas.native(128 * 128, multiple=8)  -> the same picture at the size the model works at, 96x168
 
+What is larger than a network's frame is cut into overlapping tiles, space as a plan cuts time:
+
+    tiles((18, 32), (9, 16))    -> 3 x 3 tiles of 9 x 16 at the corners (0, 0), (0, 8), ..., (9, 16), and their weights
+
 Masks of pixels, of latents and the positions of patches all derive from the same rectangle, and all err on one side:
 nothing counts as observed that is not observed wholly. Only numpy is needed here, so that data workers stay light.
 """
@@ -16,6 +20,7 @@ nothing counts as observed that is not observed wholly. Only numpy is needed her
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -223,6 +228,66 @@ def latent_mask(canvas: Canvas, downsampling: int) -> np.ndarray:
         raise ValueError(f"{canvas.width}x{canvas.height} pixels do not divide into cells of {downsampling}")
     rows, columns = canvas.height // downsampling, canvas.width // downsampling
     return pixel_mask(canvas).reshape(rows, downsampling, columns, downsampling).max(axis=(1, 3))
+
+
+class Tiles(NamedTuple):
+    """Overlapping tiles of one size in a frame: numbers, not shapes, so that a program serves all of their places.
+
+    A picture is the sum of its tiles times their weights: these sum to 1 wherever a tile lies.
+    """
+
+    corners: Any  # [N, 2] int32, first row and column of each
+    weights: Any  # [N, h, w] float32
+
+
+def tiles(
+    frame: tuple[int, int], tile: tuple[int, int], overlap: float = 0.25, wanted: np.ndarray | None = None
+) -> Tiles:
+    """As few tiles as cover a frame, evenly spread, row by row.
+
+    Args:
+      frame: rows and columns of the frame, any numbers.
+      tile: those of a tile; a frame that is smaller has smaller tiles.
+      overlap: the least share of a tile's side that it has in common with the next one, from 0 on and below 1.
+      wanted: [H, W], tiles without anything but 0 are left out; by default none are.
+    """
+    tile = min(tile[0], frame[0]), min(tile[1], frame[1])
+    rows, columns = (_starts(length, side, overlap) for length, side in zip(frame, tile))
+    corners = [(row, column) for row in rows for column in columns]
+    if wanted is not None:
+        corners = [(y, x) for y, x in corners if wanted[y : y + tile[0], x : x + tile[1]].any()]
+    return weighed(np.array(corners, np.int32).reshape(-1, 2), tile, frame)
+
+
+def weighed(corners: np.ndarray, tile: tuple[int, int], frame: tuple[int, int]) -> Tiles:
+    """Tiles at `corners`: each counts most in its middle and, by a sine's square, next to nothing at its edges, but for
+    those that the frame ends with."""
+    weights, total = np.empty((len(corners), *tile)), np.zeros(frame)
+    for number, corner in enumerate(corners):
+        weights[number] = np.multiply.outer(*map(_bell, corner, tile, frame))
+        total[tuple(slice(at, at + side) for at, side in zip(corner, tile))] += weights[number]
+    for number, corner in enumerate(corners):
+        weights[number] /= total[tuple(slice(at, at + side) for at, side in zip(corner, tile))]
+    return Tiles(np.asarray(corners, np.int32), weights.astype(np.float32))
+
+
+def _starts(length: int, side: int, overlap: float) -> list[int]:
+    """Where tiles of `side` begin, the first at 0 and the last one at the end."""
+    if length <= side:
+        return [0]
+    common = min(side - 1, math.ceil(overlap * side))
+    count = -(-(length - common) // (side - common))
+    return [i * (length - side) // (count - 1) for i in range(count)]
+
+
+def _bell(start: int, side: int, length: int) -> np.ndarray:
+    """[side], never 0; at an end of the frame nothing falls."""
+    way = (np.arange(side) + 0.5) / side
+    if start == 0:
+        way = np.maximum(way, 0.5)
+    if start + side == length:
+        way = np.minimum(way, 0.5)
+    return np.sin(np.pi * way) ** 2
 
 
 def patch_positions(canvas: Canvas, grid: int) -> np.ndarray:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.geometry import ANCHORS, DIRECTIONS, Canvas, latent_mask, patch_positions, pixel_mask, sample_canvas
+from gp_jax.geometry import (
+    ANCHORS,
+    DIRECTIONS,
+    Canvas,
+    latent_mask,
+    patch_positions,
+    pixel_mask,
+    sample_canvas,
+    tiles,
+    weighed,
+)
 
 SOURCES = [(144, 176), (272, 640), (143, 175), (320, 180), (1, 1), (7, 301)]
 ASPECTS = [16 / 9, 9 / 16, 1.0, 21 / 9, 2.39, 1 / 3]
@@ -156,3 +166,40 @@ def test_m3ddm_cuts_half_the_ratio_off_one_two_or_four_sides():
         assert set(pads) <= {0, 0.25} and (pads.sum() != 0.5 or pads[0] == pads[2])
         counts[pads.sum()] = counts.get(pads.sum(), 0) + 1
     np.testing.assert_allclose([counts[0.25], counts[0.5], counts[1.0]], [600, 1100, 300], atol=60)
+
+
+TILINGS = [((18, 32), (9, 16), 0.25), ((135, 240), (9, 16), 0.25), ((13, 7), (5, 5), 0.5), ((10, 10), (9, 9), 0.25)]
+
+
+@pytest.mark.parametrize("frame, tile, overlap", [*TILINGS, ((6, 31), (8, 8), 0.1), ((4, 9), (4, 3), 0.9)])
+def test_tiles_overlap_and_their_weights_sum_to_one(frame, tile, overlap):
+    corners, weights = tiles(frame, tile, overlap)
+    total, covered = np.zeros(frame), np.zeros(frame, int)
+    for (y, x), weight in zip(corners, weights):
+        total[y : y + tile[0], x : x + tile[1]] += weight  # fails where a tile lies outside
+        covered[y : y + tile[0], x : x + tile[1]] += 1
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+    assert (weights > 0).all() and covered.min() >= 1
+    for axis in (0, 1):
+        side = min(tile[axis], frame[axis])
+        steps = np.diff(np.unique(corners[:, axis]))
+        assert (steps <= max(1, (1 - overlap) * side)).all() and np.ptp(steps) <= 1 if len(steps) else True
+
+
+@pytest.mark.parametrize("frame, tile", [((144, 256), (72, 128)), ((100, 301), (64, 64))])
+def test_where_tiles_end_they_count_next_to_nothing(frame, tile):
+    corners, weights = tiles(frame, tile)
+    for (_, x), weight in zip(corners, weights):
+        assert x == 0 or weight[:, 0].max() < 0.01
+        assert x + tile[1] == frame[1] or weight[:, -1].max() < 0.01
+        assert np.abs(np.diff(weight, axis=1)).max() < 0.2
+
+
+def test_tiles_without_anything_wanted_are_left_out():
+    wanted = np.zeros((18, 32))
+    wanted[:, 28:] = 1
+    corners, weights = tiles((18, 32), (9, 16), wanted=wanted)
+    assert set(corners[:, 1].tolist()) == {16} and len(corners) == 3
+    np.testing.assert_allclose(weights[:, :, -1].sum(), 18, atol=1e-5)
+    finer = weighed(8 * corners, (72, 128), (144, 256))
+    np.testing.assert_allclose(finer.weights.sum(), 64 * weights.sum(), rtol=1e-5)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.diffusion.schedules import NoiseSchedule
-from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA, Column, Steps
+from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA, Column, Steps, rates
 from gp_jax.errors import UserError
 from gp_jax.json_config import short
 
@@ -86,6 +86,30 @@ def trajectory(schedule: NoiseSchedule, sampler: str, steps: int, eta: float | N
     return jax.tree.map(np.float32, Trajectory(start, table))
 
 
+def rest(
+    schedule: NoiseSchedule, sampler: str, steps: int, strength: float, eta: float | None = None
+) -> tuple[Trajectory, np.ndarray]:
+    """The last part of a way, for latents that are nearly right: noised anew and denoised from there (SDEdit, Meng et
+    al., arXiv:2108.01073).
+
+    Args:
+      schedule, sampler, steps, eta: of the whole way; see `trajectory`. Where its last part has no step, the way has
+        more: of one step and a strength of 0.25 it is the last of four.
+      strength: how much of the way is left, above 0 and at most 1.
+
+    Returns:
+      The steps, and float32 [2], the rates of the clean latents and of noise that they begin with.
+    """
+    left = max(1, int(steps * strength))
+    path = trajectory(schedule, sampler, max(steps, round(left / strength)), eta)
+    table = Steps(*(None if column is None else column[-left:] for column in path.steps))
+    # There is no estimate before the first step.
+    table.clean_weight[0] += table.previous_weight[0]
+    table.previous_weight[0] = 0
+    level = np.concatenate(rates(schedule, table.timestep[:1].astype(np.float64)))
+    return Trajectory(path.start, table), level.astype(np.float32)
+
+
 def follow(
     denoise: Callable[[jax.Array, jax.Array], jax.Array],
     noise: jax.Array,
@@ -93,6 +117,7 @@ def follow(
     correct: Callable[[jax.Array], jax.Array] = lambda clean: clean,
     on_step: OnStep | None = None,
     fresh: Fresh | None = None,
+    begin: jax.Array | None = None,
 ) -> jax.Array:
     """Goes all the way.
 
@@ -107,6 +132,7 @@ def follow(
       correct: what is to be made of each step's clean estimate [B, ...].
       on_step: called on the host with the number of each step, from 0 on, and the latents after it.
       fresh: the noise that a step adds; called only if the path has weights for it.
+      begin: [B, ...] float32, the noisy latents to go on from, for a path of `rest`; by default noise alone.
 
     Returns:
       [B, ...] float32, the clean latents.
@@ -123,7 +149,7 @@ def follow(
             jax.debug.callback(on_step, number, latents, ordered=True)
         return (latents, clean), None
 
-    latents = path.start * noise.astype(jnp.float32)
+    latents = path.start * noise.astype(jnp.float32) if begin is None else begin
     (latents, _), _ = jax.lax.scan(
         advance, (latents, jnp.zeros_like(latents)), (jnp.arange(len(path.steps.timestep)), path.steps)
     )

@@ -58,7 +58,7 @@ def euler(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
     for the end, which is always the clean latent.
     """
     timesteps = schedule.positions(steps)
-    alpha, sigma = _rates(schedule, timesteps)
+    alpha, sigma = rates(schedule, timesteps)
     # diffusers begins with noise of the first level's sigma, and with "leading" spacing of the level's full variance.
     start = 1.0 if schedule.timestep_spacing == "leading" else float(sigma[0])
     return start, _tabulate(schedule, timesteps, (alpha, sigma), (_then(alpha, 1.0), _then(sigma, 0.0)))
@@ -78,7 +78,7 @@ def dpmpp_2m(schedule: "NoiseSchedule", steps: int) -> tuple[float, Steps]:
                 f"{schedule.timestep_spacing}; choose fewer."
             )
         timesteps = schedule.timesteps(steps + 1)[:-1]
-    alpha, sigma = _rates(schedule, timesteps)
+    alpha, sigma = rates(schedule, timesteps)
     width = np.diff(np.log(alpha / sigma))  # h of the paper
     extrapolation = np.zeros(steps)
     extrapolation[1:-1] = width[1:] / (2 * width[:-1])
@@ -218,7 +218,7 @@ def _consistency_timesteps(schedule: "NoiseSchedule", steps: int) -> np.ndarray:
     return grid[np.floor(np.linspace(0, _DISTILLED, steps, endpoint=False)).astype(np.int64)]
 
 
-def _rates(schedule: "NoiseSchedule", positions: np.ndarray) -> _Rates:
+def rates(schedule: "NoiseSchedule", positions: np.ndarray) -> _Rates:
     """alpha and sigma at fractional timesteps, their ratio interpolated linearly."""
     alpha = schedule.alpha.copy()
     if schedule.rescale_betas_zero_snr:

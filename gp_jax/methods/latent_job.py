@@ -38,6 +38,7 @@ from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
 from gp_jax.methods.placement import Placement, shrink
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import CHUNK_FRAMES, Make, chunk_size, fill, finished, native_frames, not_finite, reporting
+from gp_jax.methods.tiling import Grid
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.parallel import use_mesh
 
@@ -67,6 +68,7 @@ class LatentJob(ABC):
       prefix: of the names of stages that take another time here than in other methods.
       channels: of what `_pixels` gives: 3 for the source, 4 for layers (placement.py), which say of each frame what is
         seen of it.
+      tokens: of the clip, once they are read.
 
     Raises:
       UserError: the folder holds other work, or there is no room for the spool.
@@ -75,6 +77,7 @@ class LatentJob(ABC):
     held: ClassVar[Any]
     prefix: ClassVar[str] = ""
     channels: int = 3
+    tokens: np.ndarray | None = None
 
     def __init__(
         self,
@@ -143,6 +146,27 @@ class LatentJob(ABC):
     def _denoising(self, number: int, tokens: Any, times: Any, pixels: Any, latents: Any, held: Any) -> Call:
         """The program of a level; arguments with a row for each segment, arrays or shapes."""
 
+    @property
+    def refinements(self) -> int:
+        """Network evaluations of a tile of a window in `refining`."""
+        raise NotImplementedError
+
+    def refining(
+        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
+    ) -> Call:
+        """The program that refines the finished frames of a window in tiles, for methods that can (tiled.py).
+
+        Args:
+          name: of the stage of work.
+          is_first: whether no frame of it is refined yet.
+          times: [T] int.
+          frames: uint8 [T, H, W, 3] of the canvas.
+          latents: [T, h, w, C], of those that are refined.
+          known: [T] bool, which these are.
+          place, grid: of the frame that is made.
+        """
+        raise NotImplementedError
+
     def _gathered(self, segments: Sequence[Segment], made: np.ndarray) -> dict[int, np.ndarray]:
         """By frame, what segments made of it: of [B, T, h, w, C]."""
         return {
@@ -201,11 +225,15 @@ class LatentJob(ABC):
             decoding = shrinking.bytes // CHUNK_FRAMES + 12 * pixels
             stages.append(Effort(self._decoding, pixels, len(self.clip), shrinking.flops // CHUNK_FRAMES, decoding))
         evaluations = sum(self._evaluations(number) * len(segments) for number, segments in self._missing)
+        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, self.held_bytes))
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held beside a program at work."""
         spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
         # Decoded ahead, composited, and on their way to the encoder.
         frames = 4 * chunk_size(self.frame) * 3 * self.canvas.height * self.canvas.width
-        held = spool + frames + 2 * self._pixels_bytes()  # for the networks, and once more around them
-        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, held))
+        return spool + frames + 2 * self._pixels_bytes()  # for the networks, and once more around them
 
     @functools.cached_property
     def rates(self) -> Rates:
@@ -239,7 +267,7 @@ class LatentJob(ABC):
                 last = max(self._segments()[0][1][0].denoised)  # nothing can be done before it is there
                 with clock(self._decoding, math.prod(self._pixels_shape[:2]), last + 1):
                     spool[last]
-            tokens = self._tokens(spool)
+            self.tokens = tokens = self._tokens(spool)
 
             def make(number: int, *arguments: Any) -> dict[int, np.ndarray]:
                 with clock(self._stage(number), work[self._stage(number)]):
@@ -270,16 +298,17 @@ class LatentJob(ABC):
         """The latents of the frames that some segments of a level make: a function of its arguments."""
         columns = self._columns(spool, segments, completed)
         rows = (fill(list(map(np.asarray, column)), self._rows(number)) for column in columns)
-        made = self._called(self._denoising(number, tokens, *rows))
+        made = self.called(self._denoising(number, tokens, *rows))
         made = np.asarray(made)
         if not np.isfinite(made).all():
             raise not_finite("denoiser", [frame for segment in segments for frame in segment.frames])
         return self._gathered(segments, made)
 
     def _finish(self, latents: np.ndarray, pixels: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        return self._called(self._finishing(latents, pixels))
+        return self.called(self._finishing(latents, pixels))
 
-    def _called(self, call: Call) -> Any:
+    def called(self, call: Call) -> Any:
+        """What a program gives, run on the devices of the job."""
         with use_mesh(self.mesh):
             return call.function(*call.arguments, **call.static)
 

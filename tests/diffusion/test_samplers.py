@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
-from gp_jax.diffusion.samplers import sample
+from gp_jax.diffusion.samplers import follow, rest, sample, trajectory
 from gp_jax.diffusion.schedules import PREDICTIONS, SPACINGS, NoiseSchedule
 from gp_jax.diffusion.tables import SAMPLERS
 from gp_jax.errors import UserError
@@ -201,3 +201,30 @@ def test_latents_stay_float32_beside_a_half_precision_network():
 def test_unknown_samplers_and_impossible_steps_are_refused(sampler, steps, message):
     with pytest.raises(UserError, match=message):
         sample(lambda latents, _: latents, NOISE, NoiseSchedule(), sampler=sampler, steps=steps)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.25, 0.6, 1.0])
+@pytest.mark.parametrize("steps", [1, 3, 25])
+@pytest.mark.parametrize("name", ["sd2", "sample", "zero_snr"])
+@pytest.mark.parametrize("sampler", PLAIN)
+def test_the_rest_of_a_way_begins_near_its_end_and_leads_to_it(sampler, name, steps, strength):
+    schedule = NoiseSchedule(**SCHEDULES[name] | {"set_alpha_to_one": True})
+    path, level = rest(schedule, sampler, steps, strength)
+    assert len(path.steps.timestep) == max(1, int(steps * strength))
+    assert path.steps.timestep[0] <= strength * 1000 + 1 and np.isclose((level**2).sum(), 1, atol=1e-5)
+    assert level[0] > 0.9 if strength == 0.1 else True
+    whole = trajectory(schedule, sampler, steps)
+    if strength == 1:
+        for got, expected in zip(path.steps[:5], whole.steps[:5]):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    clean = jnp.asarray(NOISE[:1])
+    begin = level[0] * clean + level[1] * NOISE[1:]
+
+    def denoise(latents, timestep):
+        """What a network that knows the clean latent predicts, of the row that has this timestep."""
+        row = jnp.argmin(jnp.abs(path.steps.timestep - timestep))
+        at = [jnp.asarray(column)[row] for column in (path.steps.noisy_to_clean, path.steps.prediction_to_clean)]
+        return (clean - at[0] * latents) / at[1]
+
+    made = jax.jit(lambda: follow(denoise, begin, path, begin=begin))()
+    np.testing.assert_allclose(made, clean, atol=2e-3)

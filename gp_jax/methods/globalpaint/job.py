@@ -4,6 +4,7 @@ How the work streams is the same for all methods on latents (../latent_job.py); 
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from jax.sharding import Mesh
 
 from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import digest
-from gp_jax.diffusion.samplers import OnStep
+from gp_jax.diffusion.samplers import OnStep, Trajectory, rest
 from gp_jax.geometry import Canvas, patch_positions
 from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
@@ -27,11 +28,14 @@ from gp_jax.methods.flow_propagation import carried, held
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import spread
+from gp_jax.methods.globalpaint.refining import refine_frames
 from gp_jax.methods.latent_job import TOKENS, LatentJob
 from gp_jax.methods.method import Clip, Progress
 from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import Make, fill, surroundings
+from gp_jax.methods.tiling import Grid
+from gp_jax.models.unet import UNet
 from gp_jax.seeds import random_key
 
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
@@ -39,6 +43,7 @@ if TYPE_CHECKING:  # it imports what training is made of, which takes a second
 
 # Stages that wait for the flow.
 CARRY_FIRST, CARRY = "carry and shrink", "carry and finish"
+STRENGTH = 0.25  # how much of the way from noise tiles go once more
 
 
 class OutpaintJob(LatentJob):
@@ -143,7 +148,7 @@ class OutpaintJob(LatentJob):
         times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
         pixels = fill([spool[index][..., :3] for index in indices], count)
         valid = np.arange(count) < len(indices)
-        tokens = self._called(self._read(pixels, fill(list(times), count), valid))
+        tokens = self.called(self._read(pixels, fill(list(times), count), valid))
         return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
 
     def _columns(
@@ -161,10 +166,14 @@ class OutpaintJob(LatentJob):
             held.append(np.array(hold, np.float32))
         return times, pixels, latents, held
 
+    @property
+    def _networks(self) -> tuple[UNet, UNet]:
+        """Of key frames and of those between, fitted to the clip where that was asked for."""
+        return self.lora.networks if self.lora else (self.checkpoint.unet, self.checkpoint.interpolation_unet)
+
     def _denoising(self, number: int, tokens: Any, times: Any, pixels: Any, latents: Any, held: Any) -> Call:
-        networks = self.lora.networks if self.lora else (self.checkpoint.unet, self.checkpoint.interpolation_unet)
         arguments = (
-            networks[min(number, 1)],
+            self._networks[min(number, 1)],
             self.vae,
             self.key,
             times,
@@ -179,6 +188,41 @@ class OutpaintJob(LatentJob):
         )
         static = {"shared_noise": self.checkpoint.schedule.shared_noise, "on_step": self.on_step}
         return Call(self._stage(number), programs.make_segments, arguments, static)
+
+    @property
+    def refinements(self) -> int:
+        return len(self._rest[0].steps.timestep) * sum(self.sampling.branches)
+
+    @functools.cached_property
+    def _rest(self) -> tuple[Trajectory, np.ndarray]:
+        options, schedule = self.options, self.checkpoint.schedule
+        assert options.sampler is not None and options.steps is not None
+        return rest(schedule, options.sampler, options.steps, STRENGTH, options.eta)
+
+    def refining(
+        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
+    ) -> Call:
+        path, level = self._rest
+        tokens = self.tokens
+        if tokens is None and self._reading():
+            tokens = Shape(self._token_shape(), np.float32)  # nothing is read yet
+        arguments = (
+            self._networks[0 if is_first else 1],
+            self.vae,
+            self.key,
+            times,
+            frames,
+            latents,
+            known,
+            self.text,
+            self.null_text,
+            tokens,
+            place,
+            grid,
+            dataclasses.replace(self.sampling, path=path),
+            level,
+        )
+        return Call(name, refine_frames, arguments, {"shared_noise": self.checkpoint.schedule.shared_noise})
 
     def _finishing(self, latents: Any, pixels: Any) -> Call:
         call = super()._finishing(latents, pixels)

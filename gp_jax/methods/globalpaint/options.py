@@ -7,6 +7,8 @@ from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.options import Count, Seed, Text, Whole, option
 
 ADAPT_RATE = 1e-4
+# What gives the new sides detail beyond the networks' size.
+DETAILS = ("none", "tiles")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Options:
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)
     propagate: bool = option(False, "what other frames show is carried over along the flow, and only the rest is made")
+    detail: str = option(
+        "none",
+        "what is made is enlarged, or made anew at the canvas' size in tiles, which takes long",
+        choices=DETAILS,
+    )
     eta: float | None = option(
         None, f"share of fresh noise, from 0 to 1, of the sampler {', '.join(TAKE_ETA)}; by default 0.3", "E"
     )

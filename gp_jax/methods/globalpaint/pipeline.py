@@ -36,11 +36,12 @@ from gp_jax.json_config import short
 from gp_jax.memory import require
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.job import OutpaintJob
-from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
+from gp_jax.methods.globalpaint.options import ADAPT_RATE, DETAILS, Options
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole
 from gp_jax.methods.segments import Plan
+from gp_jax.methods.tiled import TiledJob, needs_tiles
 from gp_jax.seeds import check_seed
 
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
@@ -128,6 +129,7 @@ class OutpaintPipeline:
         adapt_rate: float | None = None,
         save_lora: str | None = None,
         propagate: bool = False,
+        detail: str = "none",
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -139,7 +141,7 @@ class OutpaintPipeline:
           canvas: the target frame.
           seed: or a list of seeds.
           steps, sampler, eta, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, adapt, adapt_rate,
-            save_lora, propagate, progress, on_step, batch: those of `stream`.
+            save_lora, propagate, detail, progress, on_step, batch: those of `stream`.
 
         Returns:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
@@ -165,6 +167,7 @@ class OutpaintPipeline:
                 adapt_rate=adapt_rate,
                 save_lora=save_lora,
                 propagate=propagate,
+                detail=detail,
                 progress=progress,
                 on_step=on_step,
                 batch=batch,
@@ -194,6 +197,7 @@ class OutpaintPipeline:
         adapt_rate: float | None = None,
         save_lora: str | None = None,
         propagate: bool = False,
+        detail: str = "none",
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -215,6 +219,7 @@ class OutpaintPipeline:
           adapt_rate: of its optimizer, above 0; None for `options.ADAPT_RATE`.
           save_lora: a file that the LoRA is written to.
           propagate: whether what other frames show of the new region is carried over; the networks' is then the rest.
+          detail: a name in `options.DETAILS`: what is made is enlarged, or made anew in tiles at the canvas' size.
           progress: called with (segments done, segments in all, name of the level).
           on_step: called with (step, latents [B, T, h, w, C]) after each denoising step of some segments; it takes a
             program of its own, and the latents to this process.
@@ -242,6 +247,7 @@ class OutpaintPipeline:
             adapt_rate=adapt_rate,
             save_lora=save_lora,
             propagate=propagate,
+            detail=detail,
         )
         job = self.prepare(reader, canvas, options, prompt_embeds=prompt_embeds, on_step=on_step, batch=batch)
         return job.frames(progress)
@@ -256,7 +262,7 @@ class OutpaintPipeline:
         prompt_embeds: np.ndarray | None = None,
         on_step: OnStep | None = None,
         batch: int | None = None,
-    ) -> OutpaintJob:
+    ) -> OutpaintJob | TiledJob:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -277,6 +283,10 @@ class OutpaintPipeline:
         reader: Any = clip if hasattr(clip, "frames_at") else ArrayClip(np.asarray(clip))
         if options.plan not in PLANS:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
+        if options.detail not in DETAILS:
+            raise UserError(f"there is no detail {short(options.detail)}: choose one of {', '.join(DETAILS)}")
+        if options.detail != "none" and options.propagate:
+            raise UserError("tiles would make anew what propagate carries over from other frames: choose one of them")
         settings = self.checkpoint.settings
         own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
         own |= {"adapt_rate": ADAPT_RATE} if options.adapt else {}
@@ -299,7 +309,7 @@ class OutpaintPipeline:
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         lora = self._clip_lora(reader, canvas, plan, options, sampling.path.steps.timestep, text, null_text, work)
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        return OutpaintJob(
+        job = OutpaintJob(
             self.checkpoint,
             self.mesh,
             reader,
@@ -315,6 +325,10 @@ class OutpaintPipeline:
             lora=lora,
             on_step=on_step,
         )
+        if options.detail == "none" or not needs_tiles(job):
+            return job
+        levels = PLANS["sequential"](len(reader), settings.segment_frames).levels
+        return TiledJob(job, [window for level in levels for window in level])
 
     def _clip_lora(self, clip: Clip, canvas: Canvas, plan: Plan, options: Options, *more: Any) -> "ClipLora | None":
         """What is to be fitted to the clip; `more` are the last arguments of `ClipLora`."""

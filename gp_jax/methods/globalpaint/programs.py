@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -165,13 +166,35 @@ def make_segments(
 
     noise = laid_out(frame_noise(key, times, masked.shape[2:], shared_noise))
 
+    network = guided(unet, times, text, null_text, tokens, sampling)
+
+    def denoise(latents: Array, timestep: Array) -> Array:
+        return network(latents, mask, masked, timestep)
+
+    def hold(clean: Array) -> Array:
+        share = held[:, :, None, None, None]
+        return share * completed + (1 - share) * clean
+
+    def fresh(step: Array) -> Array:
+        return laid_out(step_noise(key, step, times, masked.shape[2:], shared_noise))
+
+    made = follow(denoise, noise, sampling.path, correct=hold, on_step=on_step, fresh=fresh)
+    # Latents that know nothing beyond their cell are exact where the cell was observed.
+    return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
+
+
+def guided(
+    unet: UNet, times: Array, text: Array | None, null_text: Array, tokens: Array | None, sampling: Sampling
+) -> Callable[[Array, Array, Array, Array], Array]:
+    """(latents, mask, masked latents, each [B, T, h, w, C], timestep) -> the guided prediction; arguments as above."""
+
     def network(latents, timesteps, text, tokens, frames, mask, masked):
         return unet(jnp.concatenate([latents, mask, masked], axis=-1), timesteps, text, tokens, frames)
 
     def for_each(condition: Array | None) -> Array | None:
         return None if condition is None else jnp.broadcast_to(condition, (len(times), *condition.shape[1:]))
 
-    def denoise(latents, timestep):
+    def denoise(latents: Array, mask: Array, masked: Array, timestep: Array) -> Array:
         return guide(
             network,
             latents,
@@ -187,13 +210,4 @@ def make_segments(
             masked=masked,
         )
 
-    def hold(clean: Array) -> Array:
-        share = held[:, :, None, None, None]
-        return share * completed + (1 - share) * clean
-
-    def fresh(step: Array) -> Array:
-        return laid_out(step_noise(key, step, times, masked.shape[2:], shared_noise))
-
-    made = follow(denoise, noise, sampling.path, correct=hold, on_step=on_step, fresh=fresh)
-    # Latents that know nothing beyond their cell are exact where the cell was observed.
-    return jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made
+    return denoise

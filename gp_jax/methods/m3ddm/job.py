@@ -148,7 +148,7 @@ class OutpaintJob(LatentJob):
             for index, frame in zip(rising, observed(self.clip, self.canvas, rising))
         }
         frames = np.stack([squares[index] for index in indices])
-        return np.asarray(self._called(self._read(indices.astype(np.int32), frames)))
+        return np.asarray(self.called(self._read(indices.astype(np.int32), frames)))
 
     def _columns(
         self, spool: Spool, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]

@@ -1,0 +1,107 @@
+"""The compiled program of GlobalPaint that gives a frame of any size the networks' full detail.
+
+    refine_frames  frames enlarged from the networks' size -> latents of them at their own size, tile by tile
+
+The enlarged frames are noised and denoised from there, so that all tiles begin with one scene, which the coarse pass
+made, and a network adds what it knows of edges and texture. In every step each tile gets its part of the noisy latents,
+of the mask and of the masked video, and the predictions of all are blended (../tiling.py). Global tokens are those of
+the coarse pass.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from gp_jax.diffusion.noise import frame_noise, step_noise
+from gp_jax.diffusion.samplers import follow
+from gp_jax.jobs.kept import Program
+from gp_jax.methods.globalpaint.conditioning import FILLS
+from gp_jax.methods.globalpaint.programs import Sampling, guided
+from gp_jax.methods.latents import complete, encode
+from gp_jax.methods.placement import Placement, nearest, to_float
+from gp_jax.methods.tiling import Grid, cut, over_tiles, resized
+from gp_jax.models.autoencoder import AutoencoderKL
+from gp_jax.models.layers import for_loops
+from gp_jax.models.unet import UNet
+from gp_jax.parallel import constrain
+
+Array = jax.Array
+
+
+@functools.partial(Program, static_argnames=("shared_noise",))
+def refine_frames(
+    unet: UNet,
+    vae: AutoencoderKL,
+    key: Array,
+    times: Array,
+    frames: Array,
+    completed: Array,
+    known: Array,
+    text: Array | None,
+    null_text: Array,
+    tokens: Array | None,
+    place: Placement,
+    grid: Grid,
+    sampling: Sampling,
+    level: Array,
+    *,
+    shared_noise: float,
+) -> Array:
+    """Encodes, noises, denoises.
+
+    Args:
+      key: of the clip.
+      times: [T] int, of the frames.
+      frames: uint8 [T, Hc, Wc, 3] of the canvas, complete but soft.
+      completed: [T, h, w, C] latents, read where `known`.
+      known: [T] bool, whether a frame is refined already and a condition for the others.
+      text: [1, L, D], or None for no prompt.
+      null_text: [1, L, D].
+      tokens: [1, K, D], or None for a model without.
+      place: of the source in the frame that is made, [H, W] of the canvas or the nearest multiples of a cell.
+      grid: its tiles.
+      sampling: how to sample, from `diffusion.samplers.rest`.
+      level: [2], the rates of clean latents and of noise to begin with.
+      shared_noise: that of the schedule.
+
+    Returns:
+      [T, h, w, C] float32, scaled latents, 0 where no tile lies.
+    """
+    unet, times = for_loops(unet), times[None]
+    pixels = resized(to_float(frames), place.pixel_mask.shape)
+    if (fill := unet.config.masked_fill) == "edge":  # of a rectangle, without a search for the nearest pixel
+        down, across = nearest(place.pixel_mask.min(axis=1) == 0), nearest(place.pixel_mask.min(axis=0) == 0)
+        filled = pixels[:, down][:, :, across]
+    else:
+        filled = FILLS[fill](pixels[None], place.pixel_mask[None, None])[0]
+    shape = completed.shape
+
+    def laid_out(parts: Array) -> Array:
+        return constrain(parts, "batch", "frame", None, None, None)
+
+    def encoded(pixels: Array) -> Array:
+        return over_tiles(lambda batch: encode(vae, cut(pixels, batch.pixels)), grid, "latents", shape)
+
+    mask, masked = complete(encoded(filled)[None], place.latent_mask[None, None], known[None], completed[None])
+    mask = jnp.broadcast_to(mask, (*masked.shape[:4], 1))
+
+    def denoise(latents: Array, timestep: Array) -> Array:
+        def make(batch: Grid) -> Array:
+            rows = jnp.broadcast_to(times, (len(batch.latents.corners), times.shape[1]))
+            network = guided(unet, rows, text, null_text, tokens, sampling)
+            return network(*(laid_out(cut(x[0], batch.latents)) for x in (latents, mask, masked)), timestep)
+
+        return over_tiles(make, grid, "latents", shape)[None]
+
+    def hold(clean: Array) -> Array:
+        return jnp.where(known[None, :, None, None, None], completed[None], clean)
+
+    def fresh(step: Array) -> Array:
+        return step_noise(key, step, times, shape[1:], shared_noise)
+
+    noise = frame_noise(key, times, shape[1:], shared_noise)
+    begin = level[0] * encoded(pixels)[None] + level[1] * noise
+    made = follow(denoise, noise, sampling.path, correct=hold, fresh=fresh, begin=begin)
+    # Latents that know nothing beyond their cell are exact where the cell was observed.
+    return (jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made)[0]
