@@ -186,4 +186,6 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "windows": partial(checkpoint, global_tokens=False),
     "converted": converted,
     "ink.safetensors": lora,
+    "logo.png": lambda file: cv2.imwrite(str(file), np.full((48, 64), 255, np.uint8)),
+    "places.csv": lambda file: file.write_text("x,y\n" + "0,0\n" * 5),
 }

@@ -56,6 +56,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "gp_jax/cli/outpaint.py": {
         **SOURCES,
         **{"phone.mp4": "phone.mp4", "my_model": "converted", "ink.safetensors": "ink.safetensors"},
+        **{"logo.png": "logo.png", "places.csv": "places.csv"},
     },
     "gp_jax/cli/evaluate.py": {**DAVIS, "my_model": "checkpoint", "clips": "clips", "outputs/motia": "outputs"},
     "gp_jax/cli/ablation.py": {**DAVIS, "a": "plain", "b": "windows", "c": "checkpoint"},

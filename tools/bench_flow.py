@@ -109,7 +109,8 @@ def measure(step: int, count: int) -> None:
     known = np.broadcast_to(pixel_mask(CANVAS) == 0, frames.shape[:3])
 
     timed("flow, both ways", count, lambda: flows(frames[(slice(None), *CANVAS.observed)]))
-    there, back, _ = timed("the same, carried on over the canvas", count, lambda: camera_flows(frames, CANVAS))
+    places = [CANVAS] * count
+    there, back, _ = timed("the same, carried on over the canvas", count, lambda: camera_flows(frames, places))
     for name, links in ((f"propagation, {LINKS} frames between roundings", LINKS), ("by whole paths", count)):
         timed(name, count, lambda links=links: propagate(frames, known, there, back, links=links))
 

@@ -6,6 +6,13 @@ The source's own pixels stay as they are; frame rate and sound are kept. Give th
   --size 1920x1080   exactly that many pixels
   --pad 64,64,0,0    so many pixels more on the left, right, top and bottom
 
+What is made may also lie within the frame, and the source may move; both need none of the three, and go with each:
+
+  --mask FILE        a video or a picture of the source's size: what is white there is made anew
+  --path FILE        a line x,y for each frame, or JSON [[x, y], ...]: where the source's upper left corner lies in the
+                     new frame, in pixels, rounded to whole ones; it may not leave the frame
+  --stabilize        the source is moved so that its camera goes smoothly, and the borders that wander in are made
+
 Ratios and sizes count stored pixels. A source that is larger than --size is scaled down to fit with --fit, and one
 whose frame of --aspect would be larger than --max-side with that; it is never scaled up.
 
@@ -23,6 +30,9 @@ examples:
   gp-jax outpaint clip.mp4 look.mp4 --aspect 16:9 --preview --frames 0:48   two seconds of it, soon and small
   gp-jax outpaint clip.mp4 both.mp4 --aspect 16:9 --compare             and both-compare.mp4, beside the source
   gp-jax outpaint clip.mp4 cut.mov --aspect 16:9 --codec prores         for an editor
+  gp-jax outpaint clip.mp4 clean.mp4 --mask logo.png
+  gp-jax outpaint clip.mp4 drifting.mp4 --size 1920x1080 --path places.csv
+  gp-jax outpaint clip.mp4 steady.mp4 --stabilize
   gp-jax outpaint clip.mp4 cinema.mp4 --aspect 21:9 --resume            again, after a crash or Ctrl-C, to go on
 """
 
@@ -65,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output", metavar="OUT", help=f"ends in {', '.join(FORMATS)}, or in nothing for a folder of PNGs"
     )
 
-    frame = parser.add_argument_group("the new frame").add_mutually_exclusive_group(required=True)
+    frame = parser.add_argument_group("the new frame").add_mutually_exclusive_group()
     frame.add_argument("--aspect", type=parse.aspect, metavar="W:H", help="ratio of width to height")
     frame.add_argument("--size", type=parse.size, metavar="WxH", help="pixels")
     frame.add_argument("--pad", type=parse.pads, metavar="L,R,T,B", help="pixels to add on each side")
@@ -289,6 +299,9 @@ def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoRe
         raise UserError("--fit goes with --size, which says what the source is to fit into")
     if arguments.max_side and not arguments.aspect:
         raise UserError("--max-side goes with --aspect: --size and --pad say the size themselves")
+    within = any(hasattr(arguments, name) for name in ("mask", "stabilize"))  # something is made of a frame's inside
+    if not (arguments.aspect or arguments.size or arguments.pad or within):
+        raise UserError("nothing says what the new frame is: give --aspect, --size or --pad (or --mask or --stabilize)")
     height, width = source = reader.info.height, reader.info.width
     if arguments.aspect:
         canvas = Canvas.from_aspect(*source, arguments.aspect, arguments.anchor)
@@ -302,10 +315,12 @@ def _canvas(arguments: argparse.Namespace, reader: VideoReader) -> tuple[VideoRe
             reader = reader.resized(*shrunk(*source, *arguments.size))
         canvas = Canvas.from_size(reader.info.height, reader.info.width, *arguments.size, anchor=arguments.anchor)
     else:
-        canvas = Canvas.from_pads(*source, *arguments.pad)
-    if arguments.preview and not (small := canvas.shrunk_to(PREVIEW_SIDE)).is_complete and small != canvas:
+        canvas = Canvas.from_pads(*source, *(arguments.pad or (0, 0, 0, 0)))
+    # A mask and a path are told in the source's own pixels.
+    small = canvas if {"mask", "path"} & set(vars(arguments)) else canvas.shrunk_to(PREVIEW_SIDE)
+    if arguments.preview and not small.is_complete and small != canvas:
         reader, canvas = reader.resized(small.source_height, small.source_width), small
-    if canvas.is_complete:
+    if canvas.is_complete and not within:
         raise UserError(
             f"{arguments.input} fills {canvas.width}x{canvas.height} pixels already: there is nothing to outpaint"
         )

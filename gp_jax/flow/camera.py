@@ -3,22 +3,28 @@
     camera = similarity(flow, trusted)                   [3, 3]: shift, turn and zoom, as most pixels go
     moved(camera, positions(64, 96))                     where the camera takes any place, beyond the frame too
     residual(flow, homography(flow, trusted))            [H, W]: pixels that each pixel goes astray; large on objects
+    steadying(drift(frames))                             [T, 2]: how to shift frames so that the camera moves smoothly
 
 Both fits are RANSAC's (Fischler and Bolles 1981): of many few pixels drawn at random, those count whose motion most
 others agree with to within a pixel, so objects that cover less than half of the frame do not move the camera. OpenCV
 draws them, with the same numbers each time. Motion is in pixels, right and down; places are (x, y).
 """
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
 import numpy as np
 
-from gp_jax.flow.warp import positions
+from gp_jax.flow.estimate import flows
+from gp_jax.flow.warp import difference, positions
 from gp_jax.geometry import Canvas
 
 GRID = 4  # distance of the pixels whose flow votes for the camera's motion
 THRESHOLD = 1.0  # pixels that a vote may be away from what it agrees with
+LINES = 360  # of a frame whose drift is looked at, at most
+SMOOTHNESS = 12  # frames, deviation of the Gaussian that a steadied camera's path is smoothed by
 FADE = 0.2  # share of the frame's shorter side within which the border's own motion fades into the camera's
 
 
@@ -47,6 +53,40 @@ def residual(flow: np.ndarray, camera: np.ndarray) -> np.ndarray:
     """[H, W]: pixels between where a flow [H, W, 2] and where the camera [3, 3] takes a pixel."""
     places = positions(*flow.shape[:2])
     return np.hypot(*np.moveaxis(places + flow - moved(camera, places), -1, 0))
+
+
+def drift(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """[T, 2] float64: pixels that the scene in the middle of frames, uint8 [H, W, 3], has gone since the first one."""
+    places = [np.zeros(2)]
+    for pair in itertools.pairwise(frames):
+        height, width = pair[0].shape[:2]
+        scale = min(1.0, LINES / height)
+        size = max(1, round(scale * width)), max(1, round(scale * height))
+        small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in pair])
+        forward, backward = (flow[0] for flow in flows(small))
+        camera = similarity(forward, np.square(difference(forward, backward)).sum(axis=-1) < 1)
+        middle = (np.array(size) - 1) / 2
+        places.append(places[-1] + (moved(camera, middle) - middle) * (width, height) / size)
+    return np.stack(places)
+
+
+def steadying(drift: np.ndarray) -> np.ndarray:
+    """[T, 2] float64: shifts after which the scene drifts by its `drift` [T, 2], smoothed.
+
+    Each frame goes to the line that fits the frames around it best, weighted by a Gaussian: local linear regression,
+    which leaves a steady pan as it is, also at both ends of a clip.
+    """
+    steps = np.arange(-3 * SMOOTHNESS, 3 * SMOOTHNESS + 1)
+    weights = np.exp(-0.5 * (steps / SMOOTHNESS) ** 2)
+
+    def sums(values: np.ndarray, power: int) -> np.ndarray:
+        return np.correlate(np.pad(values, len(steps) // 2), weights * steps**power, "valid")
+
+    first, second, third = (sums(np.ones(len(drift)), power)[:, None] for power in range(3))
+    mean, slope = (np.stack([sums(axis, power) for axis in drift.T], axis=-1) for power in range(2))
+    spread = first * third - second**2
+    line = (third * mean - second * slope) / np.maximum(spread, 1e-9)
+    return np.where(spread > 1e-9, line, mean / first) - drift
 
 
 def carried_on(flow: np.ndarray, camera: np.ndarray, canvas: Canvas) -> np.ndarray:

@@ -99,7 +99,9 @@ class LatentJob(ABC):
         self.latents = (*place.latent_mask.shape, vae.config.latent_channels)
         self.known = self.latents
         check_room(len(clip), self.shape, work)
-        self.journal = None if work is None or canvas.is_complete else Journal(work, self._identity())
+        # What layers tell may be less than all of a canvas that the source fills.
+        self.is_complete = canvas.is_complete and self.channels == 3
+        self.journal = None if work is None or self.is_complete else Journal(work, self._identity())
 
     @abstractmethod
     def _evaluations(self, number: int) -> int:
@@ -216,7 +218,7 @@ class LatentJob(ABC):
 
     @functools.cached_property
     def _estimate(self) -> Estimate:
-        if self.canvas.is_complete:
+        if self.is_complete:
             return Estimate()
         costs, shrinking = self.costs[1:], self.costs[0]
         stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in costs]
@@ -248,7 +250,7 @@ class LatentJob(ABC):
 
     def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`; nothing is to be made of a canvas that the source fills."""
-        if self.canvas.is_complete:
+        if self.is_complete:
             return observed(self.clip, self.canvas, range(len(self.clip)))
         return self._frames(progress)
 

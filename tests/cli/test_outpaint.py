@@ -99,6 +99,35 @@ def test_every_target_works_and_frames_are_exact_before_encoding(tmp_path, sourc
             np.testing.assert_array_equal(new[5:53, 3:67], old)
 
 
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (["--mask", "m.png"], (64, 48)),
+        (["--stabilize"], (64, 48)),
+        (["--stabilize", "--pad", "1,2,3,4"], (67, 55)),
+        (["--path", "p.csv", "--size", "100x60"], (100, 60)),
+    ],
+)
+def test_what_is_made_within_the_frame_needs_no_new_one(tmp_path, source, options, size):
+    assert main(["outpaint", str(source("a.mp4")), str(tmp_path / "out"), *options]) == 0
+    wishes, canvas = FlatMethod.wishes
+    assert (canvas.width, canvas.height) == size and (wishes.mask or wishes.path or wishes.stabilize)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "nothing says what the new frame is: give --aspect"),
+        (["--path", "p.csv"], "nothing says what the new frame is"),
+        (["--mask", "m.png", "--method", "mirror"], "--mask is no option of mirror"),
+        (["--stabilize", "--method", "m3ddm"], "--stabilize is no option of m3ddm"),
+    ],
+)
+def test_a_frame_that_nobody_asked_for_is_told(tmp_path, source, options, told, capsys):
+    assert main(["outpaint", str(source("a.mp4")), str(tmp_path / "out"), *options]) == 2
+    assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_wishes_reach_the_pipeline(tmp_path, source):
     options = ["--size", "100x60", "--anchor", "top-left", "--seed", "7", "--steps", "4", "--sampler", "tcd"]
     options += ["--lora", "ink.safetensors:0.8", "--lora", "gold.safetensors"]

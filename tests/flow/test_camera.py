@@ -1,9 +1,10 @@
 """Most pixels say how the camera moves; the others are objects."""
 
+import cv2
 import numpy as np
 import pytest
 
-from gp_jax.flow.camera import carried_on, homography, moved, residual, similarity
+from gp_jax.flow.camera import carried_on, drift, homography, moved, residual, similarity, steadying
 from gp_jax.flow.warp import positions
 from gp_jax.geometry import Canvas
 
@@ -56,3 +57,22 @@ def test_beyond_the_border_the_cameras_motion_holds_and_what_differs_fades():
     assert astray[:, :70].max() < 0.05
     row = astray[31, 80:]
     np.testing.assert_allclose(row, 4 * np.exp(-np.arange(1, 11) / 12), atol=0.05)
+
+
+def test_a_steady_pan_is_left_as_it_is_and_shakes_are_not():
+    pan = np.arange(50)[:, None] * np.array([1.5, -0.5])
+    np.testing.assert_allclose(steadying(pan), 0, atol=1e-9)
+    shakes = np.random.default_rng(0).normal(size=(50, 2))
+    path = pan + shakes + steadying(pan + shakes)
+    assert np.abs(np.diff(path, n=2, axis=0)).mean() < 0.1 * np.abs(np.diff(shakes, n=2, axis=0)).mean()
+    np.testing.assert_array_equal(steadying(np.zeros((1, 2))), 0)
+    assert steadying(pan[:3]).shape == (3, 2)
+
+
+@pytest.mark.parametrize("lines", [64, 640])
+def test_drift_is_told_in_pixels_of_the_frame(lines):
+    scale = lines // 64
+    scene = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    scene = cv2.resize(scene, (128 * scale, 96 * scale), interpolation=cv2.INTER_CUBIC)
+    film = [scene[10 * scale :][:lines, (10 + 2 * t) * scale :][:, : 96 * scale] for t in range(4)]
+    np.testing.assert_allclose(drift(film), np.arange(4)[:, None] * [-2 * scale, 0], atol=0.3 * scale)

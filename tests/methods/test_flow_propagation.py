@@ -76,7 +76,7 @@ def test_a_fixed_camera_carries_nothing():
 
 
 def test_the_cameras_motion_holds_beyond_the_border():
-    for flows, right in zip(camera_flows(panned(3), CANVAS), (-3, 3)):
+    for flows, right in zip(camera_flows(panned(3), [CANVAS] * 9), (-3, 3)):
         assert flows.shape == (8, 64, 96, 2)
         corners = flows[:, ::63, ::95]
         np.testing.assert_allclose(corners[..., 0], right, atol=0.3)
@@ -88,7 +88,7 @@ def test_an_object_does_not_move_the_camera():
     thing = 255 - texture(24, 24)
     for frame in range(5):
         source[frame, 20:44, 8 + 5 * frame : 32 + 5 * frame] = thing
-    forward, _, scene = camera_flows(np.pad(source, ((0, 0), *CANVAS.pads, (0, 0))), CANVAS)
+    forward, _, scene = camera_flows(np.pad(source, ((0, 0), *CANVAS.pads, (0, 0))), [CANVAS] * 5)
     assert not scene[2, 20:44, 18:42].any() and scene[2, :12].mean() > 0.9
     for flow in forward:
         assert abs(flow[::63, ::95]).max() < 0.3
@@ -110,3 +110,16 @@ def test_large_frames_are_carried_less_far():
     assert 1 <= flow_propagation.reach(large) < flow_propagation.REACH
     assert flow_propagation.held(large, 10**6) <= flow_propagation.MEMORY
     assert flow_propagation.held(large, 1) < flow_propagation.held(large, 10**6)
+
+
+def test_a_source_that_moves_within_the_canvas_is_followed():
+    """Of a camera that shakes before a still scene, put back where it looked, each frame has the whole scene."""
+    still = texture(80, 112)
+    places = [Canvas(80, 112, 4 + 2 * (t % 3), 8 + 5 * (t % 2), 64, 88) for t in range(8)]
+    source = [still[place.observed] for place in places]
+    layers = list(carried(source, places[0], places))
+    for layer, place, own in zip(layers, places, source):
+        np.testing.assert_array_equal(layer[place.observed][..., :3], own)
+        sure = layer[..., 3] == 255
+        assert sure.sum() > 64 * 88 + 100
+        assert abs(layer[..., :3].astype(int) - still)[sure].mean() < 3

@@ -10,6 +10,8 @@ anything, even the answer, and gives the same whatever stands there:
 Pixels are float in [-1, 1], uint8 where they come from a video.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -72,12 +74,15 @@ def observed_views(pixels: Array, pixel_mask: Array, size: int) -> Array:
 
     Args:
       pixels: [N, H, W, 3].
-      pixel_mask: [H, W], 1 where a pixel is unknown.
+      pixel_mask: [H, W], or [N, H, W] where the rectangle is another one in each frame; 1 where a pixel is unknown.
       size: of the vision tower's input.
 
     Returns:
       [N, size, size, 3], normalised for the tower.
     """
+    if pixel_mask.ndim == 3:
+        alone = jax.vmap(functools.partial(observed_views, size=size))
+        return alone(pixels[:, None], pixel_mask)[:, 0]
     seen = pixel_mask == 0
     down, across = (_resampling(seen.any(axis=axis), size) for axis in (1, 0))
     pixels = jnp.where(seen[..., None], pixels, 0.0)
@@ -104,7 +109,7 @@ def clip_tokens(
     Args:
       vision, extractor: the networks.
       views: [B, F, S, S, 3] from `observed_views`, of F frames spread over the whole clip.
-      positions: [P, 2] or [B, F, P, 2], `patch_positions` of the canvas.
+      positions: [P, 2], [F, P, 2] or [B, F, P, 2], `patch_positions` of the canvas.
       times: [B, F], index / (number of frames - 1), in [0, 1].
       valid: [B, F] bool, False for what only fills the batch.
 

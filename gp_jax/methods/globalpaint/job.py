@@ -19,12 +19,11 @@ from jax.sharding import Mesh
 from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import digest
 from gp_jax.diffusion.samplers import OnStep, Trajectory, rest
-from gp_jax.geometry import Canvas, patch_positions
+from gp_jax.geometry import Canvas, patch_positions, pixel_mask
 from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
 from gp_jax.methods.execute import batches, execute
-from gp_jax.methods.flow_propagation import carried, held
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import spread
@@ -32,6 +31,7 @@ from gp_jax.methods.globalpaint.refining import refine_frames
 from gp_jax.methods.latent_job import TOKENS, LatentJob
 from gp_jax.methods.method import Clip, Progress
 from gp_jax.methods.placement import Placement
+from gp_jax.methods.seen import Seen, hull
 from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import Make, fill, surroundings
 from gp_jax.methods.tiling import Grid
@@ -54,6 +54,7 @@ class OutpaintJob(LatentJob):
       mesh: the devices, None for a single one.
       clip, canvas, plan, sampling: what is to be made, and how.
       options: what was asked for, the checkpoint's own where nothing was.
+      seen: what is seen of each frame, None for the source alone.
       text: [1, L, D] embedding of the prompt, None for none.
       null_text: [1, L, D], what guidance leads away from.
       slices: segments that the mesh takes side by side.
@@ -77,6 +78,7 @@ class OutpaintJob(LatentJob):
         plan: Plan,
         sampling: programs.Sampling,
         options: Options,
+        seen: Seen | None,
         text: np.ndarray | None,
         null_text: np.ndarray,
         *,
@@ -87,7 +89,7 @@ class OutpaintJob(LatentJob):
         on_step: OnStep | None,
     ):
         self.lora = lora
-        self.channels = 4 if options.propagate else 3
+        self.seen, self.channels = seen, 4 if seen else 3
         self.checkpoint, self.plan, self.sampling, self.options = checkpoint, plan, sampling, options
         self.text, self.null_text, self.on_step = text, null_text, on_step
         self.key = random_key(options.seed)
@@ -129,24 +131,32 @@ class OutpaintJob(LatentJob):
         if self.checkpoint.vision is None or self.checkpoint.extractor is None:
             return None
         count = self.checkpoint.settings.feature_frames
-        frames = Shape((count, *self.shape[:2], 3), np.float32)
-        return self._read(frames, Shape((count,), np.float32), Shape((count,), bool))
+        return self._read(
+            np.zeros((count, *self.shape), np.float32), np.zeros(count, np.float32), np.zeros(count, bool)
+        )
 
     def _token_shape(self) -> tuple[int, ...]:
         assert self.checkpoint.extractor is not None
         return 1, self.checkpoint.extractor.config.tokens, self.checkpoint.extractor.config.output_width
 
-    def _read(self, pixels: Any, times: Any, valid: Any) -> Call:
-        """See `programs.read_clip`."""
-        vision, place = self.checkpoint.vision, self.place.pixel_mask
-        arguments = vision, self.checkpoint.extractor, pixels, place, self._positions(), times, valid
-        return Call(TOKENS, programs.read_clip, arguments)
+    def _read(self, pixels: np.ndarray, times: np.ndarray, valid: np.ndarray) -> Call:
+        """See `programs.read_clip`; of a frame of which all sorts is seen, the rectangle around that."""
+        vision, extractor = self.checkpoint.vision, self.checkpoint.extractor
+        if self.seen is None or self.seen.stands:
+            return Call(
+                TOKENS,
+                programs.read_clip,
+                (vision, extractor, pixels[..., :3], self.place.pixel_mask, self._positions(self.native), times, valid),
+            )
+        around = [hull(frame[..., 3] > 0) for frame in pixels]
+        masks, positions = (np.stack(list(map(of, around))) for of in (pixel_mask, self._positions))
+        return Call(TOKENS, programs.read_clip, (vision, extractor, pixels, masks, positions, times, valid))
 
     def _read_clip(self, spool: Spool) -> np.ndarray:
         count = self.checkpoint.settings.feature_frames
         indices = spread(len(self.clip), count)
         times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
-        pixels = fill([spool[index][..., :3] for index in indices], count)
+        pixels = fill([spool[index] for index in indices], count)
         valid = np.arange(count) < len(indices)
         tokens = self.called(self._read(pixels, fill(list(times), count), valid))
         return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
@@ -226,23 +236,22 @@ class OutpaintJob(LatentJob):
 
     def _finishing(self, latents: Any, pixels: Any) -> Call:
         call = super()._finishing(latents, pixels)
-        return dataclasses.replace(call, name=CARRY) if self.options.propagate else call
+        return dataclasses.replace(call, name=CARRY) if self.seen and self.seen.is_carried else call
 
     def _pixels(self) -> Iterator[np.ndarray]:
-        source = super()._pixels()
-        return carried(source, self.canvas) if self.options.propagate else source
+        return self.seen.layers() if self.seen else super()._pixels()
 
     @property
     def _decoding(self) -> str:
-        return CARRY_FIRST if self.options.propagate else super()._decoding
+        return CARRY_FIRST if self.seen and self.seen.is_carried else super()._decoding
 
     def _pixels_bytes(self) -> int:
-        return held(self.canvas, len(self.clip)) if self.options.propagate else 0
+        return self.seen.bytes if self.seen else 0
 
-    def _positions(self) -> np.ndarray:
+    def _positions(self, native: Canvas) -> np.ndarray:
         assert self.checkpoint.vision is not None
         config = self.checkpoint.vision.config
-        return patch_positions(self.native, config.image_size // config.patch_size)
+        return patch_positions(native, config.image_size // config.patch_size)
 
     def _identity(self) -> dict[str, Any]:
         parts = {field.name: getattr(self.checkpoint, field.name) for field in dataclasses.fields(self.checkpoint)}
@@ -253,10 +262,11 @@ class OutpaintJob(LatentJob):
             "method": "globalpaint",
             "source": identity(self.clip, self.canvas),
             "canvas": dataclasses.asdict(self.canvas),
+            "seen": self.seen.identity() if self.seen else None,
             # What it is beside the digests of networks, which tell it too, so that it can be told by its name.
             "lora": self.checkpoint.lora or None,
             "checkpoint": networks | settings.to_json() | {"scheduler": self.checkpoint.schedule.to_config()},
-            **dataclasses.asdict(dataclasses.replace(self.options, save_lora=None)),
+            **dataclasses.asdict(dataclasses.replace(self.options, save_lora=None, mask=None, path=None)),
             "prompt_embeds": [hashlib.sha256(np.ascontiguousarray(text).data).hexdigest() for text in texts],
             **surroundings(self.batch, self.mesh),
         }

@@ -31,6 +31,15 @@ class Options:
         "what is made is enlarged, or made anew at the canvas' size in tiles, which takes long",
         choices=DETAILS,
     )
+    mask: str | None = option(
+        None, "a video or picture of the clip's size: white is made, the rest stays; by default none", "FILE"
+    )
+    path: str | None = option(
+        None,
+        "where the source lies in each frame: lines x,y in pixels from the upper left; by default it stands still",
+        "FILE",
+    )
+    stabilize: bool = option(False, "the camera's path is made smooth, and what wanders into the frame is made")
     eta: float | None = option(
         None, f"share of fresh noise, from 0 to 1, of the sampler {', '.join(TAKE_ETA)}; by default 0.3", "E"
     )

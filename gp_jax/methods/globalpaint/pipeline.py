@@ -40,6 +40,7 @@ from gp_jax.methods.globalpaint.options import ADAPT_RATE, DETAILS, Options
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole
+from gp_jax.methods.seen import seen_of
 from gp_jax.methods.segments import Plan
 from gp_jax.methods.tiled import TiledJob, needs_tiles
 from gp_jax.seeds import check_seed
@@ -130,6 +131,9 @@ class OutpaintPipeline:
         save_lora: str | None = None,
         propagate: bool = False,
         detail: str = "none",
+        mask: Clip | np.ndarray | str | Path | None = None,
+        path: np.ndarray | str | Path | None = None,
+        stabilize: bool = False,
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -141,7 +145,7 @@ class OutpaintPipeline:
           canvas: the target frame.
           seed: or a list of seeds.
           steps, sampler, eta, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, adapt, adapt_rate,
-            save_lora, propagate, detail, progress, on_step, batch: those of `stream`.
+            save_lora, propagate, detail, mask, path, stabilize, progress, on_step, batch: those of `stream`.
 
         Returns:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
@@ -168,6 +172,9 @@ class OutpaintPipeline:
                 save_lora=save_lora,
                 propagate=propagate,
                 detail=detail,
+                mask=mask,
+                path=path,
+                stabilize=stabilize,
                 progress=progress,
                 on_step=on_step,
                 batch=batch,
@@ -198,6 +205,9 @@ class OutpaintPipeline:
         save_lora: str | None = None,
         propagate: bool = False,
         detail: str = "none",
+        mask: Clip | np.ndarray | str | Path | None = None,
+        path: np.ndarray | str | Path | None = None,
+        stabilize: bool = False,
         progress: Progress = quiet,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -220,6 +230,9 @@ class OutpaintPipeline:
           save_lora: a file that the LoRA is written to.
           propagate: whether what other frames show of the new region is carried over; the networks' is then the rest.
           detail: a name in `options.DETAILS`: what is made is enlarged, or made anew in tiles at the canvas' size.
+          mask: of what is to be made within the source: a file, or bool or uint8 [T, Hs, Ws] or [Hs, Ws]; see seen.py.
+          path: of a source that moves within the canvas: a file, or [T, 2], x and y of its upper left corner.
+          stabilize: whether the source is moved so that its camera goes smoothly.
           progress: called with (segments done, segments in all, name of the level).
           on_step: called with (step, latents [B, T, h, w, C]) after each denoising step of some segments; it takes a
             program of its own, and the latents to this process.
@@ -248,8 +261,10 @@ class OutpaintPipeline:
             save_lora=save_lora,
             propagate=propagate,
             detail=detail,
+            stabilize=stabilize,
         )
-        job = self.prepare(reader, canvas, options, prompt_embeds=prompt_embeds, on_step=on_step, batch=batch)
+        more: dict[str, Any] = {"prompt_embeds": prompt_embeds, "on_step": on_step, "batch": batch}
+        job = self.prepare(reader, canvas, options, mask=mask, path=path, **more)
         return job.frames(progress)
 
     def prepare(
@@ -259,6 +274,8 @@ class OutpaintPipeline:
         options: Options,
         work: Path | None = None,
         *,
+        mask: Clip | np.ndarray | str | Path | None = None,
+        path: np.ndarray | str | Path | None = None,
         prompt_embeds: np.ndarray | None = None,
         on_step: OnStep | None = None,
         batch: int | None = None,
@@ -266,8 +283,8 @@ class OutpaintPipeline:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
-          clip, canvas, prompt_embeds, on_step, batch: those of `stream`.
-          options: what is asked for.
+          clip, canvas, mask, path, prompt_embeds, on_step, batch: those of `stream`.
+          options: what is asked for; its mask and path count where none are given.
           work: a folder for the journal, and for frames that memory does not hold; without one nothing is kept.
 
         Raises:
@@ -285,8 +302,6 @@ class OutpaintPipeline:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
         if options.detail not in DETAILS:
             raise UserError(f"there is no detail {short(options.detail)}: choose one of {', '.join(DETAILS)}")
-        if options.detail != "none" and options.propagate:
-            raise UserError("tiles would make anew what propagate carries over from other frames: choose one of them")
         settings = self.checkpoint.settings
         own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
         own |= {"adapt_rate": ADAPT_RATE} if options.adapt else {}
@@ -306,6 +321,12 @@ class OutpaintPipeline:
             text=text is not None,
             tokens=self.checkpoint.extractor is not None and self.checkpoint.vision is not None,
         )
+        shown = options.mask if mask is None else mask, options.path if path is None else path
+        seen = seen_of(reader, canvas, *shown, stabilize=options.stabilize, propagate=options.propagate)
+        if seen is not None and options.detail != "none":
+            raise UserError("tiles would make anew what is seen beside the source: leave detail out, or what shows it")
+        if seen is not None and options.adapt and not seen.stands:
+            raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         lora = self._clip_lora(reader, canvas, plan, options, sampling.path.steps.timestep, text, null_text, work)
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
@@ -317,6 +338,7 @@ class OutpaintPipeline:
             plan,
             sampling,
             options,
+            seen,
             text,
             null_text,
             slices=self.slices,

@@ -27,6 +27,7 @@ from gp_jax.diffusion.tables import MOST_GUIDANCE
 from gp_jax.errors import Notice
 from gp_jax.jobs.kept import Program
 from gp_jax.methods.globalpaint.conditioning import (
+    FILLS,
     clip_tokens,
     inpainting_condition,
     observed_views,
@@ -104,12 +105,14 @@ def read_clip(
     """[1, K, D] global tokens of a clip.
 
     Args:
-      pixels: [F, H, W, 3] float, frames spread over the clip.
-      pixel_mask: [H, W].
-      positions: [P, 2], the `patch_positions` of the observed rectangle.
+      pixels: [F, H, W, 3] float, frames spread over the clip; or [F, H, W, 4], see `make_segments`.
+      pixel_mask: [H, W], or a rectangle for each frame, [F, H, W]: what is unknown within it is filled in.
+      positions: [P, 2] or [F, P, 2], the `patch_positions` of the observed rectangle.
       times: [F], in [0, 1].
       valid: [F] bool.
     """
+    if pixels.shape[-1] == 4:
+        pixels = FILLS["edge"](pixels[None, ..., :3], 1 - pixels[None, ..., 3])[0]
     views = observed_views(constrain(pixels, "batch", None, None, None), pixel_mask, vision.config.image_size)
     return clip_tokens(vision, extractor, views[None], positions, times[None], valid[None])
 
