@@ -2,7 +2,9 @@
 
     return keeping(run, "dots")(x, condition)             of `run`, the outcomes of its matrix products are kept
 
-Memory for time: with "all" nothing but the input of a block is kept, and its forward pass is done twice.
+Memory for time. With "products" only what is elementwise is done again, norms and activations: their float32 copies are
+most of the memory, and their time hides in what the backward pass reads and writes anyway. With "all" nothing but the
+input of a block is kept, and its forward pass is done twice.
 """
 
 from collections.abc import Callable
@@ -14,9 +16,18 @@ from flax import nnx
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Operations that take the time: the rest is elementwise, or sums of it. The last two are kernels of attention.
+_PRODUCTS = ("dot_general", "conv_general_dilated", "dot_product_attention_fwd_wrapper", "pallas_call")
+
+
+def _is_product(operation: Any, *_: Any, **__: Any) -> bool:
+    return operation.name in _PRODUCTS
+
+
 # By name, the policy of `jax.checkpoint`. None: everything is kept.
 REMAT: dict[str, Callable | None] = {
     "none": None,
+    "products": _is_product,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "all": jax.checkpoint_policies.nothing_saveable,
 }

@@ -111,7 +111,9 @@ def test_frozen_parameters_stay_bit_for_bit(plain):
     assert not any(name in after["average"] for name in names)
 
 
-@pytest.mark.parametrize("fields", [{"microbatches": 4}, {"remat": "all"}, {"remat": "dots"}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{"microbatches": 4}, {"remat": "all"}, {"remat": "products"}, {"remat": "dots"}], ids=str
+)
 def test_accumulation_and_remat_change_nothing(plain, config, fields):
     *_, before, after, summary = plain
     found, other = stepped(*started(config(**fields), optax.sgd(1.0)))
