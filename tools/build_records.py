@@ -4,6 +4,7 @@
     python tools/build_records.py csv OpenVid/list.csv records/openvid --size 256x256 --path "video/{video}"
     python tools/build_records.py csv WebVid/list.csv records/webvid --size 256x256 --caption "{name}" \\
         --path "videos/{page_dir}/{videoid}.mp4" --processes 32 --host 3/8
+    python tools/build_records.py list OpenVid/list.parquet records/openvid --size 256x256 --path "video/{video}"
     python tools/build_records.py davis DAVIS/ records/davis --size 448x256
     python tools/build_records.py youtube-vos YouTubeVOS/ records/youtube-vos --size 448x256
     python tools/build_records.py tfds tensorflow_datasets/davis_frames/480p/2.1.0 records/davis --size 448x256
@@ -15,6 +16,9 @@ the same command goes on with the shards that are missing; hosts that share the 
 `--host I/N` (from 0 on). The manifest is written when no shard is missing. Films that cannot be read, and shots that
 the filters leave out, are counted and named in it. What a shard holds does not depend on processes, hosts or
 interruptions.
+
+A `list` (.csv, .tsv, .parquet; `csv` is its old name) is read once, and no process holds it: the folder `list/` beside
+the shards has its films, and says which rows were dropped and why. Its films are shuffled over the shards.
 """
 
 import argparse
@@ -22,23 +26,28 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jobs import Done, host, of_host, pieces, run, share_out, verify
 
 from gp_jax.cli.arguments import HelpFormatter, count, share, size
+from gp_jax.cli.progress import progress
 from gp_jax.data.clips import ENCODINGS, pack_clip
+from gp_jax.data.film_lists import index_list, shard_of
 from gp_jax.data.shards import begin, finish, read_manifest, shard_names, write_shard
 from gp_jax.data.shots import STILL, changes, find_shots, thumbnails
 from gp_jax.data.sources import SOURCES, Film
 from gp_jax.data.videos import cover
 from gp_jax.errors import UserError
+
+LISTS = ("list", "csv")  # kinds of source that nobody holds
 
 
 @dataclass(frozen=True)
@@ -79,26 +88,53 @@ def build(arguments: argparse.Namespace) -> int:
     options = {name: getattr(arguments, name) for name in ("path", "caption", "resolution") if getattr(arguments, name)}
     recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
     facts = dict(arguments.fact)
-    films = SOURCES[arguments.kind](arguments.source, **options)
-    splits = split_films(films, arguments.validation)
-    counts = {split: _shards(len(members), arguments.films) for split, members in splits.items()}
-    shards = {split: shard_names(split, count) for split, count in counts.items()}
-    names = sha256("\n".join(film.name for film in films).encode()).hexdigest()
-    noted = {"kind": arguments.kind, **options, **vars(recipe), "names": names, "facts": facts}
+    source = (_listed if arguments.kind in LISTS else _held)(arguments, options)
+    shards = {split: shard_names(split, _shards(count, arguments.films)) for split, count in source.films.items()}
+    noted = {"kind": arguments.kind, **options, **vars(recipe), "names": source.names, "facts": facts}
     begin(arguments.output, {**noted, "films": arguments.films, "validation": arguments.validation})
 
     jobs = [
-        (arguments.output / name, splits[split][index :: len(shards[split])])
+        (arguments.output / name, source.shard(split, index, len(shards[split])))
         for split in shards
         for index, name in enumerate(shards[split])
     ]
     jobs = of_host(jobs, arguments.host)
     work = partial(build_shard, recipe=recipe, facts=facts)
     share_out(work, jobs, arguments.processes, "films cut into records", sum(len(films) for _, films in jobs))
-    if finish(arguments.output, shards, {"format": "clips", "size": recipe.size}):
+    if finish(arguments.output, shards, {"format": "clips", "size": recipe.size, "dropped": source.dropped}):
         return report(arguments.output)
     print("this host's shards are done; the host that finishes last writes the manifest")
     return 0
+
+
+class Source(NamedTuple):
+    """What is to be cut into records: films by split, how shards of them are had, and what a list lost."""
+
+    films: dict[str, int]
+    shard: Callable[[str, int, int], Sequence[Film]]  # (split, index, number of shards)
+    names: str  # sha256
+    dropped: dict[str, int]  # reason -> rows
+
+
+def _held(arguments: argparse.Namespace, options: dict[str, str]) -> Source:
+    films = SOURCES[arguments.kind](arguments.source, **options)
+    splits = split_films(films, arguments.validation)
+    names = sha256("\n".join(film.name for film in films).encode()).hexdigest()
+    counts = {split: len(members) for split, members in splits.items()}
+    return Source(counts, lambda split, index, shards: splits[split][index::shards], names, {})
+
+
+def _listed(arguments: argparse.Namespace, options: dict[str, str]) -> Source:
+    folder = arguments.output / "list"
+    with progress() as told:
+        noted = index_list(
+            arguments.source,
+            folder,
+            validation=arguments.validation,
+            progress=lambda share: told(round(share, 2), 1, f"rows of {arguments.source.name} read"),
+            **options,
+        )
+    return Source(noted["films"], partial(shard_of, noted, folder), noted["names"], noted["dropped"])
 
 
 def report(folder: Path) -> int:
@@ -110,6 +146,8 @@ def report(folder: Path) -> int:
         left_out.update(note["left_out"])
         unreadable |= note["unreadable"]
     print(f"{folder}: {manifest['records']} records of {sum(note['frames'] for note in notes)} frames")
+    for reason, number in manifest.get("dropped", {}).items():
+        print(f"dropped from the list: {number} x {reason}")
     for reason, number in left_out.items():
         print(f"left out: {number} x {reason}")
     for name, reason in unreadable.items():
@@ -144,7 +182,7 @@ def _shards(films: int, of_each: int | None) -> int:
     return pieces(films) if of_each is None else -(-films // of_each)
 
 
-def build_shard(path: Path, films: list[Film], done: Done, *, recipe: Recipe, facts: dict[str, str]) -> None:
+def build_shard(path: Path, films: Sequence[Film], done: Done, *, recipe: Recipe, facts: dict[str, str]) -> None:
     """One shard, unless it is finished; a job of a process of its own, `done` in films."""
     cv2.setNumThreads(1)
     tally = Tally()
@@ -152,7 +190,7 @@ def build_shard(path: Path, films: list[Film], done: Done, *, recipe: Recipe, fa
     done(len(films))
 
 
-def _records(films: list[Film], recipe: Recipe, facts: dict[str, str], tally: Tally, done: Done) -> Iterator[bytes]:
+def _records(films: Sequence[Film], recipe: Recipe, facts: dict[str, str], tally: Tally, done: Done) -> Iterator[bytes]:
     for number, film in enumerate(films):
         tally.films += 1
         try:
@@ -216,7 +254,7 @@ def _shots(small: np.ndarray, has_cuts: bool, recipe: Recipe, tally: Tally) -> I
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("kind", nargs="?", choices=SOURCES, help="what the source is")
+    parser.add_argument("kind", nargs="?", choices=(*SOURCES, *LISTS), help="what the source is")
     parser.add_argument("source", nargs="?", type=Path, help="the folder or file")
     parser.add_argument("output", nargs="?", type=Path, help="folder of the records")
     parser.add_argument("--verify", type=Path, metavar="RECORDS", help="check a finished folder and do nothing else")
@@ -230,8 +268,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--validation", type=share, default=0.0, help="share of films, for sources without splits")
     parser.add_argument("--films", type=count, help="per shard (default: 64, or so few that there are 32 shards)")
     parser.add_argument("--fact", type=_fact, action="append", default=[], help="to note, such as licence=CC-BY-4.0")
-    parser.add_argument("--path", help="csv: where a row's video lies, as {page_dir}/{videoid}.mp4 (default: {path})")
-    parser.add_argument("--caption", help="csv: a row's caption, as {name} (default: {caption})")
+    parser.add_argument("--path", help="list: where a row's video lies, as {page_dir}/{videoid}.mp4 (default: {path})")
+    parser.add_argument("--caption", help="list: a row's caption, as {name} (default: {caption})")
     parser.add_argument("--resolution", help="davis: the folder within JPEGImages (default: 480p)")
     parser.add_argument("--processes", type=count, default=2, help="that work at the same time, a shard each")
     parser.add_argument("--host", type=host, default="0/1", metavar="I/N", help="do the part of host I of N")

@@ -1,13 +1,13 @@
-"""Where films come from: folders, lists and data sets, each as a list of `Film`s that nothing was decoded of yet.
+"""Where films come from: folders and data sets, each as a list of `Film`s that nothing was decoded of yet.
 
-    for film in SOURCES["csv"](Path("OpenVid/list.csv"), path="{video}", caption="{caption}"):
+    for film in SOURCES["davis"](Path("DAVIS/")):
         film.name, film.caption, film.split
         for frame in film.open(): ...
 
-A new kind of source is a function here and a line in `SOURCES`.
+A new kind of source is a function here and a line in `SOURCES`. Lists of files, which may be too long to be held, are
+read by film_lists.py.
 """
 
-import csv
 import dataclasses
 import functools
 import json
@@ -93,32 +93,6 @@ def videos(folder: Path) -> list[Film]:
     return [Film(str(file.relative_to(folder)), functools.partial(VideoReader, file)) for file in find_videos(folder)]
 
 
-def table(file: Path, path: str = "{path}", caption: str = "{caption}") -> list[Film]:
-    """The rows of a CSV file.
-
-    Args:
-      file: its first row names the columns.
-      path: where a row's video lies, beside the file. WebVid: "videos/{page_dir}/{videoid}.mp4", OpenVid: "{video}".
-      caption: the row's caption. WebVid: "{name}".
-    """
-    films = []
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines, restkey="", restval=""):
-                try:
-                    name, text = path.format(**row), caption.format(**row)
-                except KeyError as column:
-                    raise UserError(f"{file} has no column {column}, only {', '.join(row)}") from None
-                films.append(Film(name, functools.partial(VideoReader, file.parent / name), caption=text))
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, IndexError, AttributeError, csv.Error) as error:
-        raise UserError(
-            f"{file} is no table in UTF-8, or {path!r} and {caption!r} no patterns of it: {error}"
-        ) from None
-    return films
-
-
 def davis(folder: Path, resolution: str = "480p") -> list[Film]:
     """DAVIS 2017: `folder`, or `folder`/davis, has JPEGImages/RESOLUTION/NAME/*.jpg and the lists of ImageSets/2017."""
     if (folder / "davis" / "ImageSets").is_dir():  # as build_test_clips.py leaves it beside its archives
@@ -197,7 +171,6 @@ def arrays(file: Path) -> list[Film]:
 
 SOURCES: dict[str, Callable[..., list[Film]]] = {
     "videos": videos,
-    "csv": table,
     "davis": davis,
     "youtube-vos": youtube_vos,
     "tfds": tfds,

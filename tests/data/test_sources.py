@@ -1,6 +1,5 @@
 """Every source lists its films without decoding them, and each opens as the frames that lie there."""
 
-import csv
 import json
 
 import cv2
@@ -44,23 +43,6 @@ def test_a_folder_of_videos(tmp_path):
     with pytest.raises(UserError, match="no video under"):
         (tmp_path / "empty").mkdir()
         SOURCES["videos"](tmp_path / "empty")
-
-
-def test_rows_of_a_table(tmp_path):
-    write_video(tmp_path / "videos/00/7.mp4", 3)
-    with open(tmp_path / "list.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["videoid", "page_dir", "name"], ["7", "00", 'A "big", wide street']])
-    [film] = SOURCES["csv"](tmp_path / "list.csv", path="videos/{page_dir}/{videoid}.mp4", caption="{name}")
-    assert film.caption == 'A "big", wide street' and len(film.open()) == 3
-    with pytest.raises(UserError, match="no column 'path', only videoid, page_dir, name"):
-        SOURCES["csv"](tmp_path / "list.csv")
-
-
-@pytest.mark.parametrize("name", ["/etc/passwd.mp4", "../b.mp4", "a/../../b.mp4", ""])
-def test_a_list_cannot_lead_out_of_its_folder(tmp_path, name):
-    (tmp_path / "list.csv").write_text(f'path,caption\n"{name}",a\n')
-    with pytest.raises(UserError, match="not within"):
-        SOURCES["csv"](tmp_path / "list.csv")
 
 
 def test_davis_has_its_own_splits(tmp_path):

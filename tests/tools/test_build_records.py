@@ -13,6 +13,7 @@ from jobs import run
 from gp_jax.data.clips import RecordFolder
 from gp_jax.data.shards import read_manifest
 from gp_jax.errors import UserError
+from gp_jax.video import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ OPTIONS = ("--size", "24x16", "--least", 4, "--most", 5, "--films", 3, "--encodi
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -149,6 +150,33 @@ def test_few_films_make_shards_for_many_processes(clips, tmp_path, monkeypatch, 
         steps.clear()
     assert contents(folders[0]) == contents(folders[1])
     assert len(list(folders[0].glob("*.array_record"))) == 11
+
+
+def test_a_list_is_shuffled_over_shards_that_can_be_begun_anywhere(tmp_path, monkeypatch, capsys):
+    """Two hosts, the second first, make what one makes; rows that are of no use are told by their reason."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "films").mkdir()
+    for number in range(7):
+        texture = np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+        with VideoWriter(tmp_path / "films" / f"{number}.mp4", 25) as writer:
+            for t in range(9):
+                writer.write(np.roll(texture, 3 * t, axis=1))
+    rows = [f"{number}.mp4,film {number}\n" for number in range(7)]
+    (tmp_path / "list.tsv").write_text(
+        "".join(["path,caption\n", *rows, rows[0], ",none\n", "8.mp4,gone\n"]).replace(",", "\t")
+    )
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    options = ("--path", "films/{path}", *OPTIONS)
+    assert not build(monkeypatch, "list", tmp_path / "list.tsv", alone, *options)
+    told = capsys.readouterr()
+    assert "dropped from the list: 1 x listed before" in told.out and "unreadable: films/8.mp4" in told.err
+    for part in ("2/3", "1/3", "0/3"):
+        assert not build(monkeypatch, "list", tmp_path / "list.tsv", together, *options, "--host", part)
+    assert contents(together) == contents(alone) and len(list(alone.glob("*.array_record"))) == 3
+    folder = RecordFolder(alone, "train")
+    sources = [folder[index].facts["source"] for index in range(len(folder))]
+    captions = {folder[index].facts["caption"] for index in range(len(folder))}
+    assert captions == {f"film {number}" for number in range(7)} and sources != sorted(sources)
 
 
 @pytest.mark.parametrize("count, shards", [(0, 0), (1, 1), (5, 5), (33, 32), (2048, 32), (2049, 33), (10**5, 1563)])
