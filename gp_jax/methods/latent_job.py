@@ -227,7 +227,10 @@ class LatentJob(ABC):
             decoding = shrinking.bytes // CHUNK_FRAMES + 12 * pixels
             stages.append(Effort(self._decoding, pixels, len(self.clip), shrinking.flops // CHUNK_FRAMES, decoding))
         evaluations = sum(self._evaluations(number) * len(segments) for number, segments in self._missing)
-        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, self.held_bytes))
+        idle = sum(
+            self._evaluations(number) * (self._rows(number) - len(segments)) for number, segments in self._missing
+        )
+        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, self.held_bytes), idle)
 
     @property
     def held_bytes(self) -> int:

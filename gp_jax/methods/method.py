@@ -76,6 +76,7 @@ class Estimate:
 
     Attributes:
       evaluations: calls of a denoising network, one segment and one guidance branch each.
+      idle: as many more whose outcome nobody needs: they fill the batches of a mesh.
       seconds: of wall time, programs that are not compiled yet included; None where nothing is known.
       peak_bytes: of memory at once, beside what the process holds already; None where nothing is known.
     """
@@ -83,6 +84,7 @@ class Estimate:
     evaluations: int = 0
     seconds: float | None = None
     peak_bytes: int | None = None
+    idle: int = 0
 
     def told(self, beside: float = 0.0, memory: int = 0) -> str:
         """ "about 40 s, 123 network evaluations, 1.9 GB", of what is known; nothing of a job without networks.
@@ -95,7 +97,8 @@ class Estimate:
         if self.seconds is not None:
             parts.append(f"about {duration(self.seconds + beside)}")
         if self.evaluations:
-            parts.append(f"{self.evaluations} network evaluation{'s' * (self.evaluations > 1)}")
+            idle = f" (and {self.idle} idle ones, which fill the mesh)" if self.idle else ""
+            parts.append(f"{self.evaluations} network evaluation{'s' * (self.evaluations > 1)}{idle}")
         if self.seconds is not None and self.peak_bytes is not None:
             parts.append(f"{(self.peak_bytes + memory) / 1e9:.2g} GB")
         return ", ".join(parts)

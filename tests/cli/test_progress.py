@@ -21,6 +21,7 @@ def test_an_estimate_tells_what_is_known():
     assert Estimate(1).told(3, 0) == "1 network evaluation"
     known = Estimate(123, 38.0, int(1.5e9))
     assert known.told(2, int(4e8)) == "about 40 s, 123 network evaluations, 1.9 GB"
+    assert Estimate(12, idle=20).told() == "12 network evaluations (and 20 idle ones, which fill the mesh)"
 
 
 def test_the_pace_is_that_of_late(monkeypatch):

@@ -34,6 +34,7 @@ from gp_jax.geometry import Canvas
 from gp_jax.jobs.compilation_cache import keep_programs
 from gp_jax.json_config import short
 from gp_jax.memory import require
+from gp_jax.methods.execute import rows_of_calls
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.job import OutpaintJob
 from gp_jax.methods.globalpaint.options import ADAPT_RATE, DETAILS, Options
@@ -48,7 +49,7 @@ from gp_jax.seeds import check_seed
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
     from gp_jax.methods.globalpaint.clip_lora import ClipLora
 
-# Segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.
+# Most segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.
 BATCH = {"cpu": 1}
 DEFAULT_BATCH = 4
 
@@ -236,7 +237,7 @@ class OutpaintPipeline:
           progress: called with (segments done, segments in all, name of the level).
           on_step: called with (step, latents [B, T, h, w, C]) after each denoising step of some segments; it takes a
             program of its own, and the latents to this process.
-          batch: segments denoised at once.
+          batch: segments denoised at once; None for as many as leave few rows idle.
 
         Returns:
           An iterator over uint8 [H, W, 3], in the order of time.
@@ -329,7 +330,8 @@ class OutpaintPipeline:
             raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         lora = self._clip_lora(reader, canvas, plan, options, sampling.path.steps.timestep, text, null_text, work)
-        batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+        most = self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+        batch = batch or rows_of_calls([len(level) for level in plan.levels[1:]], self.slices, most)
         job = OutpaintJob(
             self.checkpoint,
             self.mesh,
