@@ -9,6 +9,7 @@
     python tools/build_records.py youtube-vos YouTubeVOS/ records/youtube-vos --size 448x256
     python tools/build_records.py tfds tensorflow_datasets/davis_frames/480p/2.1.0 records/davis --size 448x256
     python tools/build_records.py arrays clips_72x128.npy records/tiny --size 128x72 --encoding png --motion 0
+    python tools/build_records.py videos films/ records/256 --size 256x256 --engine ray --address auto
     python tools/build_records.py --verify records/256
 
 A folder holds frames of one size, in shards of ArrayRecord, each made from `--films` films by one process. Interrupted,
@@ -35,7 +36,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jobs import Done, host, of_host, pieces, run, share_out, verify
+from jobs import Done, Engine, of_host, pieces, run, share_out, verify
 
 from gp_jax.cli.arguments import HelpFormatter, count, share, size
 from gp_jax.cli.progress import progress
@@ -83,8 +84,9 @@ class Tally:
 
 def build(arguments: argparse.Namespace) -> int:
     """All shards of this host, then the manifest if none is missing."""
+    engine = Engine.of(arguments)
     if arguments.verify:
-        return verify(arguments.verify, "tools/build_records.py", arguments.processes)
+        return verify(arguments.verify, "tools/build_records.py", engine)
     options = {name: getattr(arguments, name) for name in ("path", "caption", "resolution") if getattr(arguments, name)}
     recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
     facts = dict(arguments.fact)
@@ -100,7 +102,7 @@ def build(arguments: argparse.Namespace) -> int:
     ]
     jobs = of_host(jobs, arguments.host)
     work = partial(build_shard, recipe=recipe, facts=facts)
-    share_out(work, jobs, arguments.processes, "films cut into records", sum(len(films) for _, films in jobs))
+    share_out(work, jobs, engine, "films cut into records", sum(len(films) for _, films in jobs))
     if finish(arguments.output, shards, {"format": "clips", "size": recipe.size, "dropped": source.dropped}):
         return report(arguments.output)
     print("this host's shards are done; the host that finishes last writes the manifest")
@@ -271,8 +273,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--path", help="list: where a row's video lies, as {page_dir}/{videoid}.mp4 (default: {path})")
     parser.add_argument("--caption", help="list: a row's caption, as {name} (default: {caption})")
     parser.add_argument("--resolution", help="davis: the folder within JPEGImages (default: 480p)")
-    parser.add_argument("--processes", type=count, default=2, help="that work at the same time, a shard each")
-    parser.add_argument("--host", type=host, default="0/1", metavar="I/N", help="do the part of host I of N")
+    Engine.add_arguments(parser, processes=2)
     arguments = parser.parse_args()
     if not arguments.verify and (arguments.output is None or arguments.size is None):
         parser.error("name kind, source, output and --size, or --verify RECORDS")

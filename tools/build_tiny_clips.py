@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from camera_paths import blob_layer, fit_path, render_panorama, render_windows, window_path
 from films import decode
-from jobs import Done, share_out
+from jobs import Done, Engine, share_out
 from rich.progress import track
 
 from gp_jax.cli.arguments import HelpFormatter, seed
@@ -122,7 +122,7 @@ def build(sources: list[Source], size: tuple[int, int], clips: int, seed: int, o
         for index, name in enumerate(shards[split])
     ]
     work = partial(_build_shard, size=size, seed=seed, photos=photos)
-    share_out(work, jobs, processes, f"clips of {folder.name}", len(chosen))
+    share_out(work, jobs, Engine(processes), f"clips of {folder.name}", len(chosen))
     finish(folder, shards, {"format": "clips", "size": size})
 
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from jobs import Done, host, of_host, pieces, run, share_out, verify
+from jobs import Done, Engine, of_host, pieces, run, share_out, verify
 
 from gp_jax.checkpoint.components import COMPONENTS, load_module
 from gp_jax.checkpoint.folder import find_checkpoint
@@ -114,13 +114,10 @@ PARTS: dict[str, Callable[[Networks], Any]] = {"latents": Latents, "features": F
 
 def precompute(arguments: argparse.Namespace) -> int | None:
     """All parts that were asked for, one after the other; what can be wrong with any is found before the first."""
-    records = arguments.records
+    records, engine = arguments.records, Engine.of(arguments)
     parts = list(PARTS) if "all" in arguments.parts else list(dict.fromkeys(arguments.parts))
     if arguments.verify:
-        return max(
-            verify(records / FOLDER / part, f"tools/precompute.py {records} {part}", arguments.processes)
-            for part in parts
-        )
+        return max(verify(records / FOLDER / part, f"tools/precompute.py {records} {part}", engine) for part in parts)
     batch = arguments.batch or (4 if jax.default_backend() == "cpu" else 32)
     networks = Networks(arguments.checkpoint, arguments.open_clip, batch)
     recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
@@ -139,7 +136,7 @@ def precompute(arguments: argparse.Namespace) -> int | None:
         output = records / FOLDER / part
         work = functools.partial(build_shard, records=records, part=part, recipe=recipe, networks=networks)
         total = sum(len(indices) for _, _, indices in jobs)
-        share_out(work, jobs, arguments.processes, f"records with {part}", total)
+        share_out(work, jobs, engine, f"records with {part}", total)
         if finish(output, shards, {"format": part, "model": models[part]}):
             print(f"{output}: finished; its network is {models[part]}")
         else:
@@ -297,8 +294,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--no-flip", dest="flip", action="store_false", help="no mirror images")
     parser.add_argument("--seed", type=seed, default=0, help="of canvases, mirror images and frames")
     parser.add_argument("--batch", type=count, help="frames at a time (default: 32, on CPUs 4)")
-    parser.add_argument("--processes", type=count, default=1, help="that work at the same time, a shard each")
-    parser.add_argument("--host", type=host, default="0/1", metavar="I/N", help="do the part of host I of N")
+    Engine.add_arguments(parser, processes=1)
     return parser.parse_args()
 
 
