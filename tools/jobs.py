@@ -67,7 +67,7 @@ class Engine:
         return cls(arguments.processes, chosen, arguments.address, arguments.ask or {"CPU": 1.0})
 
     @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser, processes: int) -> None:
+    def add_arguments(parser: Any, processes: int) -> None:
         """So many processes by default."""
         add = parser.add_argument
         add("--processes", type=count, default=processes, help="that work at the same time, a shard each")
