@@ -62,7 +62,7 @@ def rows_of_calls(levels: Sequence[int], slices: int, most: int) -> int:
 
     def cost(rows: int) -> float:
         calls = sum(-(-segments // rows) for segments in levels)
-        return calls * (rows + slices / 4)
+        return calls * (rows + slices / 4) if calls else -rows
 
     return min(range(slices, max(most, slices) + 1, slices), key=cost)
 

@@ -88,7 +88,8 @@ class TiledJob:
         frame = 3 * self.canvas.height * self.canvas.width + 4 * math.prod(self.latents)
         held = coarse.held_bytes + (coarse.length + 2 * self.chunk) * frame
         peak = peak_bytes([*coarse.costs, *self.costs], held)
-        return Estimate(first.evaluations + evaluations, (first.seconds or 0) + seconds(stages, coarse.rates), peak)
+        both = (first.seconds or 0) + seconds(stages, coarse.rates)
+        return Estimate(first.evaluations + evaluations, both, peak, first.idle)
 
     @functools.cached_property
     def costs(self) -> list[Cost]:
