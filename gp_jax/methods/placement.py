@@ -6,7 +6,8 @@
 
 Where what is seen of a frame is no rectangle, or another one in each frame, frames come as layers of the canvas: uint8
 [H, W, 4], colours and how far they are trusted. 255 is a pixel of the source, which comes back as it is; 0 is unknown;
-between them is what other frames show there (flow_propagation.py). From `ENOUGH` on a network is told that it is seen.
+between them is what other frames show there (flow_propagation.py). Networks are told that all is seen that is trusted
+at all: that a place is known half is more than nothing.
 
 Pixels are float in [-1, 1], uint8 where they come from a video.
 """
@@ -22,8 +23,6 @@ from gp_jax.geometry import Canvas, latent_mask, pixel_mask
 from gp_jax.jobs.kept import Program
 
 Array = jax.Array
-
-ENOUGH = 128
 
 
 class Placement(NamedTuple):
@@ -78,7 +77,7 @@ def to_native(source: Array, place: Placement) -> Array:
 def _layers_to_native(layers: Array, place: Placement) -> Array:
     """See `to_native`."""
     shape = (len(layers), *place.pixel_mask.shape)
-    seen = layers[..., 3:] >= ENOUGH
+    seen = layers[..., 3:] > 0
     weighted = jnp.concatenate([seen * to_float(layers[..., :3]), seen], axis=-1)
     resize = functools.partial(jax.image.resize, method="linear", antialias=True)
     *colours, weight = jnp.moveaxis(resize(weighted, (*shape, 4)), -1, 0)
