@@ -60,6 +60,7 @@ from gp_jax.jobs.encoding import Encoding
 from gp_jax.jobs.journal import holds_work
 from gp_jax.memory import most_used_bytes, require
 from gp_jax.methods.registry import METHODS, options_of
+from gp_jax.methods.shots import prepare, shots_of
 from gp_jax.video import CODECS, FORMATS, Coding, VideoReader, VideoWriter, check_target
 from gp_jax.video.colours import PLANES, RGB
 
@@ -94,6 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the method")
     _add_method_arguments(model)
     add_options(parser, METHODS)
+
+    parser.add_argument(
+        "--no-shots",
+        action="store_true",
+        help="make all of the clip together; by default each shot is made by itself, and shows nothing of another",
+    )
 
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -187,7 +194,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         mesh = make_mesh(arguments.mesh)
     method = load_method(arguments.method, arguments.checkpoint, arguments, mesh)
-    job = method.prepare(reader, canvas, options, work)
+    shots = [range(len(reader))] if arguments.no_shots or method.outputs else _shots(reader)
+    job = prepare(method, reader, canvas, options, work, shots)
     encoding = Encoding(target, canvas, len(reader), coding)
     estimate = job.estimate  # takes its time: programs are compiled here
     if told := estimate.told(encoding.seconds + time.monotonic() - begin, encoding.peak_bytes):
@@ -207,6 +215,18 @@ def run(arguments: argparse.Namespace) -> None:
     count = f"{len(reader)} frame{'s' * (len(reader) > 1)}"
     took = f"{seconds:.1f} s ({len(reader) / seconds:.3g} frames/s), {most_used_bytes() / 1e9:.2g} GB"
     print(f"{target}: {count}, {size}, {took}, {_made_by(arguments)}")
+
+
+def _shots(reader: VideoReader) -> list[range]:
+    """The frames of each shot; says where there are several."""
+    with progress(len(reader)) as report:
+        begin = time.monotonic()
+        shots = shots_of(reader, lambda *done: report(*done) if time.monotonic() - begin > 2 else None)
+    if len(shots) > 1:
+        starts = [str(shot.start) for shot in shots]
+        shown = ", ".join(starts if len(starts) <= 12 else [*starts[:10], "...", starts[-1]])
+        print(f"gp-jax: {len(shots)} shots, which begin at the frames {shown}: each is made by itself", file=sys.stderr)
+    return shots
 
 
 def _make_soon(arguments: argparse.Namespace) -> None:

@@ -5,8 +5,13 @@ for in thumbnails, of which a film of two hours has 0.7 GB, so that no film is e
 
     for start, stop in find_shots(thumbnails(reader), least=57):
         clip = list(reader.frames_at(range(start, stop)))
+
+What is trained on may be chosen, and is, with a margin. What is to be outpainted is all of a film, so `cuts` says where
+one shot ends and the next begins, and no frame is left out: a flash is no cut, for the scene comes back; a dissolve is
+none either, since no place in it belongs to one shot alone; of a fade to black and back the cut is in the black.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -16,6 +21,9 @@ import numpy as np
 THUMBNAIL = (48, 27)
 CUT, OUTLIER, NEIGHBOURS = 9.0, 3.0, 6
 DARK, STILL = 24.0, 0.25
+FLASH, BACK = 8, 0.5  # frames that one lasts at most; of its change, what may be left when the scene is back
+FADE = 12  # frames from black within which a change of brightness is a fade's
+BLACK = 20  # the brightest that a thumbnail of a black frame is
 
 
 def thumbnails(frames: Iterable[np.ndarray]) -> np.ndarray:
@@ -65,3 +73,52 @@ def is_cut(change: np.ndarray) -> np.ndarray:
     around = np.median(windows, axis=-1)
     one_side = np.minimum(np.median(windows[:, :NEIGHBOURS], axis=-1), np.median(windows[:, NEIGHBOURS + 1 :], axis=-1))
     return (change > CUT) & (change > OUTLIER * around) | (change > 4 * CUT) & (change > OUTLIER * one_side)
+
+
+def cuts(frames: Iterable[np.ndarray]) -> list[int]:
+    """Where shots begin, but for the first one: indices of frames.
+
+    Args:
+      frames: [H, W, 3] uint8 of a whole film, of which a few thumbnails are held.
+    """
+    change, scaled, back, black = [], [], [], []
+    held: deque[np.ndarray] = deque(maxlen=FLASH + 1)
+    for frame in frames:
+        small = thumbnails([frame])[0].astype(np.float32)
+        black.append(bool(small.max() <= BLACK))
+        apart = [float(np.abs(small - before).mean()) for before in reversed(held)]  # from the last, the one before ...
+        if apart:
+            change.append(apart[0])
+            scaled.append(_scaled(held[-1], small))
+            back.append([*apart, *[np.inf] * (FLASH + 1 - len(apart))])
+        held.append(small)
+    if not change:
+        return []
+    found, flash = [], -1
+    for index in map(int, np.flatnonzero(is_cut(np.array(change)))):
+        near = slice(max(0, index - FADE), index + FADE)
+        motion = float(np.median(change[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]))
+        # The frames after it that show the scene before it, but for its motion; the likest ends the flash.
+        returns = {
+            index + ahead: back[index + ahead][ahead]
+            for ahead in range(1, min(FLASH, len(back) - 1 - index) + 1)
+            if back[index + ahead][ahead] < min(BACK * change[index], CUT + 2 * motion * ahead)
+        }
+        if returns:
+            flash = max(flash, min(returns, key=lambda end: returns[end]))
+        elif index > flash and not (any(black[near]) and scaled[index] < BACK * change[index]):
+            found.append(index + 1)
+    return sorted({*found, *_in_black(black)} - {0})
+
+
+def _scaled(before: np.ndarray, after: np.ndarray) -> float:
+    """The mean difference that is left where one frame is made as bright as the other, in levels of 255."""
+    darker, brighter = sorted((before, after), key=lambda frame: float(frame.sum()))
+    share = float((darker * brighter).sum() / max((brighter * brighter).sum(), 1.0))
+    return float(np.abs(darker - share * brighter).mean())
+
+
+def _in_black(black: list[bool]) -> list[int]:
+    """The middle of each stretch of black frames that pictures enclose."""
+    edges = np.flatnonzero(np.diff(np.array([False, *black, False], np.int8)))
+    return [int(a + b) // 2 for a, b in zip(edges[::2], edges[1::2]) if a > 0 and b < len(black)]

@@ -6,6 +6,7 @@ The same clip under another name is the same; the same name with other bytes is 
 a folder of images is read as it lies there, without decoding it; the frames of other clips are read all.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,9 +40,8 @@ def identity(clip: Clip, canvas: Canvas) -> dict[str, Any]:
     if isinstance(path, Path):
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file():
-                with file.open("rb") as data:
-                    name = file.name if path.is_dir() else ""
-                    total.update(f"{name} {hashlib.file_digest(data, 'sha256').hexdigest()}\n".encode())
+                name, status = file.name if path.is_dir() else "", file.stat()
+                total.update(f"{name} {_sha256(file, status.st_size, status.st_mtime_ns)}\n".encode())
     else:
         for frame in clip.frames_at(range(len(clip))):
             total.update(np.ascontiguousarray(frame).data)
@@ -50,3 +50,10 @@ def identity(clip: Clip, canvas: Canvas) -> dict[str, Any]:
         total.update(f"from frame {first}\n".encode())
     size = {"width": canvas.source_width, "height": canvas.source_height}
     return {"frames": len(clip), **size, "sha256": total.hexdigest()}
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(file: Path, size: int, changed: int) -> str:
+    """Of a file that was `changed` then; each of the shots of a film asks for it."""
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -28,6 +28,7 @@ from gp_jax.jobs.encoding import Encoding
 from gp_jax.memory import require
 from gp_jax.methods.method import Job, Method
 from gp_jax.methods.registry import METHODS, load
+from gp_jax.methods.shots import prepare, shots_of
 from gp_jax.video import VideoWriter
 from gp_jax.web.choices import Choice
 from gp_jax.web.clips import KEPT, UploadedClip, jpeg
@@ -221,7 +222,8 @@ class Tasks:
 
     def _run(self, task: Task) -> None:
         task.label = "reading the networks" if METHODS[task.choice.method].networks else "preparing"
-        job: Job = _method(task.choice).prepare(task.clip.reader, task.canvas, task.choice.options)
+        method, reader = _method(task.choice), task.clip.reader
+        job: Job = prepare(method, reader, task.canvas, task.choice.options, None, shots_of(reader))
         _leave_if_asked(task)
         task.label = "compiling"
         encoding = Encoding(task.target, task.canvas, len(task.clip.reader))

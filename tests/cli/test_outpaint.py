@@ -1,5 +1,6 @@
 """`gp-jax outpaint` from file to file, around a pipeline that paints unknown pixels in one colour."""
 
+import copy
 import signal
 import sys
 from argparse import ArgumentTypeError
@@ -22,7 +23,7 @@ from gp_jax.video import VideoReader, VideoWriter
 class FlatMethod:
     """Stands in for the model: fast, and every wish it was given can be looked up."""
 
-    wishes = lora = None
+    wishes = lora = outputs = None
 
     Options = Options
     estimate = Estimate()
@@ -36,8 +37,9 @@ class FlatMethod:
 
     def prepare(self, clip, canvas, options, work=None):
         FlatMethod.wishes = options, canvas
-        self.clip, self.canvas, self.options = clip, canvas, options
-        return self
+        job = copy.copy(self)
+        job.clip, job.canvas, job.options = clip, canvas, options
+        return job
 
     def frames(self, progress):
         for index, frame in enumerate(self.clip.frames_at(range(len(self.clip)))):
@@ -282,6 +284,20 @@ def test_a_part_of_the_clip(tmp_path, source, wish, kept):
     assert main(["outpaint", str(path), str(tmp_path / "out"), "--pad", "4,0,0,0", f"--frames={wish}"]) == 0
     made = np.stack(list(VideoReader(tmp_path / "out")))
     np.testing.assert_array_equal(made[:, :, 4:], np.stack(list(VideoReader(path)))[slice(*kept)])
+
+
+def test_shots_are_made_one_by_one_and_that_is_said(tmp_path, source, capsys):
+    frames = np.concatenate([np.full((6, 48, 64, 3), level, np.uint8) for level in (40, 200, 90)])
+    with VideoWriter(tmp_path / "film", 25) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert main(["outpaint", str(tmp_path / "film"), str(tmp_path / "out"), "--aspect", "2"]) == 0
+    assert "3 shots, which begin at the frames 0, 6, 12: each is made by itself" in capsys.readouterr().err
+    assert main(["outpaint", str(tmp_path / "film"), str(tmp_path / "one"), "--aspect", "2", "--no-shots"]) == 0
+    assert "shots, which" not in capsys.readouterr().err
+    made, one = (np.stack(list(VideoReader(tmp_path / name))) for name in ("out", "one"))
+    np.testing.assert_array_equal(made, one)
+    np.testing.assert_array_equal(made[:, *FlatMethod.wishes[1].observed], frames)
 
 
 def test_a_preview_is_small_and_soon_unless_told(tmp_path, source, monkeypatch):

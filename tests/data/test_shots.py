@@ -1,8 +1,9 @@
 """Shots are what lies between cuts."""
 
 import numpy as np
+import pytest
 
-from gp_jax.data.shots import find_shots, thumbnails
+from gp_jax.data.shots import cuts, find_shots, thumbnails
 
 
 def drifting(rng: np.random.Generator, frames: int, speed: int = 1) -> np.ndarray:
@@ -36,3 +37,32 @@ def test_a_cut_into_fast_motion_is_a_cut():
     assert first == (2, 18)
     # The first frames of the motion stand out of the quiet before the cut as well, and go with it.
     assert 22 <= second[0] <= 25 and second[1] == 38
+
+
+@pytest.mark.parametrize("length", [1, 3, 6])
+def test_a_flash_is_no_cut(length):
+    rng = np.random.default_rng(4)
+    film = np.concatenate([drifting(rng, 20), drifting(rng, 20)])
+    film[9 : 9 + length] = 255 - film[9 : 9 + length] // 8
+    assert cuts(film) == [20]
+
+
+@pytest.mark.parametrize("length", [5, 12, 30])
+def test_a_dissolve_is_no_cut_and_a_fade_is_cut_in_the_black(length):
+    rng = np.random.default_rng(5)
+    first, second = drifting(rng, 40).astype(float), drifting(rng, 40).astype(float)
+    share = np.linspace(0, 1, length + 2)[1:-1, None, None, None]
+    mixed = first[-length:] * (1 - share) + second[:length] * share
+    dissolved = np.concatenate([first[:-length], mixed, second[length:]]).astype(np.uint8)
+    assert cuts(dissolved) == []
+    first[-length:] *= 1 - share
+    second[:length] *= share
+    faded = np.concatenate([first, np.zeros((3, *first.shape[1:])), second]).astype(np.uint8)
+    (middle,) = cuts(faded)
+    assert 40 <= middle <= 43
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_film_of_few_frames_has_no_cut(count):
+    assert cuts(drifting(np.random.default_rng(6), 2)[:count]) == []
+    assert cuts(np.zeros((5, 9, 16, 3), np.uint8)) == []

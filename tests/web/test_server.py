@@ -42,7 +42,7 @@ def held(monkeypatch):
     gate = threading.Event()
 
     class Held:
-        def prepare(self, clip, canvas, options):
+        def prepare(self, clip, canvas, options, work):
             self.job, self.clip, self.estimate = load_method("mirror").prepare(clip, canvas, options), clip, Estimate()
             return self
 
