@@ -27,7 +27,6 @@ from gp_jax.geometry import Canvas
 from gp_jax.jobs.journal import Journal
 from gp_jax.jobs.source import identity
 from gp_jax.methods.method import Clip, Estimate, Job, Method, Progress, quiet
-from gp_jax.methods.seen import Masked, Moving
 from gp_jax.video import VideoReader
 
 
@@ -122,6 +121,8 @@ def _part(clip: Clip, shot: range) -> Clip:
 
 def _each(options: Any, clip: Clip, canvas: Canvas, shots: Sequence[range]) -> Iterator[Any]:
     """The options of each shot: of a mask and of a path, which are of all frames, its own."""
+    from gp_jax.methods.seen import Masked, Moving  # which imports jax, and commands tell of what is wrong before that
+
     mask, path = (getattr(options, name, None) for name in ("mask", "path"))
     masked = None if mask is None else Masked.of(clip, canvas, mask).mask
     places = None if path is None else Moving.of(clip, canvas, path).path
