@@ -179,7 +179,7 @@ BAD = {
     ),
     "no such method": (["a.mp4", "out.mp4", "--aspect", "16:9", "--method", "nothing"], "there is no method nothing"),
     "both aspect and size": (["a.mp4", "out.mp4", "--aspect", "16:9", "--size", "90x90"], "not allowed with"),
-    "no frame asked for": (["a.mp4", "out.mp4"], "required"),
+    "no frame asked for": (["a.mp4", "out.mp4"], "nothing says what the new frame is"),
     "smaller than the source": (["a.mp4", "out.mp4", "--size", "60x48"], "smaller than the source of 64x48"),
     "nothing to do": (["a.mp4", "out.mp4", "--aspect", "4:3"], "nothing to outpaint"),
     "no aspect": (["a.mp4", "out.mp4", "--aspect", "16:0"], "16:9"),

@@ -21,8 +21,8 @@ SHOTS = [range(0, 9), range(9, 13), range(13, 25), range(25, 36), range(36, 39),
 
 
 def drifting(rng, count):
-    texture = np.kron(rng.integers(60, 200, (11, 14, 3)), np.ones((2, 2, 1))) * rng.uniform(0.5, 1.2, 3)
-    return np.stack([np.roll(texture, t, axis=1) for t in range(count)])
+    texture = np.kron(rng.integers(60, 200, (3, 4, 3)), np.ones((8, 7, 1)))[:HEIGHT] * rng.uniform(0.5, 1.2, 3)
+    return np.stack([np.roll(texture, t // 2, axis=1) for t in range(count)])
 
 
 @pytest.fixture(scope="module")
