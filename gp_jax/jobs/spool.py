@@ -30,7 +30,13 @@ import numpy as np
 from gp_jax.errors import UserError
 
 MEMORY = 2**26  # bytes that may lie in memory
+MOST = 2**30  # bytes that may lie anywhere: of a longer clip frames are read again and again (passes.py)
 DTYPE = np.dtype(np.float32)
+
+
+def is_kept(count: int, shape: tuple[int, ...]) -> bool:
+    """Whether so many frames of a shape are few enough to be kept."""
+    return count * math.prod(shape) * DTYPE.itemsize <= MOST
 
 
 def check_room(count: int, shape: tuple[int, ...], folder: Path | None = None) -> int:
@@ -107,6 +113,14 @@ class Spool:
         if read != len(data):
             raise OSError(f"a file of frames gave {read} bytes and not {len(data)}")
         return np.frombuffer(data, DTYPE).reshape(self.shape)
+
+    def along(self, name: int, first: int) -> "Spool":
+        """Frames from `first` on, for whoever goes by that name: see `Passes`, which lets go of those before."""
+        return self
+
+    def some(self, indices: Iterable[int]) -> list[np.ndarray]:
+        """The frames of some indices."""
+        return [self[index] for index in indices]
 
     def _fill(self, frames: Iterable[np.ndarray]) -> None:
         try:

@@ -1,6 +1,7 @@
 """One clip on its way through networks that work on latents, as a stream: what all such methods do alike.
 
-    decode, shrink   ->  spool                    once, by a thread: frames of the network's size, read in any order
+    decode, shrink   ->  spool                    once, by a thread: frames of the network's size, read in any order;
+                                                  of clips that are too long to be kept, once for each level (passes.py)
     the clip         ->  networks                 once, where they are fitted to it first
     frames of all the clip  ->  tokens            once, for methods that have them
     spool            ->  level 0, level 1, ...    segments, each taken from the journal if an earlier run made it
@@ -15,12 +16,13 @@ no more of them than a batch of segments has frames (execute.py).
 """
 
 import functools
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -30,9 +32,10 @@ from jax.sharding import Mesh
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.estimate import Effort, peak_bytes, rates_of_this_device, seconds
 from gp_jax.jobs.journal import Journal, name_of
+from gp_jax.jobs.passes import Passes
 from gp_jax.jobs.programs import Call, Cost, prepare
 from gp_jax.jobs.rates import Clock, Rates
-from gp_jax.jobs.spool import Spool, check_room
+from gp_jax.jobs.spool import Spool, check_room, is_kept
 from gp_jax.methods.compositing import finish
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
 from gp_jax.methods.placement import Placement, shrink
@@ -46,6 +49,12 @@ from gp_jax.parallel import use_mesh
 SHRINK, DECODE, TOKENS, FINISH = "shrink", "decode", "tokens", "finish"
 
 Completed = Mapping[int, np.ndarray]
+
+
+class Frames(Protocol):
+    """Frames of `LatentJob.shape`, float32, by index."""
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
 
 
 class LatentJob(ABC):
@@ -98,7 +107,8 @@ class LatentJob(ABC):
         self.shape = (*place.pixel_mask.shape, self.channels)
         self.latents = (*place.latent_mask.shape, vae.config.latent_channels)
         self.known = self.latents
-        check_room(len(clip), self.shape, work)
+        self.is_kept = is_kept(len(clip), self.shape)
+        self.disk_bytes = check_room(len(clip), self.shape, work) if self.is_kept else 0
         # What layers tell may be less than all of a canvas that the source fills.
         self.is_complete = canvas.is_complete and self.channels == 3
         self.journal = None if work is None or self.is_complete else Journal(work, self._identity())
@@ -135,12 +145,12 @@ class LatentJob(ABC):
         """Of its outcome."""
         raise NotImplementedError
 
-    def _read_clip(self, spool: Spool) -> np.ndarray:
+    def _read_clip(self, spool: Spool | Passes) -> np.ndarray:
         """Its outcome."""
         raise NotImplementedError
 
     @abstractmethod
-    def _columns(self, spool: Spool, segments: Sequence[Segment], completed: Completed) -> Sequence[Sequence[Any]]:
+    def _columns(self, frames: Frames, segments: Sequence[Segment], completed: Completed) -> Sequence[Sequence[Any]]:
         """For each segment its times [T] int, pixels [T, H, W, 3], latents of complete frames [T, h, w, C], and what is
         complete [T], of the type `held`."""
 
@@ -207,9 +217,24 @@ class LatentJob(ABC):
         """What `_pixels` holds, beside the frames that it gives, where it runs once."""
         return 0
 
-    def _native_frames(self) -> Iterator[np.ndarray]:
-        """Float of `shape`, of the whole clip."""
-        return native_frames(self._pixels(), self.place, self.mesh)
+    def _native_frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """Float of `shape`, of frames with rising indices."""
+        if self.channels == 3:
+            pixels = observed(self.clip, self.canvas, indices)
+        else:  # layers come in the order of time
+            wanted = set(indices)
+            layers = enumerate(itertools.islice(self._pixels(), max(wanted, default=-1) + 1))
+            pixels = (layer for index, layer in layers if index in wanted)
+        return native_frames(pixels, self.place, self.mesh)
+
+    def _source(self) -> Spool | Passes:
+        """The clip's frames at the network's size: kept, or of a longer clip read once for each level."""
+        if self.is_kept:
+            return Spool(len(self.clip), self.shape, self.work)
+        walks: dict[int, set[int]] = {}
+        for number, segments in self._missing:
+            walks.setdefault(number, set()).update(frame for segment in segments for frame in segment.frames)
+        return Passes(self._native_frames, {number: sorted(frames) for number, frames in walks.items()}, CHUNK_FRAMES)
 
     @property
     def estimate(self) -> Estimate:
@@ -225,17 +250,37 @@ class LatentJob(ABC):
         if self._needs_source:
             pixels = math.prod(self._pixels_shape[:2])
             decoding = shrinking.bytes // CHUNK_FRAMES + 12 * pixels
-            stages.append(Effort(self._decoding, pixels, len(self.clip), shrinking.flops // CHUNK_FRAMES, decoding))
+            passes = 1 if self.is_kept else len({number for number, _ in self._missing})
+            often = passes * len(self.clip)
+            stages.append(Effort(self._decoding, pixels, often, shrinking.flops // CHUNK_FRAMES, decoding))
         evaluations = sum(self._evaluations(number) * len(segments) for number, segments in self._missing)
         idle = sum(
             self._evaluations(number) * (self._rows(number) - len(segments)) for number, segments in self._missing
         )
-        return Estimate(evaluations, seconds(stages, self.rates), peak_bytes(self.costs, self.held_bytes), idle)
+        return Estimate(
+            evaluations,
+            seconds(stages, self.rates),
+            peak_bytes(self.costs, self.held_bytes),
+            idle=idle,
+            disk_bytes=self.disk_bytes + self._journal_bytes,
+        )
+
+    @property
+    def _journal_bytes(self) -> int:
+        """What the journal will have grown by at the end."""
+        if self.journal is None:
+            return 0
+        kept = sum(len(segment.kept) for _, segments in self._missing for segment in segments)
+        return 4 * math.prod(self.latents) * kept
 
     @property
     def held_bytes(self) -> int:
         """What is held beside a program at work."""
-        spool = len(self.clip) * 4 * math.prod(self.shape) - check_room(len(self.clip), self.shape, self.work)
+        frame = 4 * math.prod(self.shape)
+        if self.is_kept:
+            spool = len(self.clip) * frame - self.disk_bytes
+        else:  # of each level a batch of segments, and what is read ahead
+            spool = len({number for number, _ in self._missing}) * (self.batch * self.length + 2 * CHUNK_FRAMES) * frame
         # Decoded ahead, composited, and on their way to the encoder.
         frames = 4 * chunk_size(self.frame) * 3 * self.canvas.height * self.canvas.width
         return spool + frames + 2 * self._pixels_bytes()  # for the networks, and once more around them
@@ -266,9 +311,9 @@ class LatentJob(ABC):
             work = {cost.name: cost.work for cost in self.costs}
             if self._fitting():
                 self._fit(lambda name: clock(name, work[name]), progress)
-            spool = stack.enter_context(Spool(len(self.clip), self.shape, self.work))
-            if self._needs_source:
-                spool.fill(self._native_frames())
+            spool = stack.enter_context(self._source())
+            if self._needs_source and isinstance(spool, Spool):
+                spool.fill(self._native_frames(range(len(self.clip))))
                 last = max(self._segments()[0][1][0].denoised)  # nothing can be done before it is there
                 with clock(self._decoding, math.prod(self._pixels_shape[:2]), last + 1):
                     spool[last]
@@ -290,7 +335,7 @@ class LatentJob(ABC):
         """The name of the stage in which a frame comes, is brought to the network's size and kept."""
         return self.prefix + DECODE
 
-    def _tokens(self, spool: Spool) -> np.ndarray | None:
+    def _tokens(self, spool: Spool | Passes) -> np.ndarray | None:
         if self._reading() is None:
             return None
         if self.journal is None:
@@ -298,10 +343,16 @@ class LatentJob(ABC):
         return self.journal.piece(TOKENS, lambda: {TOKENS: self._read_clip(spool)})[TOKENS]
 
     def _make(
-        self, spool: Spool, tokens: np.ndarray | None, number: int, segments: Sequence[Segment], completed: Completed
+        self,
+        spool: Spool | Passes,
+        tokens: np.ndarray | None,
+        number: int,
+        segments: Sequence[Segment],
+        completed: Completed,
     ) -> dict[int, np.ndarray]:
         """The latents of the frames that some segments of a level make: a function of its arguments."""
-        columns = self._columns(spool, segments, completed)
+        first = min(frame for segment in segments for frame in segment.frames)
+        columns = self._columns(spool.along(number, first), segments, completed)
         rows = (fill(list(map(np.asarray, column)), self._rows(number)) for column in columns)
         made = self.called(self._denoising(number, tokens, *rows))
         made = np.asarray(made)

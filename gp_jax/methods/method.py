@@ -26,6 +26,7 @@ from gp_jax.jobs.rates import duration
 Progress = Callable[[int, int, str], None]  # (pieces of work done, pieces in all, what is at work)
 
 STAND_INS = "stand_ins"
+TOLD_DISK = 5e7  # bytes on disk that are worth a word
 
 
 def quiet(done: int, total: int, label: str) -> None:
@@ -79,12 +80,14 @@ class Estimate:
       idle: as many more whose outcome nobody needs: they fill the batches of a mesh.
       seconds: of wall time, programs that are not compiled yet included; None where nothing is known.
       peak_bytes: of memory at once, beside what the process holds already; None where nothing is known.
+      disk_bytes: of the journal and of frames that memory does not hold.
     """
 
     evaluations: int = 0
     seconds: float | None = None
     peak_bytes: int | None = None
     idle: int = 0
+    disk_bytes: int = 0
 
     def told(self, beside: float = 0.0, memory: int = 0) -> str:
         """ "about 40 s, 123 network evaluations, 1.9 GB", of what is known; nothing of a job without networks.
@@ -101,6 +104,8 @@ class Estimate:
             parts.append(f"{self.evaluations} network evaluation{'s' * (self.evaluations > 1)}{idle}")
         if self.seconds is not None and self.peak_bytes is not None:
             parts.append(f"{(self.peak_bytes + memory) / 1e9:.2g} GB")
+        if self.disk_bytes >= TOLD_DISK:
+            parts.append(f"{self.disk_bytes / 1e9:.2g} GB on disk meanwhile")
         return ", ".join(parts)
 
 

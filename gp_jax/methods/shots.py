@@ -80,6 +80,8 @@ class Film:
             sum(one.evaluations for one in each),
             sum(seconds) if len(seconds) == len(each) else None,
             max(peaks) if len(peaks) == len(each) else None,
+            idle=sum(one.idle for one in each),
+            disk_bytes=sum(one.disk_bytes for one in each),
         )
 
     def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:

@@ -20,6 +20,7 @@ from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import digest
 from gp_jax.diffusion.samplers import OnStep, Trajectory, rest
 from gp_jax.geometry import Canvas, patch_positions, pixel_mask
+from gp_jax.jobs.passes import Passes
 from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
@@ -28,7 +29,7 @@ from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.plan import spread
 from gp_jax.methods.globalpaint.refining import refine_frames
-from gp_jax.methods.latent_job import TOKENS, LatentJob
+from gp_jax.methods.latent_job import TOKENS, Frames, LatentJob
 from gp_jax.methods.method import Clip, Progress
 from gp_jax.methods.placement import Placement
 from gp_jax.methods.seen import Seen, hull
@@ -152,22 +153,22 @@ class OutpaintJob(LatentJob):
         masks, positions = (np.stack(list(map(of, around))) for of in (pixel_mask, self._positions))
         return Call(TOKENS, programs.read_clip, (vision, extractor, pixels, masks, positions, times, valid))
 
-    def _read_clip(self, spool: Spool) -> np.ndarray:
+    def _read_clip(self, spool: Spool | Passes) -> np.ndarray:
         count = self.checkpoint.settings.feature_frames
         indices = spread(len(self.clip), count)
         times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
-        pixels = fill([spool[index] for index in indices], count)
+        pixels = fill(spool.some(indices), count)
         valid = np.arange(count) < len(indices)
         tokens = self.called(self._read(pixels, fill(list(times), count), valid))
         return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
 
     def _columns(
-        self, spool: Spool, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
+        self, source: Frames, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
     ) -> Sequence[Sequence[Any]]:
         nothing, no_latents = np.zeros(self.shape, np.float32), np.zeros(self.latents, np.float32)
         times, pixels, latents, held = [], [], [], []
         for segment in segments:
-            observed_frames = {frame: spool[frame] for frame in segment.denoised}
+            observed_frames = {frame: source[frame] for frame in segment.denoised}
             shares = dict(zip(segment.kept, segment.shares))
             hold = [1.0 if known else 1.0 - shares.get(at, 1.0) for at, known in enumerate(segment.known)]
             times.append(segment.times)

@@ -22,11 +22,12 @@ from jax.sharding import Mesh
 from gp_jax.checkpoint.folder import Parts
 from gp_jax.checkpoint.parameters import digest
 from gp_jax.geometry import Canvas
+from gp_jax.jobs.passes import Passes
 from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
 from gp_jax.jobs.spool import Spool
 from gp_jax.methods.execute import cut, refine
-from gp_jax.methods.latent_job import TOKENS, LatentJob
+from gp_jax.methods.latent_job import TOKENS, Frames, LatentJob
 from gp_jax.methods.m3ddm import programs
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.plan import LENGTH, hierarchy
@@ -116,8 +117,8 @@ class OutpaintJob(LatentJob):
         stride = self.levels[number].stride
         return "all frames" if stride == 1 else f"every {stride}th frame"
 
-    def _native_frames(self) -> Iterator[np.ndarray]:
-        return map(self._guess, super()._native_frames())
+    def _native_frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        return map(self._guess, super()._native_frames(indices))
 
     def _guess(self, frame: np.ndarray) -> np.ndarray:
         """A frame of the network's size, what is unknown of it continued by TELEA's inpainting; [H, W, 3] in [-1, 1],
@@ -139,7 +140,7 @@ class OutpaintJob(LatentJob):
         """See `programs.read_clip`."""
         return Call(self.prefix + TOKENS, programs.read_clip, (self.network, self.vae, self.key, indices, frames))
 
-    def _read_clip(self, spool: Spool) -> np.ndarray:
+    def _read_clip(self, spool: Spool | Passes) -> np.ndarray:
         """Of frames spread over the clip, each squashed to a square, its place in the canvas left out."""
         indices = np.linspace(0, len(self.clip) - 1, self.parts.settings.global_frames).astype(int)
         rising, size = sorted({*map(int, indices)}), (self.side, self.side)
@@ -151,13 +152,13 @@ class OutpaintJob(LatentJob):
         return np.asarray(self.called(self._read(indices.astype(np.int32), frames)))
 
     def _columns(
-        self, spool: Spool, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
+        self, source: Frames, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
     ) -> Sequence[Sequence[Any]]:
         nothing = np.zeros(self.latents, np.float32)
         times, frames, latents, known = [], [], [], []
         for window in segments:
             times.append(window.times)
-            frames.append(np.stack([spool[frame] for frame in window.frames]))
+            frames.append(np.stack([source[frame] for frame in window.frames]))
             latents.append(np.stack([completed[f] if k else nothing for f, k in zip(window.frames, window.known)]))
             known.append(window.known)
         return times, frames, latents, known

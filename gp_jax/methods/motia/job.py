@@ -23,9 +23,8 @@ from gp_jax.geometry import Canvas
 from gp_jax.jobs.journal import name_of
 from gp_jax.jobs.programs import Call
 from gp_jax.jobs.source import identity
-from gp_jax.jobs.spool import Spool
 from gp_jax.methods.execute import cut
-from gp_jax.methods.latent_job import LatentJob
+from gp_jax.methods.latent_job import Frames, LatentJob
 from gp_jax.methods.method import Clip, Progress
 from gp_jax.methods.motia import programs
 from gp_jax.methods.motia.clip_lora import ClipLora
@@ -151,13 +150,13 @@ class OutpaintJob(LatentJob):
         return f"step {number} of {len(self.rows)}" if number else "encoding"
 
     def _columns(
-        self, spool: Spool, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
+        self, source: Frames, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
     ) -> Sequence[Sequence[Any]]:
         nothing = np.zeros(self.known, np.float32)
         times, pixels, state, shares = [], [], [], []
         for window in segments:
             times.append(window.times)
-            pixels.append(np.stack([spool[frame] for frame in window.frames]))
+            pixels.append(np.stack([source[frame] for frame in window.frames]))
             state.append(np.stack([completed.get(frame, nothing) for frame in window.frames]))
             filled = [*window.shares, *[0.0] * (self.length - len(window.shares))]
             shares.append(np.array(filled, np.float32))

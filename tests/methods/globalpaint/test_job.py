@@ -61,6 +61,32 @@ def test_a_job_that_was_closed_goes_on(pipe, result, count, tmp_path):
     np.testing.assert_array_equal(taken, again[:count])
 
 
+@pytest.mark.parametrize("count", [0, 9])
+def test_a_clip_that_is_too_long_to_be_kept_makes_the_same(pipe, result, count, tmp_path, monkeypatch):
+    monkeypatch.setattr(spool, "MOST", 0)
+    job = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path)
+    assert not job.is_kept and job.estimate.disk_bytes > 0
+    frames = job.frames()
+    taken = [next(frames) for _ in range(count)]
+    frames.close()
+    again = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path)
+    assert again.estimate.disk_bytes <= job._journal_bytes
+    np.testing.assert_array_equal(list(again.frames()), result)
+    np.testing.assert_array_equal(taken, result[:count])
+    seen = pipe.prepare(FRAMES, CANVAS, Options(propagate=True))
+    layered = list(seen.frames())
+    monkeypatch.undo()
+    np.testing.assert_array_equal(layered, list(pipe.prepare(FRAMES, CANVAS, Options(propagate=True)).frames()))
+
+
+def test_the_disk_that_it_will_take_is_what_it_takes(pipe, tmp_path):
+    job = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path)
+    told = job.estimate.disk_bytes
+    list(job.frames())
+    arrays = sum(path.stat().st_size for path in tmp_path.glob(f"level-*{SUFFIX}"))
+    assert told <= arrays < 1.2 * told + 400 * len(list(tmp_path.glob(f"*{SUFFIX}")))
+
+
 def test_fresh_noise_of_a_job_that_goes_on_is_the_same(pipe, tmp_path):
     options = Options(sampler="tcd", eta=1.0, steps=3)
     frames = pipe.prepare(FRAMES, CANVAS, options, tmp_path).frames()
