@@ -128,6 +128,8 @@ PARSED = {
     "bench_attention.py": "minutes: tests/tools/test_bench_attention.py",
     "bench_drift.py": "samples, twice: tests/tools/test_bench_drift.py",
     "bench_flow.py --estimators": "needs the weights of GMFlow: tests/flow/test_gmflow.py",
+    "bench_seams.py": "needs real clips: tests/tools/test_bench_seams.py",
+    "bench_length.py": "minutes: tests/tools/test_bench_length.py",
     "bench_shots.py": "needs real clips: tests/tools/test_bench_shots.py",
     "bench_flashes.py": "half a minute for each clip: tests/tools/test_bench_flashes.py",
 }

@@ -4,6 +4,7 @@
     Masked(clip, canvas, mask)          the source but for what a mask hides                  --mask FILE
     Moving(clip, canvas, path)          the source at a place of its own in each frame        --path FILE
     Steadied(clip, canvas)              the same, on a path that a smooth camera takes        --stabilize
+    Feathered(clip, canvas, of, width)  any of these, or the source, fading at its borders    --overlap N
 
 Each gives layers (placement.py), uint8 [H, W, 4] of the canvas, as often as they are asked for: colours, and 255 where
 they are the source's, 0 where nothing is known. Networks make the rest, and what is trusted wholly comes back as it is.
@@ -27,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from gp_jax.errors import UserError
@@ -220,6 +222,56 @@ class Steadied:
     def identity(self) -> Any:
         """See `Seen`."""
         return "steadied"
+
+
+@dataclasses.dataclass(frozen=True)
+class Feathered:
+    """What is seen, and trusted the less the nearer it is to what is not, so that the rest grows into it.
+
+    Attributes:
+      inner: what is seen; None for the source where the canvas says.
+      width: pixels of the canvas from a border up to where all is trusted; half of it is made anew.
+    """
+
+    clip: Clip
+    canvas: Canvas
+    inner: Seen | None
+    width: float
+    stands: bool = False
+
+    @classmethod
+    def of(cls, clip: Clip, canvas: Canvas, inner: Seen | None, width: float) -> "Feathered":
+        """Raises UserError where nothing is left of the source that is trusted."""
+        shorter = min(canvas.source_height, canvas.source_width)
+        if 2 * width >= shorter:
+            raise UserError(
+                f"an overlap that takes {width:.0f} pixels from each border leaves nothing of a source whose shorter "
+                f"side is {shorter}: ask for less"
+            )
+        return cls(clip, canvas, inner, width)
+
+    @property
+    def bytes(self) -> int:
+        """See `Seen`."""
+        return self.inner.bytes if self.inner else 0
+
+    @property
+    def is_carried(self) -> bool:
+        """See `Seen`."""
+        return self.inner is not None and self.inner.is_carried
+
+    def layers(self) -> Iterator[np.ndarray]:
+        """See `Seen`."""
+        whole = Moving(self.clip, self.canvas, np.array([[self.canvas.left, self.canvas.top]] * len(self.clip)))
+        for layer in (self.inner or whole).layers():
+            seen = (layer[..., 3] == 255).astype(np.uint8)
+            inside = cv2.distanceTransform(seen, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # 1 at the last pixel that is seen
+            trust = np.minimum(255 * (inside - 0.5) / self.width, 255).round().astype(np.uint8)
+            yield np.dstack([layer[..., :3], np.where(seen == 1, trust, layer[..., 3])])
+
+    def identity(self) -> Any:
+        """See `Seen`."""
+        return {"overlap": self.width, "of": self.inner and self.inner.identity()}
 
 
 def seen_of(

@@ -9,7 +9,8 @@ import pytest
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.method import ArrayClip
-from gp_jax.methods.seen import Carried, Masked, Moving, Steadied, at, hull
+from gp_jax.methods.placement import ENOUGH
+from gp_jax.methods.seen import Carried, Feathered, Masked, Moving, Steadied, at, hull
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (4, 8, 10, 3), dtype=np.uint8)
@@ -116,3 +117,24 @@ def test_a_shaking_camera_is_steadied():
     exact = layers[..., 3] == 255
     np.testing.assert_array_equal(whole[exact], layers[exact])
     assert (np.std(steadied.path - shakes, axis=0) < 0.5 * np.std(shakes, axis=0)).all()
+
+
+@pytest.mark.parametrize("width", [2, 4, 6])
+def test_a_border_fades_over_a_width_and_the_rest_is_exact(width):
+    frames = RNG.integers(0, 256, (2, 20, 24, 3), dtype=np.uint8)
+    canvas = Canvas(30, 24, 6, 0, 20, 24)  # open above and below only
+    layers = layers_of(Feathered.of(ArrayClip(frames), canvas, None, width))
+    np.testing.assert_array_equal(layers[:, 6:26, :, :3], frames)
+    trust = layers[0, :, 0, 3].astype(int)
+    assert (layers[..., 3] == trust[:, None]).all()  # no border to the left or right
+    assert (trust[:6] == 0).all() and (trust[26:] == 0).all()
+    assert (np.diff(trust[5 : 7 + width]) > 0).all() and (trust[6 + width : 26 - width] == 255).all()
+    assert (trust[6:26] >= ENOUGH).sum() == 20 - width
+    moving = Moving.of(CLIP, WIDE, PATH)
+    inner, outer = layers_of(moving), layers_of(Feathered.of(CLIP, WIDE, moving, 2))
+    assert ((inner[..., 3] == 255) >= (outer[..., 3] > 0)).all() and (outer[..., 3] == 255).any()
+
+
+def test_an_overlap_that_leaves_nothing_is_told():
+    with pytest.raises(UserError, match="leaves nothing of a source whose shorter side is 8"):
+        Feathered.of(CLIP, WIDE, None, 4)

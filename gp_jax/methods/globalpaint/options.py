@@ -39,6 +39,12 @@ class Options:
         "where the source lies in each frame: lines x,y in pixels from the upper left; by default it stands still",
         "FILE",
     )
+    overlap: Whole = option(
+        Whole(0),
+        "pixels of the network's frame by which what is made grows into the source, and as many over which it fades; "
+        "with 0 the source's pixels stay",
+        "N",
+    )
     stabilize: bool = option(False, "the camera's path is made smooth, and what wanders into the frame is made")
     eta: float | None = option(
         None, f"share of fresh noise, from 0 to 1, of the sampler {', '.join(TAKE_ETA)}; by default 0.3", "E"

@@ -41,7 +41,7 @@ from gp_jax.methods.globalpaint.options import ADAPT_RATE, DETAILS, Options
 from gp_jax.methods.globalpaint.plan import PLANS
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole
-from gp_jax.methods.seen import seen_of
+from gp_jax.methods.seen import Feathered, seen_of
 from gp_jax.methods.segments import Plan
 from gp_jax.methods.tiled import TiledJob, needs_tiles
 from gp_jax.seeds import check_seed
@@ -132,6 +132,7 @@ class OutpaintPipeline:
         save_lora: str | None = None,
         propagate: bool = False,
         detail: str = "none",
+        overlap: int = 0,
         mask: Clip | np.ndarray | str | Path | None = None,
         path: np.ndarray | str | Path | None = None,
         stabilize: bool = False,
@@ -146,7 +147,8 @@ class OutpaintPipeline:
           canvas: the target frame.
           seed: or a list of seeds.
           steps, sampler, eta, prompt, negative_prompt, prompt_embeds, guidance, text_guidance, plan, adapt, adapt_rate,
-            save_lora, propagate, detail, mask, path, stabilize, progress, on_step, batch: those of `stream`.
+            save_lora, propagate, detail, overlap, mask, path, stabilize, progress, on_step, batch: those of
+              `stream`.
 
         Returns:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
@@ -173,6 +175,7 @@ class OutpaintPipeline:
                 save_lora=save_lora,
                 propagate=propagate,
                 detail=detail,
+                overlap=overlap,
                 mask=mask,
                 path=path,
                 stabilize=stabilize,
@@ -206,6 +209,7 @@ class OutpaintPipeline:
         save_lora: str | None = None,
         propagate: bool = False,
         detail: str = "none",
+        overlap: int = 0,
         mask: Clip | np.ndarray | str | Path | None = None,
         path: np.ndarray | str | Path | None = None,
         stabilize: bool = False,
@@ -231,6 +235,8 @@ class OutpaintPipeline:
           save_lora: a file that the LoRA is written to.
           propagate: whether what other frames show of the new region is carried over; the networks' is then the rest.
           detail: a name in `options.DETAILS`: what is made is enlarged, or made anew in tiles at the canvas' size.
+          overlap: pixels of the networks' frame by which what is made grows into the source, and as many over which it
+            fades; with 0 the source's pixels stay what they are.
           mask: of what is to be made within the source: a file, or bool or uint8 [T, Hs, Ws] or [Hs, Ws]; see seen.py.
           path: of a source that moves within the canvas: a file, or [T, 2], x and y of its upper left corner.
           stabilize: whether the source is moved so that its camera goes smoothly.
@@ -262,6 +268,7 @@ class OutpaintPipeline:
             save_lora=save_lora,
             propagate=propagate,
             detail=detail,
+            overlap=Whole(overlap),
             stabilize=stabilize,
         )
         more: dict[str, Any] = {"prompt_embeds": prompt_embeds, "on_step": on_step, "batch": batch}
@@ -324,6 +331,9 @@ class OutpaintPipeline:
         )
         shown = options.mask if mask is None else mask, options.path if path is None else path
         seen = seen_of(reader, canvas, *shown, stabilize=options.stabilize, propagate=options.propagate)
+        if options.overlap and not (seen is None and canvas.is_complete):
+            native = canvas.native(settings.native_area, self.checkpoint.vae.config.downsampling)
+            seen = Feathered.of(reader, canvas, seen, 2 * options.overlap * canvas.height / native.height)
         if seen is not None and options.detail != "none":
             raise UserError("tiles would make anew what is seen beside the source: leave detail out, or what shows it")
         if seen is not None and options.adapt and not seen.stands:
