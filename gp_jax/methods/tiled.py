@@ -89,7 +89,7 @@ class TiledJob:
         held = coarse.held_bytes + (coarse.length + 2 * self.chunk) * frame
         peak = peak_bytes([*coarse.costs, *self.costs], held)
         both = (first.seconds or 0) + seconds(stages, coarse.rates)
-        return Estimate(first.evaluations + evaluations, both, peak, first.idle)
+        return Estimate(first.evaluations + evaluations, both, peak, first.idle, first.disk_bytes)
 
     @functools.cached_property
     def costs(self) -> list[Cost]:
