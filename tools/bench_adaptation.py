@@ -4,16 +4,17 @@ Weights are zeros: how long they take does not depend on them. XLA for CPUs comp
 twice, so that its count is that without remat. What the backward pass waits for is told apart. 16 frames of 256x256,
 float32:
 
-    remat    kept for the backward pass    all temporaries    (beside parameters of 6.83 GB)
-    none               16.87 GB               20.88 GB
-    dots                9.22 GB
-    all                 0.62 GB               21.01 GB
+    remat      kept for the backward pass    all temporaries    (beside parameters of 6.83 GB)
+    none                 16.87 GB               20.88 GB
+    products             11.89 GB
+    dots                  9.22 GB
+    all                   0.62 GB               21.01 GB
 
 Of 128x128, by the last line below: 4.24 and 7.15 GB without remat, and 128 s a step on two CPU cores, one of which had
 other work.
 
 examples:
-  python tools/bench_adaptation.py --remat none,dots,all --trace
+  python tools/bench_adaptation.py --remat none,products,dots,all --trace
   python tools/bench_adaptation.py --size 256x256 --frames 16
   python tools/bench_adaptation.py --size 128x128 --frames 16 --steps 2
 """
@@ -59,7 +60,7 @@ def main() -> None:
     print(f"{'LoRA':12} {sum(x.size for x in fit.updates.values()) / 1e6:8.3f} M parameters")
     for policy in arguments.remat.split(","):
         fit = prepared(configs, arguments.size, arguments.frames, policy)
-        print(f"remat {policy:6} {kept_bytes(fit) / 1e9:6.2f} GB kept for the backward pass", flush=True)
+        print(f"remat {policy:8} {kept_bytes(fit) / 1e9:6.2f} GB kept for the backward pass", flush=True)
         if arguments.trace:
             continue
         begin = time.monotonic()
@@ -68,12 +69,12 @@ def main() -> None:
         program = traced.lower().compile(None if arguments.steps else _HASTY)
         memory = program.memory_analysis()
         print(
-            f"remat {policy:6} {memory.temp_size_in_bytes / 1e9:6.2f} GB beside parameters of "
+            f"remat {policy:8} {memory.temp_size_in_bytes / 1e9:6.2f} GB beside parameters of "
             f"{memory.argument_size_in_bytes / 1e9:.2f} GB (compiled in {time.monotonic() - begin:.0f} s)",
             flush=True,
         )
         if arguments.steps:
-            print(f"remat {policy:6} {seconds(program, call, arguments.steps):6.1f} s a step", flush=True)
+            print(f"remat {policy:8} {seconds(program, call, arguments.steps):6.1f} s a step", flush=True)
 
 
 def prepared(configs: Any, size: tuple[int, int], frames: int, policy: str) -> Adaptation:
