@@ -32,9 +32,12 @@ def identity(clip: Clip, canvas: Canvas) -> dict[str, Any]:
 
     Args:
       clip: whose frames have the canvas' source size; one with a `path` is what lies there, scaled to that size, or
-        some of its frames, as its `info` tells.
+        some of its frames, as its `info` tells; one that is made on the way has an `origin`, all that it depends on.
       canvas: of the clip.
     """
+    size = {"width": canvas.source_width, "height": canvas.source_height}
+    if (origin := getattr(clip, "origin", None)) is not None:
+        return {"frames": len(clip), **size, "origin": origin}
     path = getattr(clip, "path", None)
     total = hashlib.sha256()
     if isinstance(path, Path):
@@ -48,7 +51,6 @@ def identity(clip: Clip, canvas: Canvas) -> dict[str, Any]:
     first = getattr(getattr(clip, "info", None), "first", None)
     if isinstance(path, Path) and first is not None:
         total.update(f"from frame {first}\n".encode())
-    size = {"width": canvas.source_width, "height": canvas.source_height}
     return {"frames": len(clip), **size, "sha256": total.hexdigest()}
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from gp_jax.errors import UserError
 
@@ -39,14 +40,14 @@ def is_kept(count: int, shape: tuple[int, ...]) -> bool:
     return count * math.prod(shape) * DTYPE.itemsize <= MOST
 
 
-def check_room(count: int, shape: tuple[int, ...], folder: Path | None = None) -> int:
+def check_room(count: int, shape: tuple[int, ...], folder: Path | None = None, dtype: DTypeLike = DTYPE) -> int:
     """Bytes on disk that `Spool` will take, 0 for one in memory; raises UserError where there is no room for them.
 
     Args:
-      count, shape: of the frames.
+      count, shape, dtype: of the frames.
       folder: where they will lie, or will be made; None for the system's folder of temporary files.
     """
-    size = count * math.prod(shape) * DTYPE.itemsize
+    size = count * math.prod(shape) * np.dtype(dtype).itemsize
     if size <= MEMORY:
         return 0
     place = Path(tempfile.gettempdir() if folder is None else folder)
@@ -64,23 +65,24 @@ class Spool:
       count: of the frames.
       shape: of each.
       folder: where they lie if they do not fit into memory; None for the system's folder of temporary files.
+      dtype: of their numbers.
 
     Raises:
       UserError: the disk has no room for them.
     """
 
-    def __init__(self, count: int, shape: tuple[int, ...], folder: Path | None = None):
-        self.count, self.shape = count, shape
-        self._frame_bytes = math.prod(shape) * DTYPE.itemsize
+    def __init__(self, count: int, shape: tuple[int, ...], folder: Path | None = None, dtype: DTypeLike = DTYPE):
+        self.count, self.shape, self.dtype = count, shape, np.dtype(dtype)
+        self._frame_bytes = math.prod(shape) * self.dtype.itemsize
         self._stack = ExitStack()
         self._there, self._is_filled, self._ended = 0, False, False
         self._error: BaseException | None = None
         self._news = threading.Condition()
         self._memory = self._file = None
-        if check_room(count, shape, folder):
+        if check_room(count, shape, folder, dtype):
             self._file = self._reserve(folder)
         else:
-            self._memory = np.empty((count, *shape), DTYPE)
+            self._memory = np.empty((count, *shape), dtype)
 
     def __enter__(self) -> "Spool":
         return self
@@ -97,8 +99,15 @@ class Spool:
         self._stack.callback(thread.join)
         thread.start()
 
+    def take(self, frames: Iterable[np.ndarray]) -> None:
+        """Takes all frames here and now, in the order of time; what goes wrong there goes on."""
+        self._is_filled = True
+        for index, frame in enumerate(frames):
+            self._write(index, np.ascontiguousarray(frame, self.dtype))
+            self._there = index + 1
+
     def __getitem__(self, index: int) -> np.ndarray:
-        """float32 of `shape`, waited for; somebody must have begun to `fill`."""
+        """Of `shape`, waited for; somebody must have begun to `fill`."""
         if not self._is_filled:
             raise RuntimeError("a frame is asked for of a spool that nobody fills")
         with self._news:
@@ -112,7 +121,7 @@ class Spool:
         read = os.preadv(self._file, [data], index * self._frame_bytes)
         if read != len(data):
             raise OSError(f"a file of frames gave {read} bytes and not {len(data)}")
-        return np.frombuffer(data, DTYPE).reshape(self.shape)
+        return np.frombuffer(data, self.dtype).reshape(self.shape)
 
     def along(self, name: int, first: int) -> "Spool":
         """Frames from `first` on, for whoever goes by that name: see `Passes`, which lets go of those before."""
@@ -127,7 +136,7 @@ class Spool:
             for index, frame in enumerate(frames):
                 if self._ended:
                     break
-                self._write(index, np.ascontiguousarray(frame, DTYPE))
+                self._write(index, np.ascontiguousarray(frame, self.dtype))
                 with self._news:
                     self._there = index + 1
                     self._news.notify_all()

@@ -99,3 +99,12 @@ def test_a_disk_that_is_full_at_last_is_an_error_in_a_sentence(monkeypatch, tmp_
 def test_nobody_waits_for_what_nobody_makes(folder):
     with Spool(7, SHAPE, folder) as kept, pytest.raises(RuntimeError, match="nobody fills"):
         kept[0]
+
+
+def test_frames_of_another_type_are_taken_here_and_now(folder):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
+    assert check_room(3, (4, 5, 3), folder, np.uint8) == (0 if spool.MEMORY else frames.nbytes)
+    with Spool(3, (4, 5, 3), folder, np.uint8) as kept:
+        kept.take(iter(frames))
+        for index in (2, 0, 1):
+            np.testing.assert_array_equal(kept[index], frames[index], strict=True)
