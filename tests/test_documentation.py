@@ -132,6 +132,7 @@ PARSED = {
     "bench_length.py": "minutes: tests/tools/test_bench_length.py",
     "bench_shots.py": "needs real clips: tests/tools/test_bench_shots.py",
     "bench_flashes.py": "half a minute for each clip: tests/tools/test_bench_flashes.py",
+    "bench_detail.py": "minutes for each clip: tests/tools/test_bench_detail.py",
 }
 # Documents whose commands take more than a few seconds together.
 LONG = (

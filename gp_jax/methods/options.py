@@ -15,6 +15,9 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any, NewType
 
+from gp_jax.errors import UserError
+from gp_jax.json_config import short
+
 Seed = NewType("Seed", int)
 Count = NewType("Count", int)
 Whole = NewType("Whole", int)
@@ -41,6 +44,19 @@ def option(
     shown = metavar or ", ".join(choices)
     metadata = {"help": help, "metavar": shown, "choices": choices, "spellings": spellings}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def detail_option(*more: str) -> Any:
+    """Of a method on latents: how what is made gets detail beyond its networks' size; `more` than all these have."""
+    help = "none: what is made is enlarged; source: sharpened by what the clip shows; tiles: globalpaint's, made anew"
+    return option("none", help, choices=("none", "source", *more))
+
+
+def check_detail(options: Any) -> None:
+    """Raises UserError where the `detail` of options is none of its field's choices."""
+    choices = next(field for field in dataclasses.fields(options) if field.name == "detail").metadata["choices"]
+    if options.detail not in choices:
+        raise UserError(f"there is no detail {short(options.detail)} here: choose one of {', '.join(choices)}")
 
 
 def changed(options: Any) -> dict[str, Any]:

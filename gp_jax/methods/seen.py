@@ -36,7 +36,6 @@ from gp_jax.flow.camera import drift, steadying
 from gp_jax.geometry import Canvas
 from gp_jax.methods.flow_propagation import carried, held
 from gp_jax.methods.method import ArrayClip, Clip, observed
-from gp_jax.methods.placement import ENOUGH
 from gp_jax.video import VideoReader
 from gp_jax.video.images import IMAGES, read_image
 
@@ -49,13 +48,11 @@ class Seen(Protocol):
 
     Attributes:
       bytes: that it holds while layers are asked for.
-      enough: trust from which on networks are told that a pixel is seen (placement.py).
       is_carried: whether other frames are looked at for it.
       stands: whether the source lies in all frames where the canvas says, and is all seen.
     """
 
     bytes: int
-    enough: int
     is_carried: bool
     stands: bool
 
@@ -75,7 +72,6 @@ class Carried:
     clip: Clip
     canvas: Canvas
     moves: "Moving | Steadied | None" = None
-    enough: int = 1  # that a place is known half is more than nothing
     is_carried: bool = True
 
     @property
@@ -116,7 +112,6 @@ class Masked:
     canvas: Canvas
     mask: Clip
     bytes: int = 0
-    enough: int = ENOUGH
     is_carried: bool = False
     stands: bool = False
 
@@ -168,7 +163,6 @@ class Moving:
     canvas: Canvas
     path: np.ndarray
     bytes: int = 0
-    enough: int = ENOUGH
     is_carried: bool = False
     stands: bool = False
 
@@ -211,7 +205,6 @@ class Steadied:
     clip: Clip
     canvas: Canvas
     bytes: int = 0
-    enough: int = ENOUGH
     is_carried: bool = False
     stands: bool = False
 
@@ -244,7 +237,6 @@ class Feathered:
     canvas: Canvas
     inner: Seen | None
     width: float
-    enough: int = ENOUGH
     stands: bool = False
 
     @classmethod

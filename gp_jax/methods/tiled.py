@@ -89,7 +89,8 @@ class TiledJob:
         held = coarse.held_bytes + (coarse.length + 2 * self.chunk) * frame
         peak = peak_bytes([*coarse.costs, *self.costs], held)
         both = (first.seconds or 0) + seconds(stages, coarse.rates)
-        return Estimate(first.evaluations + evaluations, both, peak, first.idle, first.disk_bytes)
+        disk = first.disk_bytes + (0 if self.journal is None else 4 * math.prod(self.latents) * len(coarse.clip))
+        return Estimate(first.evaluations + evaluations, both, peak, first.idle, disk)
 
     @functools.cached_property
     def costs(self) -> list[Cost]:

@@ -2,6 +2,7 @@
 
 import types
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -20,13 +21,14 @@ from gp_jax.methods.latents import encode
 from gp_jax.methods.placement import Placement, to_float
 from gp_jax.methods.tiled import TiledJob
 from gp_jax.methods.tiling import Grid
+from gp_jax.metrics.seam import slope_difference
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.parallel import make_mesh
 from tests import small_networks
 
 RNG = np.random.default_rng(0)
-WIDE = Canvas(61, 93, 10, 20, 40, 50)  # three times the small networks' area; 8 divides neither side
-FRAMES = RNG.integers(0, 256, (7, 40, 50, 3), dtype=np.uint8)  # a window of 4, one of 2 more and one of the last
+WIDE = Canvas(61, 93, 6, 20, 47, 61)  # five times the small networks' area; 8 divides neither side
+FRAMES = RNG.integers(0, 256, (7, 47, 61, 3), dtype=np.uint8)  # a window of 4, one of 2 more and one of the last
 
 
 class Oracle(nnx.Module):
@@ -126,3 +128,19 @@ def test_what_does_not_go_with_tiles_is_refused(pipe):
     for options in (Options(detail="tiles", propagate=True), Options(detail="much")):
         with pytest.raises(UserError, match=r"propagate|detail"):
             pipe.prepare(FRAMES, WIDE, options)
+
+
+@pytest.mark.slow
+def test_no_border_of_a_tile_shows():
+    """On a canvas three times as wide as tiny works at: slopes at tiles' borders are as at any cell's border."""
+    scene = cv2.resize(RNG.integers(0, 256, (12, 40, 3), dtype=np.uint8), (400, 128), interpolation=cv2.INTER_CUBIC)
+    film = np.stack([scene[:, time:][:, :384] for time in range(8)])
+    canvas = Canvas(128, 672, 0, 144, 128, 384)
+    job = OutpaintPipeline.from_pretrained("tiny").prepare(film, canvas, Options(detail="tiles"))
+    assert 3 * job.coarse.native.width <= canvas.width
+    slopes = np.asarray(slope_difference(np.stack(list(job.frames()))[None] / np.float32(255))[1]).mean(axis=(0, 1, 2))
+    starts = {int(x) for x in job.grid.pixels.corners[..., 1].flat}
+    borders = starts | {x + job.grid.pixels.weights.shape[-1] for x in starts}
+    cells = [x for x in range(16, 656, 8) if not 136 <= x <= 536]
+    at, elsewhere = ([slopes[x - 2] for x in cells if (x in borders) == wanted] for wanted in (True, False))
+    assert at and np.mean(at) < np.percentile(elsewhere, 95)

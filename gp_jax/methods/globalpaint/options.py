@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA
 from gp_jax.methods.globalpaint.plan import PLANS
-from gp_jax.methods.options import Count, Seed, Text, Whole, option
+from gp_jax.methods.options import Count, Seed, Text, Whole, detail_option, option
 
 ADAPT_RATE = 1e-4
-# What gives the new sides detail beyond the networks' size.
-DETAILS = ("none", "tiles")
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,7 @@ class Options:
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)
     propagate: bool = option(False, "what other frames show is carried over along the flow, and only the rest is made")
-    detail: str = option(
-        "none",
-        "what is made is enlarged, or made anew at the canvas' size in tiles, which takes long",
-        choices=DETAILS,
-    )
+    detail: str = detail_option("tiles")
     mask: str | None = option(
         None, "a video or picture of the clip's size: white is made, the rest stays; by default none", "FILE"
     )

@@ -37,12 +37,15 @@ from gp_jax.memory import require
 from gp_jax.methods.execute import rows_of_calls
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.job import OutpaintJob
-from gp_jax.methods.globalpaint.options import ADAPT_RATE, DETAILS, Options
+from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
 from gp_jax.methods.globalpaint.plan import PLANS
+from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
-from gp_jax.methods.options import Count, Seed, Text, Whole
+from gp_jax.methods.options import Count, Seed, Text, Whole, check_detail
+from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
 from gp_jax.methods.seen import Feathered, seen_of
 from gp_jax.methods.segments import Plan
+from gp_jax.methods.source_detail import SourceDetailJob, with_detail
 from gp_jax.methods.tiled import TiledJob, needs_tiles
 from gp_jax.seeds import check_seed
 
@@ -234,7 +237,7 @@ class OutpaintPipeline:
           adapt_rate: of its optimizer, above 0; None for `options.ADAPT_RATE`.
           save_lora: a file that the LoRA is written to.
           propagate: whether what other frames show of the new region is carried over; the networks' is then the rest.
-          detail: a name in `options.DETAILS`: what is made is enlarged, or made anew in tiles at the canvas' size.
+          detail: none, source or tiles: how what is made gets detail beyond the networks' size.
           overlap: pixels of the networks' frame by which what is made grows into the source, and as many over which it
             fades; with 0 the source's pixels stay what they are.
           mask: of what is to be made within the source: a file, or bool or uint8 [T, Hs, Ws] or [Hs, Ws]; see seen.py.
@@ -287,7 +290,7 @@ class OutpaintPipeline:
         prompt_embeds: np.ndarray | None = None,
         on_step: OnStep | None = None,
         batch: int | None = None,
-    ) -> OutpaintJob | TiledJob:
+    ) -> LatentJob | TiledJob | SourceDetailJob | RoundsJob:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -308,8 +311,7 @@ class OutpaintPipeline:
         reader: Any = clip if hasattr(clip, "frames_at") else ArrayClip(np.asarray(clip))
         if options.plan not in PLANS:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
-        if options.detail not in DETAILS:
-            raise UserError(f"there is no detail {short(options.detail)}: choose one of {', '.join(DETAILS)}")
+        check_detail(options)
         settings = self.checkpoint.settings
         own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
         own |= {"adapt_rate": ADAPT_RATE} if options.adapt else {}
@@ -335,34 +337,45 @@ class OutpaintPipeline:
             native = canvas.native(settings.native_area, self.checkpoint.vae.config.downsampling)
             seen = Feathered.of(reader, canvas, seen, 2 * options.overlap * canvas.height / native.height)
         if seen is not None and options.detail != "none":
-            raise UserError("tiles would make anew what is seen beside the source: leave detail out, or what shows it")
+            raise UserError("detail would change what is seen beside the source: leave it out, or what shows that")
         if seen is not None and options.adapt and not seen.stands:
             raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
-        lora = self._clip_lora(reader, canvas, plan, options, sampling.path.steps.timestep, text, null_text, work)
         most = self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
         batch = batch or rows_of_calls([len(level) for level in plan.levels[1:]], self.slices, most)
-        job = OutpaintJob(
-            self.checkpoint,
-            self.mesh,
-            reader,
-            canvas,
-            plan,
-            sampling,
-            options,
-            seen,
-            text,
-            null_text,
-            slices=self.slices,
-            batch=batch,
-            work=work,
-            lora=lora,
-            on_step=on_step,
-        )
-        if options.detail == "none" or not needs_tiles(job):
-            return job
-        levels = PLANS["sequential"](len(reader), settings.segment_frames).levels
-        return TiledJob(job, [window for level in levels for window in level])
+
+        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
+            timesteps = sampling.path.steps.timestep
+            lora = self._clip_lora(clip, canvas, plan, options, timesteps, text, null_text, work)
+            job = OutpaintJob(
+                self.checkpoint,
+                self.mesh,
+                clip,
+                canvas,
+                plan,
+                sampling,
+                options,
+                seen,
+                text,
+                null_text,
+                slices=self.slices,
+                batch=batch,
+                work=work,
+                lora=lora,
+                on_step=on_step,
+            )
+            if options.detail == "source":
+                return with_detail(job)
+            if options.detail != "tiles" or not needs_tiles(job):
+                return job
+            levels = PLANS["sequential"](len(clip), settings.segment_frames).levels
+            return TiledJob(job, [window for level in levels for window in level])
+
+        # What is fitted to a clip would be fitted anew to what a round has made.
+        canvases = rounds(canvas) if options.detail == "tiles" and not options.adapt else [canvas]
+        if len(canvases) == 1:
+            return prepare(reader, canvas, work)
+        return in_rounds(prepare, reader, canvases, work)
 
     def _clip_lora(self, clip: Clip, canvas: Canvas, plan: Plan, options: Options, *more: Any) -> "ClipLora | None":
         """What is to be fitted to the clip; `more` are the last arguments of `ClipLora`."""

@@ -20,9 +20,12 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.compilation_cache import keep_programs
 from gp_jax.memory import require
+from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.m3ddm.job import OutpaintJob
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.method import Clip
+from gp_jax.methods.options import check_detail
+from gp_jax.methods.source_detail import SourceDetailJob, with_detail
 from gp_jax.seeds import check_seed
 
 # Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
@@ -58,7 +61,7 @@ class Model:
 
     def prepare(
         self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None
-    ) -> OutpaintJob:
+    ) -> LatentJob | SourceDetailJob:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -71,6 +74,7 @@ class Model:
         Raises:
           UserError: an option is out of range, there are no frames, or `work` holds other work.
         """
+        check_detail(options)
         own = {name: getattr(self.parts.settings, name) for name in ("steps", "guidance", "local_guidance")}
         options = dataclasses.replace(options, **{name: x for name, x in own.items() if getattr(options, name) is None})
         assert options.steps is not None and options.guidance is not None and options.local_guidance is not None
@@ -81,7 +85,8 @@ class Model:
         check_seed(options.seed)
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        return OutpaintJob(self.parts, self.mesh, clip, canvas, options, slices=self.slices, batch=batch, work=work)
+        job = OutpaintJob(self.parts, self.mesh, clip, canvas, options, slices=self.slices, batch=batch, work=work)
+        return with_detail(job) if options.detail == "source" else job
 
     @property
     def slices(self) -> int:

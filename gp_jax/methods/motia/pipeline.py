@@ -24,12 +24,14 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.compilation_cache import keep_programs
 from gp_jax.memory import require
+from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import Clip
 from gp_jax.methods.motia.clip_lora import ClipLora, has_updates
 from gp_jax.methods.motia.job import OutpaintJob
 from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.schedule import rows
-from gp_jax.methods.options import Whole
+from gp_jax.methods.options import Whole, check_detail
+from gp_jax.methods.source_detail import SourceDetailJob, with_detail
 from gp_jax.seeds import check_seed
 
 # Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
@@ -73,7 +75,7 @@ class Model:
 
     def prepare(
         self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None
-    ) -> OutpaintJob:
+    ) -> LatentJob | SourceDetailJob:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -86,6 +88,7 @@ class Model:
         Raises:
           UserError: an option is out of range, there are no frames, or `work` holds other work.
         """
+        check_detail(options)
         unet = self.parts.networks["unet"]
         if options.adapt is None:
             fitted = has_updates(unet) or canvas.is_complete
@@ -111,7 +114,7 @@ class Model:
         elif options.save_lora:
             raise UserError("save_lora is of a LoRA that is fitted to the clip, and none is: ask for one by adapt")
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        return OutpaintJob(
+        job = OutpaintJob(
             self.parts,
             self.mesh,
             clip,
@@ -126,6 +129,7 @@ class Model:
             work=work,
             lora=lora,
         )
+        return with_detail(job) if options.detail == "source" else job
 
     def _embedded(self, prompt: str) -> np.ndarray:
         return embed_text(self.parts.networks["text"], self.parts.tokenizer, prompt)
