@@ -57,17 +57,19 @@ def write_clip(path: Path, count: int) -> None:
             writer.write(np.ascontiguousarray(picture[:, place : place + WIDTH]))
 
 
-def run(source: Path, target: Path, kept: int, killed_at: float | None = None) -> Run:
+def run(source: Path, target: Path, checkpoint: str, kept: int, killed_at: float | None = None) -> Run:
     """Outpaints a clip, or goes on with it.
 
     Args:
       source, target: files; the work folder lies beside the target.
+      checkpoint: a folder, or a model of this package.
       kept: bytes of native frames that are kept at most.
       killed_at: seconds after which the run is killed; None for never.
     """
     work = target.with_suffix(".work")
     words = [str(source), str(target), "--size", f"{WIDE}x{HEIGHT}", "--no-shots", "--overwrite"]
-    command = [sys.executable, "-c", CODE, str(kept), "outpaint", *words, "--work-folder", str(work), "--resume"]
+    words += ["--checkpoint", checkpoint, "--work-folder", str(work), "--resume"]
+    command = [sys.executable, "-c", CODE, str(kept), "outpaint", *words]
     begin, disk, status = time.monotonic(), 0, 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not status:
@@ -86,16 +88,18 @@ def run(source: Path, target: Path, kept: int, killed_at: float | None = None) -
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=[200, 1000], help="lengths of the clips")
+    parser.add_argument("--frames", type=int, nargs="+", default=(200, 1000), help="lengths of the clips")
     parser.add_argument("--kept", type=int, default=spool.MOST, help="bytes of native frames that are kept at most")
     parser.add_argument("--stop", type=float, metavar="SHARE", help="kill a second run of the longest there")
+    parser.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
     arguments = parser.parse_args()
+    how = arguments.checkpoint, arguments.kept
     table = Table("frames", "seconds", "a frame", "memory", "of the first", "work folder")
     with tempfile.TemporaryDirectory() as folder:
         runs: list[Run] = []
         for count in arguments.frames:
             write_clip(Path(folder, f"{count}.mkv"), count)
-            runs.append(run(Path(folder, f"{count}.mkv"), Path(folder, f"wide-{count}.mkv"), arguments.kept))
+            runs.append(run(Path(folder, f"{count}.mkv"), Path(folder, f"wide-{count}.mkv"), *how))
             seconds, memory, disk = runs[-1]
             table.add_row(
                 str(count),
@@ -107,8 +111,8 @@ def main() -> None:
             )
         if arguments.stop:
             source, target = Path(folder, f"{count}.mkv"), Path(folder, "again.mkv")
-            killed = run(source, target, arguments.kept, killed_at=arguments.stop * runs[-1].seconds)
-            on = run(source, target, arguments.kept)
+            killed = run(source, target, *how, killed_at=arguments.stop * runs[-1].seconds)
+            on = run(source, target, *how)
             same = target.read_bytes() == Path(folder, f"wide-{count}.mkv").read_bytes()
             made = "the same" if same else "another"
             table.caption = f"killed after {killed.seconds:.0f} s, then {on.seconds:.0f} s more: {made} file"

@@ -79,6 +79,20 @@ def test_a_clip_that_is_too_long_to_be_kept_makes_the_same(pipe, result, count, 
     np.testing.assert_array_equal(layered, list(pipe.prepare(FRAMES, CANVAS, Options(propagate=True)).frames()))
 
 
+def test_with_an_overlap_all_but_the_borders_stays(pipe, result):
+    """Of a source at the left, 21 x 27 in 21 x 42 pixels, the right border alone is open."""
+    lapped = pipe(FRAMES, CANVAS, overlap=2)
+    scale = (
+        CANVAS.height
+        / CANVAS.native(small_networks.SETTINGS.native_area, pipe.checkpoint.vae.config.downsampling).height
+    )
+    inside = 27 - int(np.ceil(4 * scale))
+    np.testing.assert_array_equal(lapped[:, :, :inside], FRAMES[:, :, :inside])
+    assert (lapped[:, :, 26] != FRAMES[:, :, 26]).any()
+    assert (lapped[:, :, 27:] != result[:, :, 27:]).any()
+    np.testing.assert_array_equal(pipe(FRAMES, CANVAS, overlap=0), result)
+
+
 def test_the_disk_that_it_will_take_is_what_it_takes(pipe, tmp_path):
     job = pipe.prepare(FRAMES, CANVAS, Options(), tmp_path)
     told = job.estimate.disk_bytes
