@@ -23,6 +23,7 @@ CUT, OUTLIER, NEIGHBOURS = 9.0, 3.0, 6
 DARK, STILL = 24.0, 0.25
 FLASH, BACK = 8, 0.5  # frames that one lasts at most; of its change, what may be left when the scene is back
 FADE = 12  # frames from black within which a change of brightness is a fade's
+OTHER = 3.5  # levels times the share of pixels with other colours: a camera that jerks shows the same ones elsewhere
 BLACK = 20  # the brightest that a thumbnail of a black frame is
 
 
@@ -81,7 +82,7 @@ def cuts(frames: Iterable[np.ndarray]) -> list[int]:
     Args:
       frames: [H, W, 3] uint8 of a whole film, of which a few thumbnails are held.
     """
-    change, scaled, back, black = [], [], [], []
+    change, scaled, moved, back, black = [], [], [], [], []
     held: deque[np.ndarray] = deque(maxlen=FLASH + 1)
     for frame in frames:
         small = thumbnails([frame])[0].astype(np.float32)
@@ -90,12 +91,14 @@ def cuts(frames: Iterable[np.ndarray]) -> list[int]:
         if apart:
             change.append(apart[0])
             scaled.append(_scaled(held[-1], small))
+            moved.append(float(np.abs(_colours(held[-1]) - _colours(small)).sum()) / 2)
             back.append([*apart, *[np.inf] * (FLASH + 1 - len(apart))])
         held.append(small)
     if not change:
         return []
     found, flash = [], -1
-    for index in map(int, np.flatnonzero(is_cut(np.array(change)))):
+    is_other = np.array(change) * np.array(moved) > OTHER
+    for index in map(int, np.flatnonzero(is_cut(np.array(change)) & is_other)):
         near = slice(max(0, index - FADE), index + FADE)
         motion = float(np.median(change[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]))
         # The frames after it that show the scene before it, but for its motion; the likest ends the flash.
@@ -109,6 +112,12 @@ def cuts(frames: Iterable[np.ndarray]) -> list[int]:
         elif index > flash and not (any(black[near]) and scaled[index] < BACK * change[index]):
             found.append(index + 1)
     return sorted({*found, *_in_black(black)} - {0})
+
+
+def _colours(small: np.ndarray) -> np.ndarray:
+    """[512]: which share of a thumbnail's pixels has which colour."""
+    red, green, blue = np.moveaxis(small.astype(np.int64) // 32, -1, 0)
+    return np.bincount((64 * red + 8 * green + blue).ravel(), minlength=512) / red.size
 
 
 def _scaled(before: np.ndarray, after: np.ndarray) -> float:

@@ -150,7 +150,7 @@ class LatentJob(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def _columns(self, frames: Frames, segments: Sequence[Segment], completed: Completed) -> Sequence[Sequence[Any]]:
+    def _columns(self, source: Frames, segments: Sequence[Segment], completed: Completed) -> Sequence[Sequence[Any]]:
         """For each segment its times [T] int, pixels [T, H, W, 3], latents of complete frames [T, h, w, C], and what is
         complete [T], of the type `held`."""
 

@@ -13,6 +13,7 @@ wanted one need not be.
 import contextlib
 import itertools
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -86,7 +87,7 @@ class VideoFile:
         has_clock = None not in self._pts and all(a < b for a, b in itertools.pairwise(self._pts))
         # With all frames in place and known by their times, reading may begin at any key frame.
         keys = [index for index, mark in enumerate(marks) if mark.key]
-        self._keys = keys if has_clock and not scan.damaged else []
+        self._keys = {key: scan.prints[key] for key in keys} if has_clock and not scan.damaged else {}
         matrix = first.side_data.get("DISPLAYMATRIX")
         orientation = AS_STORED if matrix is None else Orientation.of_matrix(np.frombuffer(bytes(matrix), np.int32))
         height, width = (first.width, first.height) if orientation.swap else (first.height, first.width)
@@ -117,7 +118,8 @@ class VideoFile:
                 decoded = _decode(container, stream, decode)
                 frames = itertools.dropwhile(lambda frame: frame.pts < self._pts[key], decoded)
                 head = next(frames, None)
-                if head is not None and head.pts == self._pts[key]:
+                # Some files hold at their beginning alone what all frames need, and look otherwise from a key frame on.
+                if head is not None and head.pts == self._pts[key] and _print(head) == self._keys[key]:
                     yield from enumerate(self._progressive(itertools.chain([head], frames)), key)
                     return
         with _open(self.path) as (container, stream, decode):  # the clip begins here, or seeking missed the key frame
@@ -148,6 +150,7 @@ class _Scan:
     Attributes:
       first: the first frame.
       marks: a `Mark` for each frame.
+      prints: of each key frame, by its index, what tells whether it is decoded alike again.
       interlaced: whether each frame says that it is.
       side_data: names of what lies beside the frames.
       is_transparent: whether a pixel of any frame lets through what is behind it.
@@ -161,6 +164,7 @@ class _Scan:
 
     def __init__(self, path: Path, container: InputContainer, stream: av.VideoStream, decode: Decode):
         self.marks, self.interlaced, self.side_data, self.is_transparent = [], [], set(), False
+        self.prints: dict[int, int] = {}
         failures, end = [], Fraction(0)
         for packet in _demux(container, failures):
             if packet.pts is not None:
@@ -189,7 +193,16 @@ class _Scan:
         self.interlaced.append(frame.interlaced_frame)
         # Iterated, it gives values; PyAV's types have a dictionary there.
         self.side_data.update(data.type.name for data in frame.side_data)  # pyright: ignore
+        if frame.key_frame:
+            self.prints[len(self.marks)] = _print(frame)
         self.marks.append(Mark(frame.pts, frame.duration, frame.key_frame))
+
+
+def _print(frame: av.VideoFrame) -> int:
+    """A checksum of some rows of a frame's first plane."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:: max(1, plane.height // 64), : plane.width]
+    return zlib.crc32(np.ascontiguousarray(rows))
 
 
 def _parity(context: VideoCodecContext, interlaced: list[bool]) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gp_jax.data.shots import cuts, find_shots, thumbnails
+from gp_jax.data.shots import changes, cuts, find_shots, thumbnails
 
 
 def drifting(rng: np.random.Generator, frames: int, speed: int = 1) -> np.ndarray:
@@ -66,3 +66,9 @@ def test_a_dissolve_is_no_cut_and_a_fade_is_cut_in_the_black(length):
 def test_a_film_of_few_frames_has_no_cut(count):
     assert cuts(drifting(np.random.default_rng(6), 2)[:count]) == []
     assert cuts(np.zeros((5, 9, 16, 3), np.uint8)) == []
+
+
+def test_a_camera_that_jerks_makes_no_cut():
+    film = drifting(np.random.default_rng(8), 30, speed=0)
+    film[15:] = np.roll(film[15:], 16, axis=2)
+    assert changes(thumbnails(film)).argmax() == 14 and not cuts(film)

@@ -156,3 +156,13 @@ def test_reading_real_clips_seeks_right():
     frames = {index: frame for index, frame in enumerate(reader) if index in wanted}
     for index in wanted:
         np.testing.assert_array_equal(next(reader.frames_at([index])), frames[index])
+
+
+def test_a_file_that_looks_otherwise_from_a_key_frame_on_is_read_from_its_beginning(clip):
+    path = clip("a.mp4", 40)
+    frames = list(VideoReader(path))
+    reader = VideoReader(path)
+    assert len(reader._source._keys) > 2
+    reader._source._keys = dict.fromkeys(reader._source._keys, 0)  # as if each were decoded otherwise after seeking
+    for index in (5, 17, 39):
+        np.testing.assert_array_equal(next(reader.frames_at([index])), frames[index])
