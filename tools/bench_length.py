@@ -97,6 +97,8 @@ def main() -> None:
     table = Table("frames", "seconds", "a frame", "memory", "of the first", "work folder")
     with tempfile.TemporaryDirectory() as folder:
         runs: list[Run] = []
+        write_clip(Path(folder, "first.mkv"), 40)
+        run(Path(folder, "first.mkv"), Path(folder, "wide-first.mkv"), *how)  # compiles, which takes memory of its own
         for count in arguments.frames:
             write_clip(Path(folder, f"{count}.mkv"), count)
             runs.append(run(Path(folder, f"{count}.mkv"), Path(folder, f"wide-{count}.mkv"), *how))
