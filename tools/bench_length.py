@@ -11,6 +11,7 @@ without a name; with `--stop`, whether a run of the last clip that was killed th
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,7 @@ def run(source: Path, target: Path, checkpoint: str, kept: int, killed_at: float
             files = (path for path in work.iterdir() if not path.name.startswith("."))
             disk = max(disk, sum(path.stat().st_size for path in files if path.exists()))
         if killed_at is not None and time.monotonic() - begin > killed_at:
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)  # Popen's own would take the status away
         status, code, usage = os.wait4(process.pid, os.WNOHANG)
     if code and killed_at is None:
         raise SystemExit(f"{shlex.join(command)} failed")
