@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("clips", nargs="+", metavar="CLIP", help="a video, a folder of images, or sample:NAME")
     parser.add_argument("--hide", type=float, default=0.5, metavar="SHARE", help="of the width; by default 0.5")
     parser.add_argument("--frames", type=parse.count, default=8, metavar="N", help="the first ones; by default 8")
-    parser.add_argument("--skip", type=parse.index, default=0, metavar="N", help="frames before them; by default none")
+    parser.add_argument("--skip", type=parse.index, default=0, metavar="N", help="frames before them; by default 0")
     parser.add_argument(
         "--detail", default="none,source,tiles", metavar="NAME,...", help="ways; by default none,source,tiles"
     )

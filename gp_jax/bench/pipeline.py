@@ -128,6 +128,7 @@ def bench_pipeline(
 
     def job() -> tuple[OutpaintJob, "_Heard"]:
         made, rates = pipeline.prepare(clip, canvas, options), _Heard("bench")
+        assert isinstance(made, OutpaintJob), "nobody asks for detail here"
         made.rates = rates  # in the place of those that a file keeps
         return made, rates
 
@@ -180,6 +181,7 @@ def projected(
     """Seconds that another clip would take, by the calls of its plan: each as long as one that was measured, in
     proportion to its FLOPs. And how many calls there are of each stage."""
     job = pipeline.prepare(_Absent(frames, canvas), canvas, options)
+    assert isinstance(job, OutpaintJob)
     total, counts = row.other * frames, dict[str, int]()
     for call in job.calls():
         # A clip that was a single segment says what the others will take, too.

@@ -128,7 +128,8 @@ def carry(
     blocks = jnp.pad(looks, ((0, missing), (0, 0))), jnp.pad(before, (0, missing))
     chosen = jax.lax.map(choose, jax.tree.map(lambda x: x.reshape(-1, _BLOCK, *x.shape[1:]), blocks))
     chosen = chosen.reshape(-1)[: len(looks)].astype(jnp.int32)
-    window = jnp.outer(*(jnp.sin(jnp.pi * (jnp.arange(side) + 0.5) / side) ** 2 for side in patch))[..., None]
+    down, across = (jnp.sin(jnp.pi * (jnp.arange(side) + 0.5) / side) ** 2 for side in patch)
+    window = (down[:, None] * across)[..., None]
 
     def add(total: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
         corner, source = at
@@ -191,9 +192,13 @@ class SourceDetailJob:
         full = np.round(corners / self.place.scale)
         return Patches(corners, np.clip(full, first, np.add(first, sides) - self.patch).astype(np.int32))
 
-    @functools.cached_property
+    @property
     def estimate(self) -> Estimate:
         """See `Job`; compiles all programs."""
+        return self._estimate
+
+    @functools.cached_property
+    def _estimate(self) -> Estimate:
         first = self.coarse.estimate
         stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in self.costs]
         took = (first.seconds or 0) + seconds(stages, self.coarse.rates)

@@ -11,6 +11,7 @@ which are complete then and conditions for the others. Frames stream: held are t
 their latents in a folder beside the coarse job's own.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -77,13 +78,17 @@ class TiledJob:
         """Segments and windows of which `frames` tells that they are done."""
         return self.coarse.total + len(self.windows)
 
-    @functools.cached_property
+    @property
     def estimate(self) -> Estimate:
         """See `Job`; compiles all programs."""
+        return self._estimate
+
+    @functools.cached_property
+    def _estimate(self) -> Estimate:
         first, coarse = self.coarse.estimate, self.coarse
         stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in self.costs]
         windows = sum(cost.times for cost in self.costs if cost.name == TILES)
-        evaluations = windows * self.grid.count * coarse.refinements
+        evaluations = windows * self.grid.number * coarse.refinements
         # Frames of a window and of a chunk, as bytes, and their latents.
         frame = 3 * self.canvas.height * self.canvas.width + 4 * math.prod(self.latents)
         held = coarse.held_bytes + (coarse.length + 2 * self.chunk) * frame
@@ -102,17 +107,17 @@ class TiledJob:
         """How these will be called."""
         length, size = self.coarse.length, (self.canvas.height, self.canvas.width, 3)
         missing = [w for w in self.windows if self.journal is None or not self.journal.has(name_of(0, [w]))]
-        latents = Shape((length, *self.latents), np.float32)
-        shapes = Shape((length,), np.int32), Shape((length, *size), np.uint8), latents
+        times, frames = Shape((length,), np.int32), Shape((length, *size), np.uint8)
+        window = times, frames, Shape((length, *self.latents), np.float32), Shape((length,), np.bool_)
         calls = []
         for is_first in (True, False):
-            if times := sum((window is self.windows[0]) == is_first for window in missing):
-                call = self._refining(is_first, *shapes, Shape((length,), np.bool_))
-                calls.append(Call(call.name, call.function, call.arguments, call.static, times))
+            if count := sum((one is self.windows[0]) == is_first for one in missing):
+                call = self.coarse.refining(TILES, is_first, *window, place=self.place, grid=self.grid)
+                calls.append(dataclasses.replace(call, times=count))
         chunks = -(-len(self.coarse.clip) // self.chunk)
         frames, latents = Shape((self.chunk, *size), np.uint8), Shape((self.chunk, *self.latents), np.float32)
         finishing = self._finishing(latents, frames)
-        return [*calls, Call(FINISH, finishing.function, finishing.arguments, finishing.static, chunks)]
+        return [*calls, dataclasses.replace(finishing, times=chunks)]
 
     def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`."""
@@ -170,13 +175,11 @@ class TiledJob:
         pixels = np.stack([frames[frame] for frame in window.frames])
         columns = np.array(window.times, np.int32), pixels, np.stack(completed), np.array(window.known)
         with timed(TILES):
-            made = np.asarray(self.coarse.called(self._refining(not window.boundary, *columns)))
+            call = self.coarse.refining(TILES, not window.boundary, *columns, place=self.place, grid=self.grid)
+            made = np.asarray(self.coarse.called(call))
         if not np.isfinite(made).all():
             raise not_finite("denoiser", window.frames)
         return {str(window.frames[position]): made[position] for position in window.kept}
-
-    def _refining(self, is_first: bool, *columns: Any) -> Call:
-        return self.coarse.refining(TILES, is_first, *columns, self.place, self.grid)
 
     def _finishing(self, latents: Any, frames: Any) -> Call:
         observed = {"observed": (self.canvas.source_height, self.canvas.source_width)}

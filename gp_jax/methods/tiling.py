@@ -52,7 +52,7 @@ class Grid(NamedTuple):
         return cls(_batched(pixels, at_once), _batched(latents, at_once))
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """Of tiles, those that only fill a batch among them."""
         return self.latents.corners.shape[0] * self.latents.corners.shape[1]
 
@@ -116,7 +116,7 @@ def finish_frames(
     cover = over_tiles(lambda batch: cut(ones, batch.pixels), grid, "pixels", ones.shape)
     made = jnp.where(cover > 0.5, made, pixels)
     source = jax.lax.dynamic_slice(frames, (0, *place.corner, 0), (len(frames), *observed, 3))
-    return composite(made, source, place, frames.shape[1:3]), jnp.isfinite(made).all()
+    return composite(made, source, place, (frames.shape[1], frames.shape[2])), jnp.isfinite(made).all()
 
 
 def resized(pixels: Array, size: tuple[int, int]) -> Array:

@@ -111,7 +111,7 @@ def test_a_job_that_was_closed_goes_on(pipe, result, count, tmp_path, monkeypatc
 def test_the_estimate_counts_tiles_and_progress_ends_at_the_total(pipe):
     job, reports = pipe.prepare(FRAMES, WIDE, Options(detail="tiles", steps=8)), []
     # Two of eight steps, in each of three windows.
-    assert job.estimate.evaluations == job.coarse.estimate.evaluations + 3 * 2 * job.grid.count
+    assert job.estimate.evaluations == job.coarse.estimate.evaluations + 3 * 2 * job.grid.number
     assert job.estimate.peak_bytes >= job.coarse.estimate.peak_bytes
     list(job.frames(lambda done, total, label: reports.append((done, total))))
     assert reports[-1] == (job.total, job.total) and reports == sorted(reports)

@@ -90,7 +90,8 @@ def refine_frames(
         def make(batch: Grid) -> Array:
             rows = jnp.broadcast_to(times, (len(batch.latents.corners), times.shape[1]))
             network = guided(unet, rows, text, null_text, tokens, sampling)
-            return network(*(laid_out(cut(x[0], batch.latents)) for x in (latents, mask, masked)), timestep)
+            parts = [laid_out(cut(x[0], batch.latents)) for x in (latents, mask, masked)]
+            return network(parts[0], parts[1], parts[2], timestep)
 
         return over_tiles(make, grid, "latents", shape)[None]
 
