@@ -15,6 +15,7 @@ from gp_jax.methods.m3ddm import programs
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.pipeline import Model
 from gp_jax.methods.method import ArrayClip
+from gp_jax.methods.source_detail import SourceDetailJob
 from gp_jax.parallel import make_mesh
 from tests import small_m3ddm
 
@@ -165,3 +166,12 @@ def test_what_cannot_be_done_is_said_before(model, options, message):
         model.prepare(ArrayClip(clip(1)), SQUARE, Options(**options))
     with pytest.raises(UserError, match="no frames"):
         model.prepare(ArrayClip(clip(1)[:0]), SQUARE, Options())
+
+
+def test_detail_of_the_clip_is_asked_for_and_tiles_are_globalpaints(model):
+    source, canvas = np.zeros((1, 54, 60, 3), np.uint8), Canvas.from_size(54, 60, 54, 72)
+    assert isinstance(model.prepare(ArrayClip(source), canvas, Options(detail="source")), SourceDetailJob)
+    job = model.prepare(ArrayClip(source), canvas, Options(detail="source", faithful=True))
+    assert not isinstance(job, SourceDetailJob), "its frame is another one than the canvas"
+    with pytest.raises(UserError, match="detail 'tiles'"):
+        model.prepare(ArrayClip(source), canvas, Options(detail="tiles"))

@@ -11,6 +11,7 @@ from gp_jax.geometry import Canvas
 from gp_jax.methods.method import ArrayClip
 from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.pipeline import Model
+from gp_jax.methods.source_detail import SourceDetailJob
 from gp_jax.parallel import make_mesh
 from tests import small_motia
 
@@ -147,3 +148,10 @@ def test_the_published_numbers():
     paper, released = Options().filled(), Options(released=True).filled()
     assert (paper.steps, paper.regret, paper.text_guidance) == (25, 4, 7.5) and int(paper.published.guided * 25) == 15
     assert (released.steps, released.regret, released.published.guided) == (50, 0, 1.0)
+
+
+def test_detail_of_the_clip_is_asked_for_and_tiles_are_globalpaints(model):
+    source, canvas = np.zeros((1, 54, 60, 3), np.uint8), Canvas.from_size(54, 60, 54, 72)
+    assert isinstance(model.prepare(ArrayClip(source), canvas, options(detail="source")), SourceDetailJob)
+    with pytest.raises(UserError, match="detail 'tiles'"):
+        model.prepare(ArrayClip(source), canvas, options(detail="tiles"))
