@@ -6,8 +6,8 @@
 
 Where what is seen of a frame is no rectangle, or another one in each frame, frames come as layers of the canvas: uint8
 [H, W, 4], colours and how far they are trusted. 255 is a pixel of the source, which comes back as it is; 0 is unknown;
-between them is what other frames show there (flow_propagation.py). Networks are told that all is seen that is trusted
-at all: that a place is known half is more than nothing.
+between them is what other frames show there, or what fades. Networks are told that it is seen from a `Placement`'s
+`enough` on.
 
 Pixels are float in [-1, 1], uint8 where they come from a video.
 """
@@ -24,6 +24,8 @@ from gp_jax.jobs.kept import Program
 
 Array = jax.Array
 
+ENOUGH = 128
+
 
 class Placement(NamedTuple):
     """Where the source lies in the canvas and in the model's frame [H, W]: numbers, not shapes.
@@ -36,6 +38,7 @@ class Placement(NamedTuple):
     scale: Any  # [2] float32, the model's frame by the canvas, down and across
     pixel_mask: Any  # [H, W]
     latent_mask: Any  # [h, w]
+    enough: Any = np.uint8(ENOUGH)  # trust of a layer's pixel from which on it counts as seen
 
     @classmethod
     def of(cls, canvas: Canvas, native: Canvas, downsampling: int) -> "Placement":
@@ -77,7 +80,7 @@ def to_native(source: Array, place: Placement) -> Array:
 def _layers_to_native(layers: Array, place: Placement) -> Array:
     """See `to_native`."""
     shape = (len(layers), *place.pixel_mask.shape)
-    seen = layers[..., 3:] > 0
+    seen = layers[..., 3:] >= place.enough
     weighted = jnp.concatenate([seen * to_float(layers[..., :3]), seen], axis=-1)
     resize = functools.partial(jax.image.resize, method="linear", antialias=True)
     *colours, weight = jnp.moveaxis(resize(weighted, (*shape, 4)), -1, 0)

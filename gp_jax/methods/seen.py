@@ -36,6 +36,7 @@ from gp_jax.flow.camera import drift, steadying
 from gp_jax.geometry import Canvas
 from gp_jax.methods.flow_propagation import carried, held
 from gp_jax.methods.method import ArrayClip, Clip, observed
+from gp_jax.methods.placement import ENOUGH
 from gp_jax.video import VideoReader
 from gp_jax.video.images import IMAGES, read_image
 
@@ -44,17 +45,27 @@ WHITE = 128  # from here on a mask is white: what lies between is the doing of a
 
 
 class Seen(Protocol):
-    """Of a whole clip.
+    """Of a whole clip."""
 
-    Attributes:
-      bytes: that it holds while layers are asked for.
-      is_carried: whether other frames are looked at for it.
-      stands: whether the source lies in all frames where the canvas says, and is all seen.
-    """
+    @property
+    def bytes(self) -> int:
+        """That it holds while layers are asked for."""
+        ...
 
-    bytes: int
-    is_carried: bool
-    stands: bool
+    @property
+    def enough(self) -> int:
+        """Trust from which on networks are told that a pixel is seen (placement.py)."""
+        ...
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether other frames are looked at for it."""
+        ...
+
+    @property
+    def stands(self) -> bool:
+        """Whether the source lies in all frames where the canvas says, and is all seen."""
+        ...
 
     def layers(self) -> Iterator[np.ndarray]:
         """uint8 [H, W, 4] for each frame, in the order of time."""
@@ -72,6 +83,7 @@ class Carried:
     clip: Clip
     canvas: Canvas
     moves: "Moving | Steadied | None" = None
+    enough: int = 1  # that a place is known half is more than nothing
     is_carried: bool = True
 
     @property
@@ -112,6 +124,7 @@ class Masked:
     canvas: Canvas
     mask: Clip
     bytes: int = 0
+    enough: int = ENOUGH
     is_carried: bool = False
     stands: bool = False
 
@@ -163,6 +176,7 @@ class Moving:
     canvas: Canvas
     path: np.ndarray
     bytes: int = 0
+    enough: int = ENOUGH
     is_carried: bool = False
     stands: bool = False
 
@@ -205,6 +219,7 @@ class Steadied:
     clip: Clip
     canvas: Canvas
     bytes: int = 0
+    enough: int = ENOUGH
     is_carried: bool = False
     stands: bool = False
 
@@ -237,6 +252,7 @@ class Feathered:
     canvas: Canvas
     inner: Seen | None
     width: float
+    enough: int = ENOUGH
     stands: bool = False
 
     @classmethod
@@ -312,11 +328,12 @@ def at(frame: np.ndarray, canvas: Canvas, left: int, top: int) -> np.ndarray:
 
 def hull(seen: np.ndarray) -> Canvas:
     """The smallest rectangle around what is seen, bool [H, W], and its place; the whole where nothing is."""
+    height, width = seen.shape
     rows, columns = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
-        return Canvas(*seen.shape, 0, 0, *seen.shape)
+        return Canvas(height, width, 0, 0, height, width)
     size = int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
-    return Canvas(*seen.shape, int(rows[0]), int(columns[0]), *size)
+    return Canvas(height, width, int(rows[0]), int(columns[0]), *size)
 
 
 def _frames(clip: Clip, canvas: Canvas) -> Iterator[np.ndarray]:
@@ -351,7 +368,7 @@ def _path_of(path: Any, name: str) -> np.ndarray:
             raise UserError(f"{path} is no path that can be read: {error}") from error
         rows = _rows(text)
     try:
-        places = np.asarray(rows, np.float64)
+        places: np.ndarray = np.asarray(rows, np.float64)
     except (TypeError, ValueError):
         places = np.zeros(0)
     if places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all() or np.abs(places).max(initial=0) > 1e6:

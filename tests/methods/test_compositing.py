@@ -59,7 +59,7 @@ def test_what_is_trusted_is_laid_over_what_was_made():
     made = rng.uniform(-1, 1, (2, 12, 20, 3)).astype(np.float32)
     carried = layers_of(rng.integers(0, 256, (2, 20, 16, 3), dtype=np.uint8), canvas)
     composite = jax.jit(compositing.composite, static_argnums=3)
-    place = Placement.of(canvas, canvas.resize(12, 20), 4)
+    place = Placement.of(canvas, canvas.resize(12, 20), 4)._replace(enough=np.uint8(1))
     plain = composite(made, carried, place, (24, 40))
     carried[:, :, :6] = rng.integers(0, 256, (2, 24, 6, 4), dtype=np.uint8)
     laid = {}

@@ -47,9 +47,10 @@ def test_layers_of_a_rectangle_are_the_source(size):
     native = canvas.resize(*size)
     rng = np.random.default_rng(0)
     layers = rng.integers(0, 256, (2, 57, 101, 4), dtype=np.uint8)
-    layers[..., 3] = 0
-    layers[(slice(None), *canvas.observed, 3)] = rng.integers(1, 256, (2, 40, 51))
-    place = Placement.of(canvas, native, 1)
+    enough = int(rng.integers(1, 256))
+    layers[..., 3] = rng.integers(0, enough, (2, 57, 101))
+    layers[(slice(None), *canvas.observed, 3)] = rng.integers(enough, 256, (2, 40, 51))
+    place = Placement.of(canvas, native, 1)._replace(enough=np.uint8(enough))
     shown = np.asarray(shrink(layers, place))
     np.testing.assert_array_equal(shown[..., 3], np.broadcast_to(1 - pixel_mask(native), shown.shape[:3]))
     source = shrink(np.ascontiguousarray(layers[(slice(None), *canvas.observed)][..., :3]), place)

@@ -97,6 +97,8 @@ class OutpaintJob(LatentJob):
         cell, settings = checkpoint.vae.config.downsampling, checkpoint.settings
         self.native = canvas.native(settings.native_area, cell)
         place, length = Placement.of(canvas, self.native, cell), settings.segment_frames
+        if seen is not None:
+            place = place._replace(enough=np.uint8(seen.enough))
         super().__init__(
             mesh, clip, canvas, canvas, place, checkpoint.vae, length=length, slices=slices, batch=batch, work=work
         )
