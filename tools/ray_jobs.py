@@ -1,10 +1,4 @@
-"""The same jobs on a Ray cluster: what `share_out` does with `--engine ray`.
-
-    pip install 'gp_jax[ray]'
-    python tools/build_records.py videos films/ records/ --size 256x256 --engine ray           this machine's cores
-    python tools/build_records.py videos films/ records/ --size 256x256 --engine ray --address auto
-    python tools/precompute.py records/ latents --checkpoint my_model/ --engine ray --address ray://head:10001 \\
-        --ask GPU=1,CPU=4
+"""The same jobs on a Ray cluster (`pip install 'gp_jax[ray]'`): what `share_out` does with `--engine ray`.
 
 Every job is a task of its own. One whose worker was lost is started again, on another, up to `RETRIES` times; since
 shards are written whole or not at all, and finished ones are kept, the same files come out. What a task raises ends the

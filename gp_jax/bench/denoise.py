@@ -34,7 +34,7 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 
 def trace_denoising(run: Run, calls: int = 1) -> jax.stages.Traced:
     """So many calls, each of which waits for what the one before made."""
-    module = run.networks.modules[_denoiser(run)]
+    module = run.networks.modules[denoiser_of(run)]
 
     def call(parameters: Mapping[str, jax.Array], inputs: Mapping[str, jax.Array]) -> jax.Array:
         network = for_loops(bind(module, parameters))
@@ -70,14 +70,15 @@ def bench_denoising(run: Run, model_flops: float, *, repeats: int) -> Row:
 
 def input_shapes(run: Run) -> Shapes:
     """Of the network's call, by the names of its arguments."""
-    config, batch = run.networks.configs[_denoiser(run)], batch_shapes(run)
+    config, batch = run.networks.configs[denoiser_of(run)], batch_shapes(run)
     rows, length = batch["frames"].shape
     sample = jax.ShapeDtypeStruct((rows, length, *batch["latent_mask"].shape[1:], config.in_channels), jnp.float32)
     times = jax.ShapeDtypeStruct((rows,), jnp.float32)
     return {"sample": sample, "timesteps": times, **_CONDITIONS[type(config)](run, config, batch)}
 
 
-def _denoiser(run: Run) -> str:
+def denoiser_of(run: Run) -> str:
+    """The component that denoises; raises UserError where the stage has none."""
     name = STAGES[run.config.stage].denoiser
     if name not in run.networks.configs:
         raise UserError(f"the stage {run.config.stage} has no denoising network")
@@ -91,7 +92,7 @@ def _parameters(run: Run) -> Shapes:
         dtype = jnp.dtype(run.config.dtype) if is_floating(parameter) else parameter.dtype
         return jax.ShapeDtypeStruct(parameter.shape, dtype)
 
-    shapes = {name: narrow(x) for name, x in within(_denoiser(run), run.networks.shapes).items()}
+    shapes = {name: narrow(x) for name, x in within(denoiser_of(run), run.networks.shapes).items()}
     return placed(shapes, parameter_shardings(shapes, run.mesh))
 
 

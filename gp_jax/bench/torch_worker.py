@@ -139,7 +139,14 @@ def scoring(task: dict[str, Any], device: str, mode: str) -> Callable[[], Any]:
     return call
 
 
-CALLS = {"denoise": denoising, "step": training, "metrics": scoring}
+def recording(task: dict[str, Any], device: str, mode: str) -> Callable[[], Any]:
+    """What is recorded of the denoiser, from files to a file."""
+    from gp_jax.bench.torch_record import recorded
+
+    return recorded(task, device)
+
+
+CALLS = {"denoise": denoising, "step": training, "metrics": scoring, "record": recording}
 
 
 def build(task: dict[str, Any], device: str) -> nn.Module:

@@ -28,9 +28,31 @@ pipeline works at the configuration's native area (--config.settings.native_area
 its second table is a batch of segments, or of finished frames. What 500 frames of 512x512 pixels to 1280x720 would
 take is projected: the calls of their plan, each as long as one that was measured, in proportion to its FLOPs.
 
+With --on-paper nothing is compiled either: FLOPs, memory and traffic of step or denoise are counted from the traced
+program and the rules of sharding, and their time from what makers publish of --chip v5p, h100 (hosts of eight) and h200
+(gp_jax/bench/chips.py has the figures and where they are from), for the best of all meshes of data and fsdp that fit.
+"gather", "scatter" and "sum" are what a device sends of parameters and gradients, "near" within its host or slice,
+"far" beyond it. "efficiency" is the share of a step in which it computes, that of weak scaling.
+
+--record FILE runs a checkpoint on fixed inputs, by default a small one in the layout of Stable Diffusion with random
+weights, and keeps what comes out of each stage: text, features, global tokens, latents, one call of the denoiser, every
+step of sampling, pixels, metrics; and times and versions. --diff A B compares such files, made on other machines, in
+other types, by other kernels, on other meshes, with other versions of jax, or in torch (--backend torch): how far each
+stage is from the first file's, how fast it was, where the difference starts, how it grows over the steps, and whether
+it reaches the metrics. The exit code is 1 where a stage is beyond its tolerance (gp_jax/bench/drift.py has them). With
+--output DIR there is a page, DIR/drift.html. "drift" is |other - reference| / |reference|; of pixels the mean
+difference in levels of 255 where nothing was observed, of metrics the difference; "x" says how many times as fast as
+the reference a call is.
+
 examples:
+  gp-jax bench --record float32.safetensors
+  gp-jax bench --record bfloat16.safetensors --dtype bfloat16
+  gp-jax bench --diff float32.safetensors bfloat16.safetensors --output drift
+  gp-jax bench --record mesh.safetensors --checkpoint tiny --mesh data=2,fsdp=2,context=2 --attention einsum
+  gp-jax bench --record torch.safetensors --checkpoint tiny --backend torch
   gp-jax bench --config configs/sd2.py:keyframes --attention einsum,cudnn
   gp-jax bench --config configs/sd2.py:keyframes --on 1,8,256
+  gp-jax bench step --config configs/sd2.py:keyframes --on-paper 8,64,256,1024 --chip v5p,h100,h200
   gp-jax bench denoise --config configs/sd2.py:keyframes --config.data.size=512x512 --image --against torch
   gp-jax bench denoise --config configs/m3ddm.py --on 1
   gp-jax bench pipeline --config configs/sd2.py:keyframes --source 192x256 --size 256x256 --steps 25 --guidance 2
@@ -47,7 +69,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 
 from gp_jax.cli import arguments as parse
-from gp_jax.cli.methods import ATTENTIONS
+from gp_jax.cli import paper, records
+from gp_jax.cli.methods import ATTENTIONS, DTYPES
 from gp_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +87,9 @@ _ONLY = {
     "on": ("step", "denoise", "vae"),
     "segments": ("step", "denoise", "vae"),
     "image": ("step", "denoise"),
+    "on_paper": ("step", "denoise"),
+    "chip": ("step", "denoise"),
+    "share": ("step", "denoise"),
     "against": ("step", "denoise", "metrics"),
     "profile": ("step", "denoise", "vae"),
     "frames": ("pipeline", "metrics"),
@@ -76,20 +102,32 @@ _PROJECTED, _WANTED = 500, (512, 512, 720, 1280)  # frames, source and canvas
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the command takes."""
-    parser.add_argument("what", nargs="?", default="step", choices=CASES, help="what is run")
+    parser.add_argument("what", nargs="?", choices=CASES, help="what is run; by default step")
     parser.add_argument("--config", metavar="FILE[:ARG]", help="configs/sd2.py:keyframes and the like")
     parser.add_argument("--init-from", metavar="DIR|NAME", help="whose networks are meant, as config.init_from")
     parser.add_argument(
         "--image", action="store_true", help="the image network alone: without what makes it one of video"
     )
     parser.add_argument("--on", type=_names, metavar="A,B", help="8, or v5p:2x2x2: compile for these, run nothing")
+    parser.add_argument("--on-paper", type=_counts, metavar="A,B", help="numbers of devices; nothing is compiled")
+    parser.add_argument(
+        "--chip", type=_chips, metavar="A,B", help=f"for --on-paper: {', '.join(paper.CHIPS)}; by default all"
+    )
+    parser.add_argument(
+        "--share",
+        type=parse.share,
+        metavar="P",
+        help=f"for --on-paper: of the chip's peak that computing reaches; by default {paper.SHARE}",
+    )
     parser.add_argument(
         "--mesh",
         default="",
         metavar="AXES",
         help="such as data=2,fsdp=4; by default data=N/8,fsdp=8, and one device for pipeline",
     )
-    parser.add_argument("--segments", type=parse.count, metavar="N", help="per call and data slice; by default 1")
+    parser.add_argument(
+        "--segments", type=parse.count, metavar="N", help="per call and data slice; by default 1, on paper 8"
+    )
     parser.add_argument(
         "--attention",
         type=_names,
@@ -112,19 +150,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames", type=parse.count, metavar="N", help="of a clip; by default two segments' worth, for metrics 16"
     )
     parser.add_argument("--clips", type=parse.count, metavar="N", help="at once, for metrics; by default 4")
-    parser.add_argument("--steps", type=parse.count, metavar="N", help="of denoising; by default the config's")
+    parser.add_argument(
+        "--steps", type=parse.count, metavar="N", help="of denoising; by default the config's, for --record 10"
+    )
     parser.add_argument(
         "--guidance", type=parse.finite, metavar="S", help="weight of global tokens; by default the config's"
     )
+    group = parser.add_argument_group("records, and what differs between them")
+    group.add_argument("--record", metavar="FILE", help="keep what each stage makes; a file of this name is replaced")
+    group.add_argument("--diff", nargs="+", metavar="FILE", help="records; all are compared with the first")
+    group.add_argument("--checkpoint", metavar="DIR|NAME", help="whose stages are recorded; by default a small one")
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        metavar="NAME",
+        help=f"but of the autoencoder: {', '.join(DTYPES)}; by default float32 on CPUs, bfloat16 elsewhere",
+    )
+    group.add_argument("--backend", choices=("jax", "torch"), help="of the denoiser; by default jax")
+    group.add_argument("--output", metavar="DIR", help="for a page with plots, drift.html; by default none")
     parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int | None:
     """Prints a line of the table as soon as it is known."""
-    what = arguments.what
+    if arguments.record or arguments.diff:
+        return _records(arguments)
+    for name in (*records.OF_RECORD, "output"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name} is of {'--diff' if name == 'output' else '--record'}: leave it out")
+    what = arguments.what or "step"
     for name, cases in _ONLY.items():
         if getattr(arguments, name) and what not in cases:
-            raise UserError(f"--{name} is of {' and '.join(cases)}, not of {what}: leave it out")
+            raise UserError(f"--{name.replace('_', '-')} is of {' and '.join(cases)}, not of {what}: leave it out")
+    if arguments.on_paper:
+        paper.check(arguments)
+    elif arguments.chip or arguments.share:
+        raise UserError("--chip and --share are of --on-paper 8,256: say for how many devices, or leave them out")
     if arguments.profile and arguments.on:
         raise UserError("--profile measures a device that is here, and --on runs nothing: give one of them")
     if arguments.against and arguments.on:
@@ -133,7 +194,8 @@ def run(arguments: argparse.Namespace) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
     if what == "metrics":
-        return _metrics(arguments)
+        _metrics(arguments)
+        return None
     if not arguments.config:
         raise UserError(f"gp-jax bench {what} needs to know of which networks: --config configs/tiny.py:keyframes, say")
 
@@ -148,13 +210,27 @@ def run(arguments: argparse.Namespace) -> None:
         torch_process.check_torch(*["diffusers"] * arguments.image)
     config = image_alone(config) if arguments.image else config
     print(f"{arguments.config}, {config.dtype}, remat {config.remat}", flush=True)
-    if what == "pipeline":
+    if arguments.on_paper:
+        paper.show(arguments, config, what)
+    elif what == "pipeline":
         _pipeline(arguments, config)
     else:
-        _calls(arguments, config)
+        _calls(arguments, config, what)
+    return None
 
 
-def _calls(arguments: argparse.Namespace, config: "ConfigDict") -> None:
+def _records(arguments: argparse.Namespace) -> int | None:
+    """Of --record or --diff, which take nothing of the cases."""
+    name = "record" if arguments.record else "diff"
+    taken = {"record", *records.OF_RECORD, *records.SHARED} if arguments.record else {"diff", "output"}
+    known = {*_ONLY, *records.OF_RECORD, "what", "init_from", "overrides", "record", "diff", "output"}
+    if other := sorted(key for key in known - taken if getattr(arguments, key)):
+        what = arguments.what if other[0] == "what" else f"--{other[0].replace('_', '-')}"
+        raise UserError(f"--{name} takes no {what}: leave it out")
+    return records.record(arguments) if arguments.record else records.diff(arguments)
+
+
+def _calls(arguments: argparse.Namespace, config: "ConfigDict", what: str) -> None:
     """Of all but the pipeline: one program a row."""
     import jax
 
@@ -166,7 +242,7 @@ def _calls(arguments: argparse.Namespace, config: "ConfigDict") -> None:
 
     if arguments.profile and jax.default_backend() != "gpu":
         raise UserError("--profile tells the kernels of a GPU, and there is none here: leave it out")
-    what, segments = arguments.what, arguments.segments or 1
+    segments = arguments.segments or 1
     repeats = 0 if arguments.on else arguments.repeats or 10
     cases: list[tuple[Callable[..., Any], Callable[..., Row]]] = [(step.trace_step, step.bench_step)]
     if what == "denoise":
@@ -304,4 +380,14 @@ def _attempted(table: "Table", run: "Run", measure: Callable[[], T]) -> T | None
 
 
 def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _counts(text: str) -> list[int]:
+    return [parse.count(part) for part in text.split(",")]
+
+
+def _chips(text: str) -> list[str]:
+    if unknown := set(text.split(",")) - set(paper.CHIPS):
+        raise argparse.ArgumentTypeError(f"'{min(unknown):.40}' is none of {', '.join(paper.CHIPS)}")
     return text.split(",")

@@ -1,12 +1,15 @@
 """Jobs on a Ray cluster of this machine: what comes out is what comes out without, though a worker dies."""
 
+import argparse
 import importlib.util
 import os
 import signal
+import sys
 from functools import partial
 
 import jobs
 import pytest
+import ray_shards
 from jobs import Engine, asked, share_out
 
 from gp_jax.data.shards import begin, finish, sha256, shard_names, write_shard
@@ -81,7 +84,7 @@ def test_what_a_job_refuses_is_its_sentence_and_what_no_node_has_is_said_at_once
 def test_a_cluster_is_asked_for_in_words():
     assert asked("GPU=1,CPU=4") == {"GPU": 1.0, "CPU": 4.0} and asked("TPU=0.5") == {"TPU": 0.5}
     for text in ("", "GPU", "GPU=0", "GPU=x", "=1", "GPU=nan", "GPU=1;CPU=2"):
-        with pytest.raises(jobs.argparse.ArgumentTypeError, match="is not of the form"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not of the form"):
             asked(text)
 
 
@@ -89,3 +92,32 @@ def test_ray_that_is_not_there_is_one_sentence(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'gp_jax\[ray\]'"):
         share_out(refuse, [(0,)], Engine(ray=True), "jobs", 1)
+
+
+SCRIPT = """
+import os, pathlib, signal, sys, time
+folder, (index, total) = pathlib.Path(sys.argv[1]), sys.argv[2].split("/")
+marker = folder / "killed"
+if index == "1" and not marker.exists():
+    marker.touch()
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+if index == "1" and len(sys.argv) > 3:
+    sys.exit("no such thing")
+(folder / index).write_text(total)
+print("done with", index)
+"""
+
+
+@ray
+def test_a_command_runs_once_for_each_shard_though_its_worker_is_killed(tmp_path, capsys):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), "SHARD"]
+    ray_shards.shards(argparse.Namespace(shards=3, address=None, ask=None, command=["--", *command]))
+    said = [line for line in capsys.readouterr().out.splitlines() if "raylet" not in line]
+    assert said[-3:] == ["done with 0", "done with 1", "done with 2"]
+    assert (tmp_path / "killed").exists() and [(tmp_path / str(i)).read_text() for i in range(3)] == ["3"] * 3
+    failing = argparse.Namespace(shards=2, address=None, ask=None, command=[*command, "fail"])
+    with pytest.raises(UserError, match="failed with code 1: no such thing"):
+        ray_shards.shards(failing)
+    with pytest.raises(UserError, match="the command has no SHARD"):
+        ray_shards.shards(argparse.Namespace(shards=2, address=None, ask=None, command=["ls"]))

@@ -1,0 +1,138 @@
+"""What is predicted on paper: laws of it, and a check against what XLA makes of a small network on eight devices."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from gp_jax.bench.case import prepare_case
+from gp_jax.bench.chips import CHIPS, Collective, seconds
+from gp_jax.bench.paper import best, meshes, predict, traffic, work_of
+from gp_jax.cli.main import main
+from gp_jax.training.budget import count
+from gp_jax.training.config import load_config
+from tests.cli.test_bench import CONFIG
+
+SD2 = f"{Path(__file__).parents[2] / 'configs' / 'sd2.py'}:keyframes"
+
+
+@pytest.fixture(scope="module")
+def config():
+    """One level, narrow, on maps whose tokens are many beside its width, as at full size: where they are few, XLA sends
+    them and leaves the parameters where they are."""
+    config = load_config(SD2)
+    narrow = {
+        "block_out_channels": [128],
+        "down_block_types": ["CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D"],
+        "layers_per_block": 1,
+        "attention_head_dim": [2],
+        "cross_attention_dim": 128,
+    }
+    config.networks.unet.update(narrow)
+    config.networks.global_tokens.update({"layers": 1, "width": 128, "heads": 2, "output_width": 128})
+    config.data.update({"segment_frames": 4, "feature_frames": 4})
+    config.settings.native_area, config.dtype = 256 * 256, "float32"
+    return config
+
+
+@pytest.fixture(scope="module")
+def work(config):
+    return work_of(config, "step")
+
+
+def mesh_of(**axes):
+    return {"data": 1, "fsdp": 1, "tensor": 1, "context": 1} | axes
+
+
+@pytest.mark.parametrize(
+    "remat, axes",
+    [("none", {"fsdp": 8}), ("dots", {"fsdp": 8}), ("dots", {"data": 2, "fsdp": 4}), ("none", {"data": 8})],
+    ids=str,
+)
+def test_traffic_is_what_xla_makes_of_it(config, work, remat, axes):
+    """XLA for CPUs sums gradients whole, over all devices, where a device needs a share: the bytes of a gradient are
+    then there once, be it scattered or summed."""
+    config = config.copy_and_resolve_references()
+    config.remat = remat
+    mesh = ",".join(f"{axis}={size}" for axis, size in axes.items())
+    run = prepare_case(config, jax.devices()[:8], segments=2, mesh=mesh)
+    budget = count(run)
+    counted = budget.collectives
+    mine = dataclasses.replace(work, gathers=1 if remat == "none" else 2, laid_out={})
+    predicted = list(traffic(mine, mesh_of(**axes)))
+    gathered = sum(x.bytes for x in predicted if x.kind == "all-gather")
+    summed = sum(x.bytes for x in predicted if x.kind == "reduce-scatter" or x.axes == "data and fsdp")
+    print(remat, axes, {kind: x.bytes / 1e6 for kind, x in counted.items()}, gathered / 1e6, summed / 1e6)
+    row = predict(mine, CHIPS["v5p"], mesh_of(**axes), segments=2, share=0.25)
+    print(budget.memory / 1e6, row.memory / 1e6, budget.flops / 1e9, row.flops / 1e9)
+    assert counted["all-reduce"].bytes == pytest.approx(summed, rel=0.1)
+    if "fsdp" in axes:
+        assert 0.75 * gathered < counted["all-gather"].bytes < 1.05 * gathered
+    else:
+        assert not gathered and counted.keys() == {"all-reduce"}
+    if remat == work.run.config.remat:
+        assert 0.5 * budget.memory < row.memory < 1.2 * budget.memory
+
+
+def test_sharing_in_more_pieces_holds_less_and_sends_more(work):
+    chip = CHIPS["h100"]
+    rows = [predict(work, chip, mesh_of(data=64 // cut, fsdp=cut), 4, 0.25) for cut in (1, 8, 64)]
+    assert rows[0].memory > rows[1].memory > rows[2].memory
+    assert not rows[0].traffic("all-gather") < rows[0].traffic("reduce-scatter")  # none of either
+    assert rows[1].traffic("all-gather") < rows[2].traffic("all-gather")
+    assert rows[2].far > rows[1].far > 0 and all(0 < row.efficiency < 1 for row in rows)
+    assert best(rows) is min(rows, key=lambda row: row.seconds)
+    small = dataclasses.replace(chip, memory=1.0)
+    assert best([predict(work, small, mesh_of(fsdp=8), 4, 0.25)]) is None
+
+
+def test_more_segments_a_device_scale_better_and_a_call_sends_nothing(config, work):
+    few, many = (best([predict(work, CHIPS["h200"], x, n, 0.25) for x in meshes(64)]) for n in (1, 8))
+    assert few.efficiency < many.efficiency and many.computing == pytest.approx(8 * few.computing)
+    call = best([predict(work_of(config, "denoise"), CHIPS["h200"], x, 4, 0.25) for x in meshes(64)])
+    assert call.mesh == mesh_of(data=64) and call.efficiency == 1 and not call.collectives
+
+
+@pytest.mark.parametrize("devices", [1, 8, 12, 256])
+def test_all_meshes_are_tried(devices):
+    tried = list(meshes(devices))
+    assert all(math.prod(mesh.values()) == devices for mesh in tried)
+    assert len(tried) == sum(devices % cut == 0 for cut in range(1, devices + 1))
+
+
+def test_a_ring_sends_all_but_its_own_share_and_hosts_share_what_is_far():
+    h100 = CHIPS["h100"]
+    assert Collective("all-gather", "fsdp", 8, 1, 800.0).sent(8) == (700.0, 0.0)
+    assert Collective("all-reduce", "data", 4, 8, 800.0).sent(8) == (0.0, 1200.0)
+    near, far = Collective("all-gather", "fsdp", 16, 1, 1600.0).sent(8)
+    assert (near, far) == (1400.0, 100.0)  # half of an eighth comes from the other host
+    assert seconds(h100, Collective("all-reduce", "data", 2, 8, 600e6)) == (0.0, pytest.approx(600e6 / 50e9))
+    assert Collective("all-gather", "fsdp", 1, 1, 9.0).sent(8) == (0.0, 0.0)
+
+
+def test_the_command_prints_a_line_for_each(tmp_path, capsys):
+    (tmp_path / "config.py").write_text(CONFIG)
+    asked = ["bench", "step", "--config", str(tmp_path / "config.py"), "--on-paper", "8,256"]
+    assert main([*asked, "--chip", "h100,v5p", "--segments", "2"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("h100", "v5p"))]
+    assert [line[:2] for line in lines] == [[chip, n] for chip in ("h100", "v5p") for n in ("8", "256")]
+    assert all(line[-1].endswith("%") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--on-paper", "0"], "argument --on-paper"),
+        (["--on-paper", "8", "--chip", "v9"], "'v9' is none of v5p, h100, h200"),
+        (["--on-paper", "8", "--mesh", "data=8"], "leave --mesh out"),
+        (["--chip", "v5p"], "say for how many devices"),
+        (["vae", "--on-paper", "8"], "--on-paper is of step and denoise, not of vae"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(tmp_path, capsys, arguments, words):
+    what = [arguments.pop(0)] if arguments[0] == "vae" else []
+    assert main(["bench", *what, "--config", "configs/tiny.py:keyframes", *arguments]) == 2
+    assert words in capsys.readouterr().err
