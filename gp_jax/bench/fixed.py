@@ -208,7 +208,7 @@ def footage(frames: int, height: int, width: int) -> np.ndarray:
     """Uint8 [T, H, W, 3]: slopes that drift, and a square that crosses them, in whole numbers throughout."""
     t, y, x, c = np.ogrid[:frames, :height, :width, :3]
 
-    def slopes(value: np.ndarray, period: int) -> np.ndarray:
+    def slopes(value: Any, period: Any) -> Any:
         return abs(value % (2 * period) - period) * 255 // period
 
     ground = (slopes(x + 2 * t + 9 * c, 37) + slopes(2 * y + x - t, 53 + c)) // 2

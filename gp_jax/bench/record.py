@@ -180,7 +180,7 @@ def record(
         conditions = _conditions(checkpoint, given, arrays, np.asarray(mask))
         denoise = _in_torch if backend == "torch" else _in_jax
         arrays["call"], arrays["steps"], told = denoise(subject, given, conditions, path, watch)
-        last = arrays["steps"][-1]
+        last: Any = arrays["steps"][-1]
         if checkpoint.vae.config.linear_latents:  # as make_segments does
             last = np.where(conditions["mask"] == 0, conditions["masked"], last)
         latents, size = last.reshape(-1, *last.shape[2:]), given.clip.shape[1:3]
@@ -284,14 +284,14 @@ def _in_jax(
 
     def step(number: int, latents: Any) -> Any:
         row = jax.tree.map(lambda column: column[number : number + 1], path.steps)
-        return _step(unet, latents, conditions, row, np.float32(scales), branches=branches)
+        return _step(unet, latents, conditions, row, np.asarray(scales, np.float32), branches=branches)
 
     calls = [functools.partial(step, number) for number in range(len(path.steps.timestep))]
     return call, np.stack([np.asarray(x) for x in watch.each("steps", calls, path.start * given.noise)]), {}
 
 
 @jax.jit
-def _call(unet: UNet, arguments: dict[str, Array]) -> Array:
+def _call(unet: UNet, arguments: dict[str, Any]) -> Array:
     return for_loops(unet)(**arguments)
 
 
@@ -320,11 +320,12 @@ def _in_torch(
     unet, settings, steps = subject.checkpoint.unet, subject.checkpoint.settings, len(path.steps.timestep)
     watch.progress("torch")
     with tempfile.TemporaryDirectory() as folder:
-        weights = {name: np.asarray(x, np.float32) for name, x in flatten(unet).items()}
+        weights: Any = {name: np.asarray(x, np.float32) for name, x in flatten(unet).items()}
         np.savez(Path(folder, "weights.npz"), **weights)
-        there = {name: x for name, x in conditions.items() if x is not None}
-        rows = {name: x for name, x in path.steps._asdict().items() if x is not None}
-        np.savez(Path(folder, "call.npz"), **given.call)
+        there: Any = {name: x for name, x in conditions.items() if x is not None}
+        rows: Any = {name: x for name, x in path.steps._asdict().items() if x is not None}
+        call: Any = given.call
+        np.savez(Path(folder, "call.npz"), **call)
         np.savez(Path(folder, "steps.npz"), latents=path.start * given.noise, **there, **rows)
         task = {
             "what": "record",

@@ -17,6 +17,7 @@ the row exists: Black and Rogaway 2002, "Ciphers with arbitrary finite domains")
 import csv
 import dataclasses
 import functools
+import io
 import json
 import zlib
 from array import array
@@ -221,10 +222,10 @@ def _rows(file: Path, path: str, caption: str, progress: Callable[[float], Any])
 
 def _text(file: Path, progress: Callable[[float], Any]) -> Iterator[dict[str, str]]:
     size, delimiter = max(_size(file), 1), "\t" if file.suffix == ".tsv" else ","
-    with file.open(newline="", encoding="utf-8") as lines:
+    with file.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as lines:
         for number, row in enumerate(csv.DictReader(lines, restkey="", restval="", delimiter=delimiter)):
             if number % 16_384 == 0:
-                progress(lines.buffer.tell() / size)
+                progress(raw.tell() / size)
             yield row
 
 
