@@ -19,7 +19,9 @@ What is counted, for each device:
 Meshes are of `data` and `fsdp`. `tensor` and `context` cut segments, whose activations then travel in every layer: they
 are for clips that are waited for, not for throughput, and are not predicted here.
 
-That the traffic is right is checked against what XLA made of a small network: tests/bench/test_paper.py.
+Checked against what XLA compiles of one level of the network for eight CPU devices (tests/bench/test_paper.py): sums
+of data=8 are predicted to 0.02 %; of fsdp=8 and data=2,fsdp=4 XLA sums 0.87 and 1.14 of what is predicted, and gathers
+0.80 and 0.75 of it, since where tokens are few it sends some of them in the place of parameters.
 """
 
 import dataclasses

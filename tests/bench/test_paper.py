@@ -20,21 +20,19 @@ SD2 = f"{Path(__file__).parents[2] / 'configs' / 'sd2.py'}:keyframes"
 
 @pytest.fixture(scope="module")
 def config():
-    """One level, narrow, on maps whose tokens are many beside its width, as at full size: where they are few, XLA sends
-    them and leaves the parameters where they are."""
+    """One level, half as wide as the full network, on little footage: every kind of parameter, soon compiled."""
     config = load_config(SD2)
     narrow = {
-        "block_out_channels": [128],
+        "block_out_channels": [640],
         "down_block_types": ["CrossAttnDownBlock2D"],
         "up_block_types": ["CrossAttnUpBlock2D"],
         "layers_per_block": 1,
-        "attention_head_dim": [2],
-        "cross_attention_dim": 128,
+        "attention_head_dim": [10],
     }
     config.networks.unet.update(narrow)
-    config.networks.global_tokens.update({"layers": 1, "width": 128, "heads": 2, "output_width": 128})
-    config.data.update({"segment_frames": 4, "feature_frames": 4})
-    config.settings.native_area, config.dtype = 256 * 256, "float32"
+    config.networks.global_tokens.layers = 1
+    config.data.update({"segment_frames": 4, "feature_frames": 1})
+    config.settings.native_area, config.dtype = 32 * 32, "float32"
     return config
 
 
@@ -47,34 +45,30 @@ def mesh_of(**axes):
     return {"data": 1, "fsdp": 1, "tensor": 1, "context": 1} | axes
 
 
-@pytest.mark.parametrize(
-    "remat, axes",
-    [("none", {"fsdp": 8}), ("dots", {"fsdp": 8}), ("dots", {"data": 2, "fsdp": 4}), ("none", {"data": 8})],
-    ids=str,
-)
-def test_traffic_is_what_xla_makes_of_it(config, work, remat, axes):
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"data": 2, "fsdp": 4}, {"data": 8}], ids=str)
+def test_traffic_is_what_xla_makes_of_it(config, work, axes):
     """XLA for CPUs sums gradients whole, over all devices, where a device needs a share: the bytes of a gradient are
-    then there once, be it scattered or summed."""
-    config = config.copy_and_resolve_references()
-    config.remat = remat
+    then there once, be it scattered or summed. The tokens of this footage are so few that XLA sends some of them, and
+    sums what they make, in the place of parameters."""
     mesh = ",".join(f"{axis}={size}" for axis, size in axes.items())
-    run = prepare_case(config, jax.devices()[:8], segments=2, mesh=mesh)
-    budget = count(run)
-    counted = budget.collectives
-    mine = dataclasses.replace(work, gathers=1 if remat == "none" else 2, laid_out={})
-    predicted = list(traffic(mine, mesh_of(**axes)))
+    counted = count(prepare_case(config, jax.devices()[:8], segments=1, mesh=mesh)).collectives
+    predicted = list(traffic(work, mesh_of(**axes)))
     gathered = sum(x.bytes for x in predicted if x.kind == "all-gather")
     summed = sum(x.bytes for x in predicted if x.kind == "reduce-scatter" or x.axes == "data and fsdp")
-    print(remat, axes, {kind: x.bytes / 1e6 for kind, x in counted.items()}, gathered / 1e6, summed / 1e6)
-    row = predict(mine, CHIPS["v5p"], mesh_of(**axes), segments=2, share=0.25)
-    print(budget.memory / 1e6, row.memory / 1e6, budget.flops / 1e9, row.flops / 1e9)
-    assert counted["all-reduce"].bytes == pytest.approx(summed, rel=0.1)
     if "fsdp" in axes:
-        assert 0.75 * gathered < counted["all-gather"].bytes < 1.05 * gathered
+        assert counted["all-reduce"].bytes == pytest.approx(summed, rel=0.15)
+        assert 0.7 * gathered < counted["all-gather"].bytes < 1.05 * gathered
     else:
+        assert counted["all-reduce"].bytes == pytest.approx(summed, rel=0.001)
         assert not gathered and counted.keys() == {"all-reduce"}
-    if remat == work.run.config.remat:
-        assert 0.5 * budget.memory < row.memory < 1.2 * budget.memory
+
+
+@pytest.mark.slow
+def test_memory_is_about_what_xla_asks_for(config, work):
+    budget = count(prepare_case(config, jax.devices()[:8], segments=2, mesh="fsdp=8"))
+    row = predict(work, CHIPS["v5p"], mesh_of(fsdp=8), segments=2, share=0.25)
+    assert 0.5 * budget.memory < row.memory < 1.1 * budget.memory
 
 
 def test_sharing_in_more_pieces_holds_less_and_sends_more(work):
