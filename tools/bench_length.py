@@ -5,7 +5,7 @@
 
 Clips of 96 x 72 pixels, which drift over a picture of noise, become 128 x 72. Printed are the seconds of each run, the
 peak of its memory, also over that of the first, and what lay in its work folder at most, but for frames in files
-without a name; with `--stop`, whether a run of the last clip that was killed there and went on makes the same file.
+without a name; with `--stop`, whether a run of the last clip that was killed there and went on makes the same frames.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from rich.table import Table
 
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.jobs import spool
-from gp_jax.video import VideoWriter
+from gp_jax.video import VideoReader, VideoWriter
 
 HEIGHT, WIDTH, WIDE = 72, 96, 128
 # The command, with another bound for frames that are kept.
@@ -116,9 +116,9 @@ def main() -> None:
             source, target = Path(folder, f"{count}.mkv"), Path(folder, "again.mkv")
             killed = run(source, target, *how, killed_at=arguments.stop * runs[-1].seconds)
             on = run(source, target, *how)
-            same = target.read_bytes() == Path(folder, f"wide-{count}.mkv").read_bytes()
-            made = "the same" if same else "another"
-            table.caption = f"killed after {killed.seconds:.0f} s, then {on.seconds:.0f} s more: {made} file"
+            whole = VideoReader(Path(folder, f"wide-{count}.mkv"))  # Matroska files have names of their own in them
+            made = "the same" if all(map(np.array_equal, whole, VideoReader(target))) else "other"
+            table.caption = f"killed after {killed.seconds:.0f} s, then {on.seconds:.0f} s more: {made} frames"
     Console(width=100).print(table)
 
 
