@@ -249,7 +249,7 @@ def _tokens(extractor: Any, features: Array, positions: Array, times: Array) -> 
 @functools.partial(jax.jit, static_argnames="fill")
 def _condition(vae: Any, pixels: Array, place: Placement, noise: Array, *, fill: str) -> tuple[Array, Array]:
     known = jnp.zeros(noise.shape[:2], bool)
-    masks = place.pixel_mask[None], place.latent_mask[None]
+    masks = place.pixel_mask[None, None], place.latent_mask[None, None]
     return inpainting_condition(vae, pixels, *masks, known, jnp.zeros_like(noise), fill)
 
 
