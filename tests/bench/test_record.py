@@ -1,6 +1,7 @@
 """Records: what two runs of one checkpoint differ in is measured, told, and within what is stated."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from gp_jax.bench import drift, fixed
 from gp_jax.bench.drift import SCORE_TOLERANCES, TOLERANCES, compare, told
-from gp_jax.bench.record import STAGES, Record, record
+from gp_jax.bench.record import STAGES, Record, _condition, record
 from gp_jax.cli.main import main
 from gp_jax.errors import UserError
+from gp_jax.methods.globalpaint.conditioning import FILLS
+from gp_jax.methods.placement import Placement
 from gp_jax.parallel import make_mesh
 from tests import small_networks
 
@@ -155,6 +158,17 @@ def test_the_command_records_compares_and_draws(folder, tmp_path, capsys):
 def test_what_cannot_be_asked_is_one_sentence(arguments, words, capsys):
     assert main(["bench", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_conditions_are_made_for_every_fill(folder, fill):
+    checkpoint = fixed.of_checkpoint(str(folder), "float32", "einsum", None).checkpoint
+    given = fixed.inputs_of(checkpoint)
+    place = Placement.of(given.canvas, given.canvas, checkpoint.vae.config.downsampling)
+    pixels = np.zeros((*given.noise.shape[:2], *given.clip.shape[1:]), np.float32)
+    wanted = functools.partial(_condition, fill=fill)
+    mask, masked = jax.eval_shape(wanted, checkpoint.vae, pixels, place, given.noise)
+    assert mask.shape == (*given.noise.shape[:4], 1) and masked.shape == given.noise.shape
 
 
 @pytest.mark.slow
