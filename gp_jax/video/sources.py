@@ -201,8 +201,9 @@ class _Scan:
 def _print(frame: av.VideoFrame) -> int:
     """A checksum of some rows of a frame's first plane."""
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:: max(1, plane.height // 64), : plane.width]
-    return zlib.crc32(np.ascontiguousarray(rows))
+    values = np.frombuffer(plane, np.uint8)  # pyright: ignore - PyAV's types do not tell that it is a buffer
+    rows = values.reshape(plane.height, -1)[:: max(1, plane.height // 64), : plane.width]
+    return zlib.crc32(rows.tobytes())
 
 
 def _parity(context: VideoCodecContext, interlaced: list[bool]) -> str:
