@@ -29,6 +29,7 @@ from jax._src import distributed  # the service's client, which JAX has no publi
 from jax.sharding import NamedSharding
 
 from gp_jax.errors import Stopped, UserError
+from gp_jax.files import abandon
 
 PATIENCE = 30.0  # seconds without a sign of life until a process counts as dead
 _BEAT = 1.0  # seconds between two signs of life
@@ -100,6 +101,11 @@ def on_first(work: Callable[[], Any], meanwhile: Callable[[], Any] = lambda: Non
     if problem is not None:
         raise UserError(problem)
     return value
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which alone writes and prints; a process on its own is that too."""
+    return jax.process_index() == 0
 
 
 def process_rows(sharding: NamedSharding, rows: int) -> np.ndarray:
@@ -211,10 +217,14 @@ def _follow(told: str | None) -> None:
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
-    """Ends this process at once: threads and exit handlers could wait for the others, who are gone."""
+    """Ends this process at once: threads and exit handlers could wait for the others, who are gone.
+
+    What it has written half is removed here, since nothing unwinds.
+    """
     _leaving.acquire()  # never released: of several threads one is enough
     if sentence:
         os.write(2, f"gp-jax: {sentence}\n".encode())
+    abandon()
     for worker in multiprocessing.active_children():
         worker.kill()
     with contextlib.suppress(jax.errors.JaxRuntimeError):
