@@ -20,6 +20,7 @@ import numpy as np
 
 from gp_jax.checkpoint.tensors import is_floating
 from gp_jax.jobs.programs import flops_of
+from gp_jax.parallel.gather import placed
 
 WARM_UP = 2  # calls that are not counted
 CALLS_IN_A_ROW = 4  # of a denoiser, as a sampler makes them: none waits for the host
@@ -97,7 +98,7 @@ def random_weights(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.
         array = np.resize(values.astype(jnp.dtype(shape.dtype)), shape.shape)
         if shape.sharding is None:
             return jnp.asarray(array)
-        return jax.make_array_from_callback(array.shape, shape.sharding, lambda index: array[index])
+        return placed(array, shape.sharding)
 
     return {name: make(name, shape) for name, shape in shapes.items()}
 

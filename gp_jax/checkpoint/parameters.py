@@ -22,6 +22,8 @@ from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
 from gp_jax.checkpoint.tensors import Tensors, cast, check_match, finite
+from gp_jax.parallel.gather import gathered, placed
+from gp_jax.parallel.processes import on_first
 from gp_jax.seeds import random_key
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -36,14 +38,16 @@ def flatten(module: nnx.Module) -> dict[str, Any]:
 def digest(module: nnx.Module) -> str:
     """sha256 of a network as it is in memory: its config, and the names, dtypes, shapes and numbers of its parameters.
 
-    Equal networks have equal digests, wherever their parameters lie.
+    Equal networks have equal digests, wherever their parameters lie; where several processes have cut them, all ask.
     """
     total = hashlib.sha256(f"{type(module).__name__} {getattr(module, 'config', None)}".encode())
-    for name, leaf in sorted(flatten(module).items()):
+    for name, leaf in gathered(flatten(module)):
+        if leaf is None:
+            continue
         array = np.ascontiguousarray(leaf)
         total.update(f"{name} {array.dtype} {array.shape}".encode())
         total.update(array.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
+    return on_first(total.hexdigest)
 
 
 def bind(module: Module, tensors: Mapping[str, Any]) -> Module:
@@ -93,7 +97,7 @@ def load_into(
     for path, param in nnx.to_flat_state(nnx.state(module, nnx.Param)):
         name = _name(path)
         array = cast(finite(name, np.asarray(tensors[name]), source), param_dtype)
-        loaded.append((path, param.replace(jax.device_put(array, shardings.get(name)))))
+        loaded.append((path, param.replace(placed(array, shardings[name]) if place else jax.device_put(array))))
     nnx.update(module, nnx.from_flat_state(loaded))
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.errors import Notice, UserError
 from gp_jax.files import read_json
 from gp_jax.json_config import short
 from gp_jax.models.clip import TextConfig, TextTower
+from gp_jax.parallel.gather import whole
 
 # Of a folder of CLIP's tokenizer, what transformers reads.
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -27,7 +27,7 @@ def embed_text(tower: TextTower, tokenizer: Any, prompt: str) -> np.ndarray:
             f"the prompt has {count} tokens and the text tower reads {length}: cut off is {cut!r}", Notice, stacklevel=2
         )
     ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True)["input_ids"]
-    return np.asarray(_read_text(tower, np.array([ids])).astype(jnp.float32))
+    return np.asarray(whole(_read_text(tower, np.array([ids]))), np.float32)
 
 
 def load_tokenizer(folder: Path, config: TextConfig) -> Any:

@@ -36,6 +36,7 @@ from gp_jax.files import read_json
 from gp_jax.json_config import read_config, short
 from gp_jax.models.unet import UNetConfig
 from gp_jax.parallel import parameter_shardings
+from gp_jax.parallel.gather import placed
 from gp_jax.seeds import check_seed
 from gp_jax.training.adapter import LORA, Adapter, adapter_of, is_update
 from gp_jax.training.config import STAGES
@@ -195,7 +196,8 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
             raise UserError(f"a LoRA is trained beside a network that is whole, and {source} lacks {min(new)}")
         if new and component == TEACHER:
             raise UserError(f"a teacher is a network that is whole, and {source} lacks {min(new)}")
-        made = {name: _place(stored[name], dtype, shardings[name]) for name in expected if name not in new}
+        found = ((name, cast(np.asarray(stored[name]), dtype)) for name in expected if name not in new)
+        made = {name: placed(array, shardings[name]) for name, array in found}
         if new:
             made |= initialise(cls, config, sorted(new), networks.seed, dtype, shardings)
         params |= {f"{component}.{name}": made[name] for name in expected}
@@ -323,8 +325,3 @@ def _stored(component: str, config: Any, expected: Tensors, source: Path) -> dic
     new = _video_modules(cls, config, expected) - stored.keys()
     check_match({name: x for name, x in expected.items() if name not in new}, stored, str(path))
     return stored
-
-
-def _place(tensor: LazyTensor, dtype: DTypeLike, sharding: jax.sharding.Sharding) -> jax.Array:
-    array = cast(np.asarray(tensor), dtype)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

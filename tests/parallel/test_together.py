@@ -12,7 +12,7 @@ def test_arrays_are_gathered_in_one_order_and_rows_lie_where_they_belong():
     """Each process has built its dictionary in another order; rows are dealt out by turns."""
     ends = run(
         """
-    from gp_jax.parallel.gather import gathered
+    from gp_jax.parallel.gather import gathered, placed, whole
     from gp_jax.fit.step import on_mesh
     values = {name: np.arange(8.0).reshape(4, 2) + 10 * i for i, name in enumerate("bdac")}
     order = sorted(values, reverse=bool(number))
@@ -23,6 +23,10 @@ def test_arrays_are_gathered_in_one_order_and_rows_lie_where_they_belong():
     for name, array in found:
         assert (array is None) == (number == 1)
         assert array is None or np.array_equal(array, values.get(name, 3))
+    cut = placed(values["c"], place)
+    assert not cut.is_fully_replicated and cut.sharding == place
+    both = whole({"cut": cut, "own": values["a"]})
+    assert np.array_equal(both["cut"], values["c"]) and both["own"] is values["a"]
 
     for turns in ([0, 2, 1, 3], [3, 0, 2, 1], [0, 1, 2, 3]):
         devices = np.array(jax.devices())[turns].reshape(4, 1)
