@@ -69,7 +69,7 @@ def peak_bytes(costs: Iterable[Cost], beside: int) -> int:
       beside: what else the process will hold, beside what it holds now.
     """
     largest = max((cost.bytes for cost in costs), default=0)
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     if device.platform == "cpu":
         return used_bytes() + largest + beside
     return (device.memory_stats() or {}).get("bytes_in_use", 0) + largest
