@@ -13,6 +13,9 @@ What is made may also lie within the frame, and the source may move; both need n
                      new frame, in pixels, rounded to whole ones; it may not leave the frame
   --stabilize        the source is moved so that its camera goes smoothly, and the borders that wander in are made
 
+Several processes that see the same files make one clip: each gets the same command but for its number, and a --mesh
+over the devices of all. The first one writes and prints; if one fails or dies, all end, with its reason.
+
 Ratios and sizes count stored pixels. A source that is larger than --size is scaled down to fit with --fit, and one
 whose frame of --aspect would be larger than --max-side with that; it is never scaled up.
 
@@ -34,6 +37,7 @@ examples:
   gp-jax outpaint clip.mp4 drifting.mp4 --size 1920x1080 --path places.csv
   gp-jax outpaint clip.mp4 steady.mp4 --stabilize
   gp-jax outpaint clip.mp4 cinema.mp4 --aspect 21:9 --resume            again, after a crash or Ctrl-C, to go on
+  gp-jax outpaint clip.mp4 wide.mp4 --aspect 16:9 --mesh fsdp=2 --coordinator gpu1:99 --num-processes 2 --process-id 0
 """
 
 import argparse
@@ -49,8 +53,9 @@ from pathlib import Path
 from typing import Any
 
 from gp_jax.cli import arguments as parse
-from gp_jax.cli.methods import add_kernel_arguments, check_networks, load_method
+from gp_jax.cli.methods import add_kernel_arguments, check_networks, has_networks, load_method
 from gp_jax.cli.options import add_options, check_used, options_for
+from gp_jax.cli.processes import add_process_arguments, check_alike, joined
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
@@ -59,6 +64,7 @@ from gp_jax.jobs.comparison import Comparison
 from gp_jax.jobs.encoding import Encoding
 from gp_jax.jobs.journal import holds_work
 from gp_jax.memory import most_used_bytes, require
+from gp_jax.methods.method import Job
 from gp_jax.methods.registry import METHODS, options_of
 from gp_jax.methods.shots import prepare, shots_of
 from gp_jax.video import CODECS, FORMATS, Coding, VideoReader, VideoWriter, check_target
@@ -95,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("the method")
     _add_method_arguments(model)
     add_options(parser, METHODS)
+    add_process_arguments(parser)
 
     parser.add_argument(
         "--no-shots",
@@ -161,19 +168,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Outpaints one clip. All that can be wrong with the request is found out before the model is loaded."""
-    begin = time.monotonic()
     check_used(arguments, [arguments.method], METHODS)
     check_networks(arguments, [arguments.method], ("mesh", "attention", "dtype", "lora"))
     if arguments.preview:
         _make_soon(arguments)
     options = options_for(arguments.method, arguments)
+    if arguments.coordinator and not (arguments.mesh and has_networks(arguments.method)):
+        raise UserError("--coordinator is for networks that lie on a mesh over several processes: give --mesh too")
+    with joined(arguments) as first:
+        (_outpaint if first else _help_outpaint)(arguments, options)
+
+
+def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
+    begin = time.monotonic()
     targets = _targets(arguments)
     original = VideoReader(arguments.input, arguments.frame_rate)
     for target in targets:
         if target.exists() and target.samefile(original.path):
             raise UserError(f"{target} is the source itself: choose another name for the result")
     target = targets[0]
-    work = _work_folder(arguments, target)
+    work = _work_folder(arguments)
+    if work is not None and holds_work(work) and not arguments.resume:
+        raise UserError(f"{work} holds work that was begun: go on with it by --resume, or choose another folder")
     whole = _part(arguments, original)
     reader, canvas = _canvas(arguments, whole)
     coding = Coding(arguments.codec, arguments.crf, arguments.pix_fmt)
@@ -188,14 +204,7 @@ def run(arguments: argparse.Namespace) -> None:
     if notes := [*reader.info.notes, *writer.notes]:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
-    mesh = None
-    if arguments.mesh:
-        from gp_jax.parallel import make_mesh
-
-        mesh = make_mesh(arguments.mesh)
-    method = load_method(arguments.method, arguments.checkpoint, arguments, mesh)
-    shots = [range(len(reader))] if arguments.no_shots or method.outputs else _shots(reader)
-    job = prepare(method, reader, canvas, options, work, shots)
+    job = _job(arguments, options, reader, canvas, work)
     encoding = Encoding(target, canvas, len(reader), coding)
     estimate = job.estimate  # takes its time: programs are compiled here
     if told := estimate.told(encoding.seconds + time.monotonic() - begin, encoding.peak_bytes):
@@ -215,6 +224,29 @@ def run(arguments: argparse.Namespace) -> None:
     count = f"{len(reader)} frame{'s' * (len(reader) > 1)}"
     took = f"{seconds:.1f} s ({len(reader) / seconds:.3g} frames/s), {most_used_bytes() / 1e9:.2g} GB"
     print(f"{target}: {count}, {size}, {took}, {_made_by(arguments)}")
+
+
+def _help_outpaint(arguments: argparse.Namespace, options: Any) -> None:
+    """What the processes beside the first do: the same programs, of the same frames, which the first one writes."""
+    whole = _part(arguments, VideoReader(arguments.input, arguments.frame_rate))
+    reader, canvas = _canvas(arguments, whole)
+    job = _job(arguments, options, reader, canvas, _work_folder(arguments))
+    _ = job.estimate  # programs are compiled together
+    with contextlib.closing(job.frames()) as frames:
+        for _ in frames:
+            pass
+
+
+def _job(arguments: argparse.Namespace, options: Any, reader: VideoReader, canvas: Canvas, work: Path | None) -> Job:
+    check_alike(arguments, len(reader), canvas)
+    mesh = None
+    if arguments.mesh:
+        from gp_jax.parallel import make_mesh
+
+        mesh = make_mesh(arguments.mesh)
+    method = load_method(arguments.method, arguments.checkpoint, arguments, mesh)
+    shots = [range(len(reader))] if arguments.no_shots or method.outputs else _shots(reader)
+    return prepare(method, reader, canvas, options, work, shots)
 
 
 def _shots(reader: VideoReader) -> list[range]:
@@ -269,14 +301,12 @@ def _part(arguments: argparse.Namespace, reader: VideoReader) -> VideoReader:
     return reader if (start, stop) == (0, len(reader)) else reader.part(start, stop)
 
 
-def _work_folder(arguments: argparse.Namespace, target: Path) -> Path | None:
-    """Where what is done is kept, None for nowhere; raises UserError where work lies and nobody asked to go on."""
+def _work_folder(arguments: argparse.Namespace) -> Path | None:
+    """Where what is done is kept, None for nowhere."""
     if not arguments.resume and arguments.work_folder is None:
         return None
-    work = arguments.work_folder or target.with_name(target.name + WORK)
-    if holds_work(work) and not arguments.resume:
-        raise UserError(f"{work} holds work that was begun: go on with it by --resume, or choose another folder")
-    return work
+    target = Path(arguments.output)
+    return arguments.work_folder or target.with_name(target.name + WORK)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gp_jax.cli import arguments as parse
+from gp_jax.cli.processes import add_process_arguments
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 
@@ -30,10 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="configs/tiny.py:keyframes and the like")
     parser.add_argument("--workdir", required=True, type=Path, metavar="DIR", help="the run's own folder")
     parser.add_argument("--init-from", metavar="DIR|NAME", help="the checkpoint to start from, as config.init_from")
-    processes = parser.add_argument_group("several processes, which all get the same command but for the number")
-    processes.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; auto on TPU pods and under SLURM")
-    processes.add_argument("--num-processes", type=parse.count, metavar="N", help="how many there are")
-    processes.add_argument("--process-id", type=parse.index, metavar="I", help="which one this is, from 0 on")
+    add_process_arguments(parser)
     parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
 
 

@@ -81,6 +81,9 @@ class Adaptation:
       rate: of the optimizer, constant.
       seed: of the keys.
       mesh: the devices, None for a single one.
+
+    Raises:
+      UserError: several processes work together.
     """
 
     name: str
@@ -92,6 +95,10 @@ class Adaptation:
     rate: float = 1e-4
     seed: int = 0
     mesh: Mesh | None = None
+
+    def __post_init__(self) -> None:
+        if jax.process_count() > 1:
+            raise UserError("networks are fitted to a clip by one process alone: leave adapt out, or ask for 0")
 
     def call(self, journal: Journal | None = None) -> Call:
         """How the program will be called, as often as is left to do."""

@@ -31,10 +31,11 @@ from jax.sharding import Mesh
 
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.estimate import Effort, peak_bytes, rates_of_this_device, seconds
-from gp_jax.jobs.journal import Journal, name_of
+from gp_jax.jobs.journal import name_of
 from gp_jax.jobs.passes import Passes
 from gp_jax.jobs.programs import Call, Cost, prepare
 from gp_jax.jobs.rates import Clock, Rates
+from gp_jax.jobs.shared_journal import journal_of
 from gp_jax.jobs.spool import Spool, check_room, is_kept
 from gp_jax.methods.compositing import finish
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
@@ -44,6 +45,8 @@ from gp_jax.methods.streams import CHUNK_FRAMES, Make, chunk_size, fill, finishe
 from gp_jax.methods.tiling import Grid
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.parallel import use_mesh
+from gp_jax.parallel.gather import whole
+from gp_jax.parallel.processes import is_first
 
 # Stages of the work, by which its speed is remembered.
 SHRINK, DECODE, TOKENS, FINISH = "shrink", "decode", "tokens", "finish"
@@ -103,15 +106,16 @@ class LatentJob(ABC):
         work: Path | None,
     ):
         self.mesh, self.clip, self.canvas, self.frame, self.place, self.vae = mesh, clip, canvas, frame, place, vae
-        self.length, self.slices, self.batch, self.work = length, slices, batch, work
+        self.length, self.slices, self.batch = length, slices, batch
+        self.work = work if is_first() else None  # of several processes one keeps files there
         self.shape = (*place.pixel_mask.shape, self.channels)
         self.latents = (*place.latent_mask.shape, vae.config.latent_channels)
         self.known = self.latents
         self.is_kept = is_kept(len(clip), self.shape)
-        self.disk_bytes = check_room(len(clip), self.shape, work) if self.is_kept else 0
+        self.disk_bytes = check_room(len(clip), self.shape, self.work) if self.is_kept else 0
         # What layers tell may be less than all of a canvas that the source fills.
         self.is_complete = canvas.is_complete and self.channels == 3
-        self.journal = None if work is None or self.is_complete else Journal(work, self._identity())
+        self.journal = None if work is None or self.is_complete else journal_of(work, self._identity())
 
     @abstractmethod
     def _evaluations(self, number: int) -> int:
@@ -225,7 +229,7 @@ class LatentJob(ABC):
             wanted = set(indices)
             layers = enumerate(itertools.islice(self._pixels(), max(wanted, default=-1) + 1))
             pixels = (layer for index, layer in layers if index in wanted)
-        return native_frames(pixels, self.place, self.mesh)
+        return native_frames(pixels, self.place)
 
     def _source(self) -> Spool | Passes:
         """The clip's frames at the network's size: kept, or of a longer clip read once for each level."""
@@ -293,8 +297,11 @@ class LatentJob(ABC):
     @functools.cached_property
     def costs(self) -> list[Cost]:
         """The job's programs, compiled: of `shrink` first, then of all whose calls are waited for."""
+        calls = self.calls()
+        local = iter(prepare([call for call in calls if call.function is shrink]))
         with use_mesh(self.mesh):
-            return prepare(self.calls())
+            others = iter(prepare([call for call in calls if call.function is not shrink]))
+        return [next(local if call.function is shrink else others) for call in calls]
 
     def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`; nothing is to be made of a canvas that the source fills."""
@@ -364,9 +371,9 @@ class LatentJob(ABC):
         return self.called(self._finishing(latents, pixels))
 
     def called(self, call: Call) -> Any:
-        """What a program gives, run on the devices of the job."""
+        """What a program gives, run on the devices of the job; whole for each process."""
         with use_mesh(self.mesh):
-            return call.function(*call.arguments, **call.static)
+            return whole(call.function(*call.arguments, **call.static))
 
     @property
     def total(self) -> int:

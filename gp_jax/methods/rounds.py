@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from gp_jax.geometry import Canvas
-from gp_jax.jobs.journal import Journal
+from gp_jax.jobs.shared_journal import journal_of
 from gp_jax.jobs.spool import Spool, check_room
 from gp_jax.methods.method import Clip, Estimate, Progress, quiet
+from gp_jax.parallel.processes import is_first
 
 Prepare = Callable[[Clip, Canvas, Path | None], Any]  # a job that has a `journal` and a `total`
 
@@ -85,8 +86,9 @@ class MadeClip:
     """
 
     def __init__(self, count: int, canvas: Canvas, origin: Any, work: Path | None):
-        self.count, self.shape, self.origin, self.work = count, (canvas.height, canvas.width, 3), origin, work
-        self.disk = check_room(count, self.shape, work, np.uint8)
+        self.count, self.shape, self.origin = count, (canvas.height, canvas.width, 3), origin
+        self.work = work if is_first() else None  # of several processes one keeps files there
+        self.disk = check_room(count, self.shape, self.work, np.uint8)
         self.spool: Spool | None = None
 
     def __len__(self) -> int:
@@ -105,7 +107,7 @@ class RoundsJob:
         self.jobs, self.clips = jobs, clips
         self.total = sum(job.total for job in jobs)
         of = jobs[0].journal and {**jobs[0].journal.of, "canvas": dataclasses.asdict(canvas)}
-        self.journal = None if work is None else Journal(work, of)
+        self.journal = None if work is None else journal_of(work, of)
 
     @property
     def estimate(self) -> Estimate:

@@ -24,7 +24,6 @@ import numpy as np
 from gp_jax.data.shots import THUMBNAIL, cuts
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
-from gp_jax.jobs.journal import Journal
 from gp_jax.jobs.source import identity
 from gp_jax.methods.method import Clip, Estimate, Job, Method, Progress, quiet
 from gp_jax.video import VideoReader
@@ -63,7 +62,9 @@ class Film:
         if work is not None:
             bounds = [[shot.start, shot.stop] for shot in shots]
             canvas_of = dataclasses.asdict(canvas)
-            self.journal = Journal(work, {"shots": bounds, "source": identity(clip, canvas), "canvas": canvas_of})
+            from gp_jax.jobs.shared_journal import journal_of  # which imports jax
+
+            self.journal = journal_of(work, {"shots": bounds, "source": identity(clip, canvas), "canvas": canvas_of})
         its_options = _each(options, clip, canvas, shots)
         self.jobs: list[Job | None] = [
             method.prepare(_part(clip, shot), canvas, own, work and work / f"shot-{shot.start}-{shot.stop}")

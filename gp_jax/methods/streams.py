@@ -25,7 +25,6 @@ from gp_jax.jobs.journal import Journal, remembering
 from gp_jax.jobs.threads import ahead
 from gp_jax.methods.method import Progress
 from gp_jax.methods.placement import Placement, shrink
-from gp_jax.parallel import use_mesh
 
 # Frames decoded and composited at once, fewer where they are large.
 CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
@@ -33,12 +32,14 @@ CHUNK_FRAMES, CHUNK_PIXELS = 8, 2**24
 Make = Callable[[int, Sequence[Any], Mapping[int, np.ndarray]], Mapping[int, np.ndarray]]
 
 
-def native_frames(frames: Iterator[np.ndarray], place: Placement, mesh: Mesh | None) -> Iterator[np.ndarray]:
-    """Float [H, W, C] at the network's size, of source frames or of layers (placement.py)."""
+def native_frames(frames: Iterator[np.ndarray], place: Placement) -> Iterator[np.ndarray]:
+    """Float [H, W, C] at the network's size, of source frames or of layers (placement.py).
+
+    On one device of this process, whatever the mesh: threads that read run beside the work, and programs of several
+    processes must begin everywhere in the same order.
+    """
     while chunk := list(islice(frames, CHUNK_FRAMES)):
-        with use_mesh(mesh):
-            native = shrink(fill(chunk, CHUNK_FRAMES), place)
-        yield from np.asarray(native)[: len(chunk)]
+        yield from np.asarray(shrink(fill(chunk, CHUNK_FRAMES), place))[: len(chunk)]
 
 
 def reporting(journal: Journal | None, make: Make, total: int, label: Callable[[int], str], progress: Progress) -> Make:
@@ -100,7 +101,8 @@ def finished(
 
 def surroundings(batch: int, mesh: Mesh | None) -> dict[str, Any]:
     """Of a journal's mapping, what changes a bit of the result and nobody asked for."""
-    return {
+    several = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
+    return several | {
         "batch": batch,
         "mesh": None if mesh is None else dict(mesh.shape),
         "device": jax.devices()[0].device_kind,

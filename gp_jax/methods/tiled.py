@@ -24,9 +24,10 @@ from jax import ShapeDtypeStruct as Shape
 
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.estimate import Effort, peak_bytes, seconds
-from gp_jax.jobs.journal import Journal, name_of
+from gp_jax.jobs.journal import name_of
 from gp_jax.jobs.programs import Call, Cost, prepare
 from gp_jax.jobs.rates import Clock
+from gp_jax.jobs.shared_journal import journal_of
 from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import Estimate, Progress, quiet
 from gp_jax.methods.placement import Placement
@@ -71,7 +72,7 @@ class TiledJob:
         self.chunk = min(chunk_size(self.canvas), coarse.length)
         self.journal = None
         if coarse.journal is not None:
-            self.journal = Journal(coarse.journal.folder / TILES, coarse.journal.of)
+            self.journal = journal_of(coarse.journal.folder / TILES, coarse.journal.of)
 
     @property
     def total(self) -> int:

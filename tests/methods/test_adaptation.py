@@ -117,3 +117,9 @@ def test_steps_that_are_not_finite_change_nothing_until_they_are_many():
     assert 0 < np.isnan(fitted.losses).sum() <= 3 and np.isfinite(fitted.updates[f"layer.{UP}"]).all()
     with pytest.raises(UserError, match="not finite in 4 of"):
         make(poison=0.0).run(batches)
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="by one process alone"):
+        make()

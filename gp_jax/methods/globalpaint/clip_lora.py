@@ -168,7 +168,7 @@ class ClipLora:
         with Spool(len(self.clip), self.shape, self.work) as spool:
             if self.calls(journal)[0].times:
                 source = observed(self.clip, self.source, range(len(self.clip)))
-                spool.fill(native_frames(source, self.place, self.mesh))
+                spool.fill(native_frames(source, self.place))
             pictures = _Pictures(spool, len(self.clip), self.checkpoint.settings.segment_frames)
             for name, adaptation in self.adaptations.items():
                 self.fitted[name] = adaptation.run(
