@@ -48,7 +48,7 @@ def option(
 
 def detail_option(*more: str) -> Any:
     """Of a method on latents: how what is made gets detail beyond its networks' size; `more` than all these have."""
-    help = "none: what is made is enlarged; source: sharpened by what the clip shows; tiles: globalpaint's, made anew"
+    help = "none: what is made is enlarged; source: sharpened by what the clip shows; tiles: made anew, in parts"
     return option("none", help, choices=("none", "source", *more))
 
 

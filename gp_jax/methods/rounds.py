@@ -53,14 +53,16 @@ def _grown(canvas: Canvas, factor: float) -> Canvas:
     return Canvas.from_pads(height, width, before, behind, above, below)
 
 
-def in_rounds(prepare: Prepare, clip: Clip, canvases: Sequence[Canvas], work: Path | None) -> "RoundsJob":
-    """The job of several canvases of `rounds`.
+def in_rounds(prepare: Prepare, clip: Clip, canvases: Sequence[Canvas], work: Path | None) -> Any:
+    """The job of the canvases of `rounds`; of one alone, what `prepare` gives.
 
     Args:
       prepare: (clip, canvas, folder of its journal or None) -> job.
       clip, canvases: what is to be made.
       work: a folder for the journal of each round; None for none.
     """
+    if len(canvases) == 1:
+        return prepare(clip, canvases[0], work)
     jobs: list[Any] = []
     clips: list[MadeClip] = []
     for number, canvas in enumerate(canvases):

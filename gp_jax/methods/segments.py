@@ -49,6 +49,27 @@ class Segment:
         return boundary.union(self.made if self.shares else ())
 
 
+def chain(num_frames: int, length: int, overlap: int) -> tuple[Segment, ...]:
+    """Windows of all frames in the order of time, each beginning with the last frames of the one before it.
+
+        chain(8, 5, 2)  -> (0 1 2 3 4), (3 4 5 6 7)                    3 and 4 are boundary of the second
+
+    The last window is filled up with the clip's last frame.
+
+    Args:
+      num_frames: 1 or more.
+      length: of a window.
+      overlap: frames that a window knows, from 1 on and fewer than it has.
+    """
+    windows = []
+    for start in range(0, max(num_frames - overlap, 1), length - overlap):
+        inside = range(start, min(start + length, num_frames))
+        filled = (*inside, *[inside[-1]] * (length - len(inside)))
+        known = overlap if start else 0
+        windows.append(Segment(filled, filled, tuple(inside[:known]), tuple(range(known, len(inside)))))
+    return tuple(windows)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a clip is made.

@@ -1,20 +1,20 @@
 """A job whose frames are refined at the canvas' own size, in tiles of the size that its networks know.
 
-    coarse = OutpaintJob(...)                       any job on latents that knows how to `refining`
-    job = TiledJob(coarse, sequential(len(clip), 8).levels)
+    coarse = OutpaintJob(...)                   any job on latents that knows its `refining`
+    job = TiledJob(coarse, overlap=2)
 
     coarse.frames()  ->  windows of T frames  ->  latents of the whole canvas, in tiles  ->  the source around it
 
 The coarse job makes the whole scene at the networks' size; what it makes, enlarged, is noised in part and denoised by
-tiles (tiling.py), so that these agree on the scene. A window begins with the last two frames of the one before it,
-which are complete then and conditions for the others. Frames stream: held are those of a window, and the journal has
+tiles (tiling.py), so that these agree on the scene. A window begins with the last frames of the one before it, which
+are complete then and conditions for the others. Frames stream: held are those of a window, and the journal has
 their latents in a folder beside the coarse job's own.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import islice
 from typing import Any
@@ -31,26 +31,37 @@ from gp_jax.jobs.shared_journal import journal_of
 from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import Estimate, Progress, quiet
 from gp_jax.methods.placement import Placement
-from gp_jax.methods.segments import Segment
+from gp_jax.methods.segments import Segment, chain
+from gp_jax.methods.source_detail import SourceDetailJob, with_detail
 from gp_jax.methods.streams import chunk_size, fill, not_finite
 from gp_jax.methods.tiling import Grid, finish_frames
 from gp_jax.parallel import use_mesh
 
-TILES = "tiles"  # the stage of work, and the folder of its journal
+TILES = "tiles"  # the folder of its journal, and after a method's prefix the stage of work
+STRENGTH = 0.25  # how much of the way from noise tiles go once more
 FINISH = "finish tiles"
 Timed = Callable[[str], AbstractContextManager]  # what a stage's call is made in
 
 
-def full_size(canvas: Canvas, cell: int) -> Canvas:
-    """The same picture in whole cells, of sides as near to the canvas' as can be."""
-    return canvas.resize(*(cell * max(1, round(side / cell)) for side in (canvas.height, canvas.width)))
+def full_size(canvas: Canvas, cell: int, tile: tuple[int, ...]) -> Canvas:
+    """The same picture in whole cells, of sides as near to the canvas' as can be, but none shorter than a tile's: some
+    networks take no smaller one."""
+    sides = canvas.height, canvas.width
+    return canvas.resize(*(max(cell * round(side / cell), least) for side, least in zip(sides, tile, strict=True)))
 
 
 def needs_tiles(job: LatentJob) -> bool:
     """Whether anything is made, and the canvas is larger than what the networks make at once."""
-    frame = full_size(job.canvas, job.vae.config.downsampling)
     tile = job.place.pixel_mask.shape
+    frame = full_size(job.canvas, job.vae.config.downsampling, tile)
     return not job.canvas.is_complete and (frame.height > tile[0] or frame.width > tile[1])
+
+
+def detailed(job: LatentJob, detail: str, overlap: int) -> "LatentJob | SourceDetailJob | TiledJob":
+    """A job and what is to become of its frames by the option of that name, where anything is; see `TiledJob`."""
+    if detail == "source":
+        return with_detail(job)
+    return TiledJob(job, overlap) if detail == "tiles" and needs_tiles(job) else job
 
 
 class TiledJob:
@@ -58,13 +69,15 @@ class TiledJob:
 
     Args:
       coarse: makes the frames that are refined.
-      windows: of all frames, in the order of time; what a window knows, the one before it has made.
+      overlap: frames that a window of tiles has from the one before it.
     """
 
-    def __init__(self, coarse: LatentJob, windows: Sequence[Segment]):
-        self.coarse, self.windows, self.canvas = coarse, windows, coarse.canvas
+    def __init__(self, coarse: LatentJob, overlap: int):
+        self.coarse, self.overlap, self.canvas = coarse, overlap, coarse.canvas
+        self.windows = chain(len(coarse.clip), coarse.length, overlap)
+        self.stage = coarse.prefix + TILES
         cell = coarse.vae.config.downsampling
-        frame = full_size(coarse.canvas, cell)
+        frame = full_size(coarse.canvas, cell, coarse.place.pixel_mask.shape)
         self.place = Placement.of(coarse.canvas, frame, cell)
         tile = coarse.place.latent_mask.shape
         self.grid = Grid.of(frame, (tile[0], tile[1]), cell, coarse.batch)
@@ -88,7 +101,7 @@ class TiledJob:
     def _estimate(self) -> Estimate:
         first, coarse = self.coarse.estimate, self.coarse
         stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in self.costs]
-        windows = sum(cost.times for cost in self.costs if cost.name == TILES)
+        windows = sum(cost.times for cost in self.costs if cost.name == self.stage)
         evaluations = windows * self.grid.number * coarse.refinements
         # Frames of a window and of a chunk, as bytes, and their latents.
         frame = 3 * self.canvas.height * self.canvas.width + 4 * math.prod(self.latents)
@@ -113,7 +126,7 @@ class TiledJob:
         calls = []
         for is_first in (True, False):
             if count := sum((one is self.windows[0]) == is_first for one in missing):
-                call = self.coarse.refining(TILES, is_first, *window, place=self.place, grid=self.grid)
+                call = self.coarse.refining(self.stage, is_first, *window, place=self.place, grid=self.grid)
                 calls.append(dataclasses.replace(call, times=count))
         chunks = -(-len(self.coarse.clip) // self.chunk)
         frames, latents = Shape((self.chunk, *size), np.uint8), Shape((self.chunk, *self.latents), np.float32)
@@ -163,8 +176,8 @@ class TiledJob:
             report(TILES, number, f"window {number} of {len(self.windows)}, in tiles")
             for index in window.made:
                 yield index, latents[index], frames[index]
-            # The next window begins with the last two frames of this one.
-            for index in [index for index in frames if index < window.frames[-1] - 1]:
+            # The next window begins with the last frames of this one.
+            for index in [index for index in frames if index <= window.frames[-1] - self.overlap]:
                 del frames[index], latents[index]
 
     def _make(
@@ -175,8 +188,8 @@ class TiledJob:
         completed = [latents[frame] if known else nothing for frame, known in zip(window.frames, window.known)]
         pixels = np.stack([frames[frame] for frame in window.frames])
         columns = np.array(window.times, np.int32), pixels, np.stack(completed), np.array(window.known)
-        with timed(TILES):
-            call = self.coarse.refining(TILES, not window.boundary, *columns, place=self.place, grid=self.grid)
+        with timed(self.stage):
+            call = self.coarse.refining(self.stage, not window.boundary, *columns, place=self.place, grid=self.grid)
             made = np.asarray(self.coarse.called(call))
         if not np.isfinite(made).all():
             raise not_finite("denoiser", window.frames)

@@ -6,9 +6,10 @@
     def make(batch: Grid) -> Array:                       [n, T, h, w, C], of tiles at batch.latents.corners
         return encode(vae, cut(pixels, batch.pixels))
 
-A sampler that calls its network so in every step denoises one large picture (Bar-Tal et al. 2023, "MultiDiffusion",
-arXiv 2302.08113): where tiles overlap they agree after each step. Tiles without an unknown pixel are left out. Tiles of
-a batch are an axis as segments are, spread over the mesh; batches come one after another, so memory is that of one.
+A sampler that calls its network so in every step (`blended`) denoises one large picture (Bar-Tal et al. 2023,
+"MultiDiffusion", arXiv 2302.08113): where tiles overlap they agree after each step. Tiles without an unknown pixel are
+left out. Tiles of a batch are an axis as segments are, spread over the mesh; batches come one after another, so memory
+is that of one.
 """
 
 import functools
@@ -22,6 +23,7 @@ import numpy as np
 from gp_jax.geometry import Canvas, Tiles, latent_mask, tiles, weighed
 from gp_jax.jobs.kept import Program
 from gp_jax.methods.compositing import composite
+from gp_jax.methods.latents import encode
 from gp_jax.methods.placement import Placement, to_float
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.parallel import constrain
@@ -61,6 +63,43 @@ def cut(picture: Array, place: Tiles) -> Array:
     """[T, H, W, C] -> [n, T, h, w, C], the tiles at n corners."""
     size = (picture.shape[0], *place.weights.shape[1:], picture.shape[3])
     return jax.vmap(lambda corner: jax.lax.dynamic_slice(picture, (0, *corner, 0), size))(place.corners)
+
+
+def encode_tiles(vae: AutoencoderKL, pixels: Array, grid: Grid, noise: Array | None = None) -> Array:
+    """Scaled latents of frames, see `encode`: [T, H, W, 3] in [-1, 1], and [T, h, w, C] -> float32 [T, h, w, C]."""
+
+    def make(batch: Grid) -> Array:
+        parts = None if noise is None else cut(noise, batch.latents)
+        return encode(vae, cut(pixels, batch.pixels), parts)
+
+    cell = vae.config.downsampling
+    sides = pixels.shape[1] // cell, pixels.shape[2] // cell
+    return over_tiles(make, grid, "latents", (len(pixels), *sides, vae.config.latent_channels))
+
+
+def blended(network: Callable[[Grid, Array, Array], Array], grid: Grid) -> Callable[[Array, Array], Array]:
+    """What a sampler calls to denoise one large picture.
+
+    Args:
+      network: (a batch of n tiles, their latents [n, T, h, w, C], timestep) -> the prediction, of that shape.
+      grid: of all tiles.
+
+    Returns:
+      (latents [1, T, H, W, C], timestep) -> the prediction.
+    """
+
+    def denoise(latents: Array, timestep: Array) -> Array:
+        def make(batch: Grid) -> Array:
+            return network(batch, laid_out(cut(latents[0], batch.latents)), timestep)
+
+        return over_tiles(make, grid, "latents", latents.shape[1:])[None]
+
+    return denoise
+
+
+def laid_out(parts: Array) -> Array:
+    """[n, T, h, w, C] of tiles, over the mesh."""
+    return constrain(parts, "batch", "frame", None, None, None)
 
 
 def over_tiles(make: Callable[[Grid], Array], grid: Grid, unit: str, shape: tuple[int, ...]) -> Array:

@@ -14,7 +14,7 @@ from gp_jax.methods.tiling import Grid, cut, finish_frames, over_tiles
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 
 CANVAS = Canvas(61, 93, 10, 20, 40, 50)  # in whole cells of 8 it is 64 x 96
-FRAME = full_size(CANVAS, 8)
+FRAME = full_size(CANVAS, 8, (24, 40))
 RNG = np.random.default_rng(0)
 
 
@@ -26,6 +26,12 @@ def test_tiles_put_together_are_the_picture(at_once):
         picture = RNG.normal(size=shape).astype(np.float32)
         made = jax.jit(lambda x, g, u=unit: over_tiles(lambda b: cut(x, getattr(b, u)), g, u, x.shape))(picture, grid)
         np.testing.assert_allclose(made, picture, atol=1e-5)
+
+
+def test_no_side_is_shorter_than_a_tiles():
+    frame = full_size(CANVAS, 8, (72, 40))
+    assert (frame.height, frame.width) == (72, 96)
+    assert abs(frame.top / 72 - CANVAS.top / 61) < 1 / 72 and abs(frame.source_height / 72 - 40 / 61) < 2 / 72
 
 
 def test_where_all_is_observed_no_tile_lies():

@@ -35,6 +35,7 @@ from gp_jax.methods.placement import Placement
 from gp_jax.methods.seen import Seen, hull
 from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import Make, fill, surroundings
+from gp_jax.methods.tiled import STRENGTH
 from gp_jax.methods.tiling import Grid
 from gp_jax.models.unet import UNet
 from gp_jax.seeds import random_key
@@ -44,7 +45,6 @@ if TYPE_CHECKING:  # it imports what training is made of, which takes a second
 
 # Stages that wait for the flow.
 CARRY_FIRST, CARRY = "carry and shrink", "carry and finish"
-STRENGTH = 0.25  # how much of the way from noise tiles go once more
 
 
 class OutpaintJob(LatentJob):

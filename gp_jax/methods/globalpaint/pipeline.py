@@ -38,15 +38,15 @@ from gp_jax.methods.execute import rows_of_calls
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.job import OutpaintJob
 from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
-from gp_jax.methods.globalpaint.plan import PLANS
+from gp_jax.methods.globalpaint.plan import KNOWN, PLANS
 from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole, check_detail
 from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
 from gp_jax.methods.seen import Feathered, seen_of
 from gp_jax.methods.segments import Plan
-from gp_jax.methods.source_detail import SourceDetailJob, with_detail
-from gp_jax.methods.tiled import TiledJob, needs_tiles
+from gp_jax.methods.source_detail import SourceDetailJob
+from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.seeds import check_seed
 
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
@@ -364,17 +364,10 @@ class OutpaintPipeline:
                 lora=lora,
                 on_step=on_step,
             )
-            if options.detail == "source":
-                return with_detail(job)
-            if options.detail != "tiles" or not needs_tiles(job):
-                return job
-            levels = PLANS["sequential"](len(clip), settings.segment_frames).levels
-            return TiledJob(job, [window for level in levels for window in level])
+            return detailed(job, options.detail, KNOWN)
 
         # What is fitted to a clip would be fitted anew to what a round has made.
         canvases = rounds(canvas) if options.detail == "tiles" and not options.adapt else [canvas]
-        if len(canvases) == 1:
-            return prepare(reader, canvas, work)
         return in_rounds(prepare, reader, canvases, work)
 
     def _clip_lora(self, clip: Clip, canvas: Canvas, plan: Plan, options: Options, *more: Any) -> "ClipLora | None":

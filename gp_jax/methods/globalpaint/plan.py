@@ -31,7 +31,9 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from gp_jax.errors import UserError
-from gp_jax.methods.segments import Plan, Segment
+from gp_jax.methods.segments import Plan, Segment, chain
+
+KNOWN = 2  # frames that begin a segment of `sequential`
 
 
 def plan(num_frames: int, segment_frames: int) -> Plan:
@@ -68,18 +70,11 @@ def plan(num_frames: int, segment_frames: int) -> Plan:
 def sequential(num_frames: int, segment_frames: int) -> Plan:
     """Clip after clip, for the ablation: the last two completed frames begin the next segment.
 
-    Two, because that is how many known frames the interpolation network was trained with; both plans then make as
-    many frames per segment. Arguments and errors are those of `plan`.
+    Two (`KNOWN`), because that is how many known frames the interpolation network was trained with; both plans then
+    make as many frames per segment. Arguments and errors are those of `plan`.
     """
     _check(num_frames, segment_frames)
-    starts = range(0, max(num_frames - 2, 1), segment_frames - 2)
-    first, *following = (
-        _segment(
-            start, stop - 1, range(start + 2 if start else 0, stop), (start, start + 1)[: start * 2], segment_frames
-        )
-        for start in starts
-        for stop in [min(start + segment_frames, num_frames)]
-    )
+    first, *following = chain(num_frames, segment_frames, KNOWN)
     return Plan(((first,), tuple(following)) if following else ((first,),), chained=True)
 
 

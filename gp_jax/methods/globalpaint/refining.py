@@ -18,13 +18,12 @@ from gp_jax.diffusion.samplers import follow
 from gp_jax.jobs.kept import Program
 from gp_jax.methods.globalpaint.conditioning import FILLS
 from gp_jax.methods.globalpaint.programs import Sampling, guided
-from gp_jax.methods.latents import complete, encode
+from gp_jax.methods.latents import complete
 from gp_jax.methods.placement import Placement, nearest, to_float
-from gp_jax.methods.tiling import Grid, cut, over_tiles, resized
+from gp_jax.methods.tiling import Grid, blended, cut, encode_tiles, laid_out, resized
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.layers import for_loops
 from gp_jax.models.unet import UNet
-from gp_jax.parallel import constrain
 
 Array = jax.Array
 
@@ -77,23 +76,15 @@ def refine_frames(
         filled = FILLS[fill](pixels[None], place.pixel_mask[None, None])[0]
     shape = completed.shape
 
-    def laid_out(parts: Array) -> Array:
-        return constrain(parts, "batch", "frame", None, None, None)
-
-    def encoded(pixels: Array) -> Array:
-        return over_tiles(lambda batch: encode(vae, cut(pixels, batch.pixels)), grid, "latents", shape)
-
-    mask, masked = complete(encoded(filled)[None], place.latent_mask[None, None], known[None], completed[None])
+    masked = encode_tiles(vae, filled, grid)[None]
+    mask, masked = complete(masked, place.latent_mask[None, None], known[None], completed[None])
     mask = jnp.broadcast_to(mask, (*masked.shape[:4], 1))
 
-    def denoise(latents: Array, timestep: Array) -> Array:
-        def make(batch: Grid) -> Array:
-            rows = jnp.broadcast_to(times, (len(batch.latents.corners), times.shape[1]))
-            network = guided(unet, rows, text, null_text, tokens, sampling)
-            parts = [laid_out(cut(x[0], batch.latents)) for x in (latents, mask, masked)]
-            return network(parts[0], parts[1], parts[2], timestep)
-
-        return over_tiles(make, grid, "latents", shape)[None]
+    def denoise(batch: Grid, latents: Array, timestep: Array) -> Array:
+        rows = jnp.broadcast_to(times, (len(latents), times.shape[1]))
+        network = guided(unet, rows, text, null_text, tokens, sampling)
+        conditions = [laid_out(cut(x[0], batch.latents)) for x in (mask, masked)]
+        return network(latents, conditions[0], conditions[1], timestep)
 
     def hold(clean: Array) -> Array:
         return jnp.where(known[None, :, None, None, None], completed[None], clean)
@@ -102,7 +93,7 @@ def refine_frames(
         return step_noise(key, step, times, shape[1:], shared_noise)
 
     noise = frame_noise(key, times, shape[1:], shared_noise)
-    begin = level[0] * encoded(pixels)[None] + level[1] * noise
-    made = follow(denoise, noise, sampling.path, correct=hold, fresh=fresh, begin=begin)
+    begin = level[0] * encode_tiles(vae, pixels, grid)[None] + level[1] * noise
+    made = follow(blended(denoise, grid), noise, sampling.path, correct=hold, fresh=fresh, begin=begin)
     # Latents that know nothing beyond their cell are exact where the cell was observed.
     return (jnp.where(mask == 0, masked, made) if vae.config.linear_latents else made)[0]

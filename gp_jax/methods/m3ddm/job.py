@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 
 from gp_jax.checkpoint.folder import Parts
 from gp_jax.checkpoint.parameters import digest
+from gp_jax.diffusion.samplers import Trajectory, rest
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.passes import Passes
 from gp_jax.jobs.programs import Call
@@ -31,13 +32,15 @@ from gp_jax.methods.latent_job import TOKENS, Frames, LatentJob
 from gp_jax.methods.m3ddm import programs
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.plan import LENGTH, hierarchy
+from gp_jax.methods.m3ddm.refining import refine_frames
 from gp_jax.methods.method import Clip, observed
 from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import Make, surroundings
+from gp_jax.methods.tiled import STRENGTH
+from gp_jax.methods.tiling import Grid
 from gp_jax.models.m3ddm.encoder import token_count
 from gp_jax.seeds import random_key
-from gp_jax.video.clock import DEFAULT_RATE
 
 RADIUS = 5  # pixels, of the first guess (TELEA's inpainting)
 
@@ -50,6 +53,7 @@ class OutpaintJob(LatentJob):
       mesh: the devices, None for a single one.
       clip, canvas: what is to be made.
       options: what was asked for, the checkpoint's own where nothing was.
+      frame_rate: of the clip, frames per second.
       slices: windows that the mesh takes side by side.
       batch: windows denoised at once.
       work: a folder for the journal and for a spool that memory does not hold; None for no journal.
@@ -68,6 +72,7 @@ class OutpaintJob(LatentJob):
         clip: Clip,
         canvas: Canvas,
         options: Options,
+        frame_rate: float,
         *,
         slices: int,
         batch: int,
@@ -86,8 +91,7 @@ class OutpaintJob(LatentJob):
             # Published is the nearest pixel's mask; a cell that is observed in part counts as unknown otherwise.
             place = place._replace(latent_mask=place.pixel_mask[::cell, ::cell])
         self.key = random_key(options.seed)
-        info = getattr(clip, "info", None)
-        self.frame_rate = DEFAULT_RATE if info is None else float(info.frame_rate)
+        self.frame_rate = frame_rate
         super().__init__(mesh, clip, canvas, frame, place, vae, length=LENGTH, slices=slices, batch=batch, work=work)
 
     def _evaluations(self, number: int) -> int:
@@ -175,10 +179,45 @@ class OutpaintJob(LatentJob):
             np.float32(math.floor(self.frame_rate / self.levels[number].stride)),
             tokens,
             self.place,
-            np.array([self.options.local_guidance, self.options.guidance], np.float32),
+            self._scales,
         )
         static = {"schedule": self.parts.schedule, "steps": self.options.steps}
         return Call(self._stage(number), programs.make_windows, arguments, static)
+
+    @property
+    def refinements(self) -> int:
+        return len(self._rest[0].steps.timestep) * programs.BRANCHES
+
+    @functools.cached_property
+    def _rest(self) -> tuple[Trajectory, np.ndarray]:
+        assert self.options.steps is not None
+        return rest(self.parts.schedule, "ddim", self.options.steps, STRENGTH)
+
+    def refining(
+        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
+    ) -> Call:
+        path, level = self._rest
+        arguments = (
+            self.network,
+            self.vae,
+            self.key,
+            times,
+            frames,
+            latents,
+            known,
+            np.float32(math.floor(self.frame_rate)),
+            Shape(self._token_shape(), np.float32) if self.tokens is None else self.tokens,  # nothing is read yet
+            place,
+            grid,
+            self._scales,
+            path,
+            level,
+        )
+        return Call(name, refine_frames, arguments)
+
+    @property
+    def _scales(self) -> np.ndarray:
+        return np.array([self.options.local_guidance, self.options.guidance], np.float32)
 
     def _finishing(self, latents: Any, pixels: Any) -> Call:
         if not self.options.faithful:

@@ -25,12 +25,16 @@ from gp_jax.methods.m3ddm.job import OutpaintJob
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.method import Clip
 from gp_jax.methods.options import check_detail
-from gp_jax.methods.source_detail import SourceDetailJob, with_detail
+from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.source_detail import SourceDetailJob
+from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.seeds import check_seed
+from gp_jax.video.clock import DEFAULT_RATE
 
 # Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
 BATCH = {"cpu": 1}
 DEFAULT_BATCH = 2
+KNOWN = 1  # frames that begin a window of tiles, as they begin one of all frames
 FEWEST_STEPS = 3  # of the sampler
 
 
@@ -61,7 +65,7 @@ class Model:
 
     def prepare(
         self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None
-    ) -> LatentJob | SourceDetailJob:
+    ) -> LatentJob | TiledJob | SourceDetailJob | RoundsJob:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -85,8 +89,18 @@ class Model:
         check_seed(options.seed)
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        job = OutpaintJob(self.parts, self.mesh, clip, canvas, options, slices=self.slices, batch=batch, work=work)
-        return with_detail(job) if options.detail == "source" else job
+        if options.faithful and options.detail == "tiles":
+            raise UserError("faithful is the published way, in a square of its own: leave it out, or detail")
+        info = getattr(clip, "info", None)
+        rate = DEFAULT_RATE if info is None else float(info.frame_rate)
+
+        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
+            job = OutpaintJob(
+                self.parts, self.mesh, clip, canvas, options, rate, slices=self.slices, batch=batch, work=work
+            )
+            return detailed(job, options.detail, KNOWN)
+
+        return in_rounds(prepare, clip, rounds(canvas) if options.detail == "tiles" else [canvas], work)
 
     @property
     def slices(self) -> int:

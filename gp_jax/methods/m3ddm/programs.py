@@ -15,6 +15,7 @@ Three predictions are mixed, e(nothing), e(local) and e(local and global):
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ Array = jax.Array
 
 BRANCHES = 3
 # Keys of a clip: of the windows' noise, of the latents of observed frames, of first frames and of the global ones.
-_NOISE, _MASKED, _INITIAL, _GLOBAL = range(4)
+NOISE, MASKED, INITIAL, _GLOBAL = range(4)
 
 
 @Program
@@ -90,25 +91,52 @@ def make_windows(
     network = for_loops(network)
     pixels = constrain(pixels, "batch", None, None, None, None)
     masked = jnp.where(place.pixel_mask[..., None] == 1, -1.0, pixels)
-    initial = sampled_latents(vae, jax.random.fold_in(key, _INITIAL), times, pixels)
-    seen = sampled_latents(vae, jax.random.fold_in(key, _MASKED), times, masked)
-    black = sampled_latents(vae, jax.random.fold_in(key, _MASKED), times[:1, :1], jnp.full_like(pixels[:1, :1], -1.0))
+    initial = sampled_latents(vae, jax.random.fold_in(key, INITIAL), times, pixels)
+    seen = sampled_latents(vae, jax.random.fold_in(key, MASKED), times, masked)
+    black = sampled_latents(vae, jax.random.fold_in(key, MASKED), times[:1, :1], jnp.full_like(pixels[:1, :1], -1.0))
+
+    told = conditions(seen, black, place.latent_mask, known, completed)
+    predict = guided(network, rate, tokens, scales)
+
+    def denoise(latents: Array, timestep: Array) -> Array:
+        return predict(latents, told, timestep)
+
+    noise = jax.random.normal(jax.random.fold_in(key, NOISE), seen.shape[1:])
+    start = schedule.add_noise(initial, noise[None], jnp.full(len(times), plms_timesteps(schedule, steps)[0]))
+    start = constrain(start, "batch", "frame", None, None, None)
+    return sample_plms(denoise, start, schedule, steps=steps)
+
+
+def conditions(seen: Array, black: Array, latent_mask: Array, known: Array, completed: Array) -> Array:
+    """What each prediction is told of a window beside its noisy latents.
+
+    Args:
+      seen: [B, T, h, w, C], latents of the observed pixels.
+      black: [1, 1, h, w, C], of a black frame.
+      latent_mask: [h, w], 1 where a latent is unknown.
+      known, completed: see `make_windows`.
+
+    Returns:
+      [3, B, T, h, w, C + 1], latents and mask: nothing, local, local.
+    """
 
     def condition(latents: Array, mask: Array) -> Array:
-        """[B, T, h, w, C + 1]."""
         mask, latents = complete(latents, mask, known, completed)
         return jnp.concatenate([latents, jnp.broadcast_to(mask, (*latents.shape[:-1], 1))], axis=-1)
 
-    batch = len(times)
-    local = condition(seen, place.latent_mask)
-    nothing = condition(jnp.broadcast_to(black, seen.shape), jnp.ones_like(place.latent_mask))
-    branches = (
-        jnp.stack([nothing, local, local]),
-        tokens[jnp.array([0, 0, 1])],
-        jnp.stack([1 - scales[0], scales[0] - scales[1], scales[1]]),
-    )
+    local = condition(seen, latent_mask)
+    nothing = condition(jnp.broadcast_to(black, seen.shape), jnp.ones_like(latent_mask))
+    return jnp.stack([nothing, local, local])
 
-    def denoise(latents: Array, timestep: Array) -> Array:
+
+def guided(network: M3DDM, rate: Array, tokens: Array, scales: Array) -> Callable[[Array, Array, Array], Array]:
+    """(latents [B, T, h, w, C], their `conditions`, timestep) -> the predictions, mixed; see `make_windows`."""
+    contexts = tokens[jnp.array([0, 0, 1])]
+    weights = jnp.stack([1 - scales[0], scales[0] - scales[1], scales[1]])
+
+    def predict(latents: Array, conditions: Array, timestep: Array) -> Array:
+        batch = len(latents)
+
         def add(total: Array, branch: tuple[Array, Array, Array]) -> tuple[Array, None]:
             condition, context, weight = branch
             sample = jnp.concatenate([latents, condition], axis=-1)
@@ -117,12 +145,9 @@ def make_windows(
             return total + weight * predicted.astype(jnp.float32), None
 
         # One after the other: attention to the global tokens takes gigabytes for each.
-        return jax.lax.scan(add, jnp.zeros_like(latents), branches)[0]
+        return jax.lax.scan(add, jnp.zeros_like(latents), (conditions, contexts, weights))[0]
 
-    noise = jax.random.normal(jax.random.fold_in(key, _NOISE), seen.shape[1:])
-    start = schedule.add_noise(initial, noise[None], jnp.full(batch, plms_timesteps(schedule, steps)[0]))
-    start = constrain(start, "batch", "frame", None, None, None)
-    return sample_plms(denoise, start, schedule, steps=steps)
+    return predict
 
 
 def sampled_latents(vae: AutoencoderKL, key: Array, times: Array, pixels: Array) -> Array:

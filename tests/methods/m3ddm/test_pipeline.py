@@ -168,10 +168,10 @@ def test_what_cannot_be_done_is_said_before(model, options, message):
         model.prepare(ArrayClip(clip(1)[:0]), SQUARE, Options())
 
 
-def test_detail_of_the_clip_is_asked_for_and_tiles_are_globalpaints(model):
+def test_detail_of_the_clip_is_asked_for(model):
     source, canvas = np.zeros((1, 54, 60, 3), np.uint8), Canvas.from_size(54, 60, 54, 72)
     assert isinstance(model.prepare(ArrayClip(source), canvas, Options(detail="source")), SourceDetailJob)
     job = model.prepare(ArrayClip(source), canvas, Options(detail="source", faithful=True))
     assert not isinstance(job, SourceDetailJob), "its frame is another one than the canvas"
-    with pytest.raises(UserError, match="detail 'tiles'"):
-        model.prepare(ArrayClip(source), canvas, Options(detail="tiles"))
+    with pytest.raises(UserError, match=r"detail 'much'.*none, source, tiles"):
+        model.prepare(ArrayClip(source), canvas, Options(detail="much"))
