@@ -93,21 +93,27 @@ def rest(
     al., arXiv:2108.01073).
 
     Args:
-      schedule, sampler, steps, eta: of the whole way; see `trajectory`. Where its last part has no step, the way has
-        more: of one step and a strength of 0.25 it is the last of four.
+      schedule, sampler, steps, eta: of the whole way; see `trajectory`. It has more steps where `part` says so.
       strength: how much of the way is left, above 0 and at most 1.
 
     Returns:
       The steps, and float32 [2], the rates of the clean latents and of noise that they begin with.
     """
-    left = max(1, int(steps * strength))
-    path = trajectory(schedule, sampler, max(steps, round(left / strength)), eta)
+    left, whole = part(steps, strength)
+    path = trajectory(schedule, sampler, whole, eta)
     table = Steps(*(None if column is None else column[-left:] for column in path.steps))
     # There is no estimate before the first step.
     table.clean_weight[0] += table.previous_weight[0]
     table.previous_weight[0] = 0
     level = np.concatenate(rates(schedule, table.timestep[:1].astype(np.float64)))
     return Trajectory(path.start, table), level.astype(np.float32)
+
+
+def part(steps: int, strength: float) -> tuple[int, int]:
+    """How many steps are the last part of a way, and of how many: where it would have none, the way has more. Of one
+    step and a strength of 0.25 it is the last of four."""
+    left = max(1, int(steps * strength))
+    return left, max(steps, round(left / strength))
 
 
 def follow(

@@ -46,10 +46,10 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def detail_option(*more: str) -> Any:
-    """Of a method on latents: how what is made gets detail beyond its networks' size; `more` than all these have."""
+def detail_option() -> Any:
+    """Of a method on latents: how what is made gets detail beyond its networks' size."""
     help = "none: what is made is enlarged; source: sharpened by what the clip shows; tiles: made anew, in parts"
-    return option("none", help, choices=("none", "source", *more))
+    return option("none", help, choices=("none", "source", "tiles"))
 
 
 def check_detail(options: Any) -> None:

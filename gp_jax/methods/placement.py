@@ -105,6 +105,13 @@ def nearest(seen: Array) -> Array:
     return jnp.clip(jnp.arange(size), first, last)
 
 
+def continued(pixels: Array, pixel_mask: Array) -> Array:
+    """[..., H, W, C]: each unknown pixel as the nearest one that is observed, of a rectangle: where [H, W] is 0."""
+    observed = pixel_mask == 0
+    down, across = nearest(observed.any(axis=1)), nearest(observed.any(axis=0))
+    return pixels[..., down, :, :][..., across, :]
+
+
 def nearest_seen(seen: Array) -> tuple[Array, Array]:
     """Of each pixel the nearest one that is seen; of those that are as near one above, then one to the left.
 

@@ -55,7 +55,10 @@ class MotionModule(nnx.Module):
         # Positions take the mesh axis that frames had, here and not in a projection: see TemporalAttention.
         y = constrain(y, "batch", "window", None, None)
         encoding = interleaved(positions, channels).astype(y.dtype)[:, None]
-        weights = None if insertion is None else _shrunk(insertion, height, width).reshape(-1, 1, 1).astype(y.dtype)
+        weights = None
+        if insertion is not None:
+            shrunk = _shrunk(insertion, height, width)
+            weights = shrunk.reshape(*shrunk.shape[:-2], -1, 1, 1).astype(y.dtype)
         for attention in self.attention:
             y = attention(y, encoding, weights)
         y = self.project_out(y + self.feed_forward(self.feed_forward_norm(y)))
@@ -75,7 +78,8 @@ class FrameAttention(nnx.Module):
         self.output = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, encoding: Array, weights: Array | None) -> Array:
-        """Args: x: [B, N, T, C]. encoding: [B, 1, T, C]. weights: [N, 1, 1] of updates, None for 1. Returns: like x."""
+        """Args: x: [B, N, T, C]. encoding: [B, 1, T, C]. weights: [N, 1, 1] or [B, N, 1, 1] of updates, None for 1.
+        Returns: like x."""
         y = self.norm(x) + encoding
         projections = self.query, self.key, self.value
         query, key, value = (split_heads(applied(layer, y, weights), self.heads) for layer in projections)
@@ -83,9 +87,9 @@ class FrameAttention(nnx.Module):
 
 
 def _shrunk(plane: Array, height: int, width: int) -> Array:
-    """[H, W] -> [height, width], the nearest as torch has it: at the upper left."""
-    rows, columns = (np.arange(count) * size // count for count, size in zip((height, width), plane.shape))
-    return plane[rows][:, columns]
+    """[..., H, W] -> [..., height, width], the nearest as torch has it: at the upper left."""
+    rows, columns = (np.arange(count) * size // count for count, size in zip((height, width), plane.shape[-2:]))
+    return plane[..., rows, :][..., columns]
 
 
 def interleaved(positions: Array | np.ndarray, width: int) -> Array:

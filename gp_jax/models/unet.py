@@ -87,8 +87,8 @@ class UNet(nnx.Module):
           tokens: [B, K, D] global tokens; all zero means dropped. None: as if dropped.
           frames: [B, T] source frame index of each frame, which tells position and stride; None: 0, 1, 2, ...
           residuals: of a `ControlNet`, added to what the way down leaves for the way up, and to the middle.
-          insertion: [H, W], whatever the size: how much of a LoRA's updates of queries, keys and values of the motion
-            modules counts at each place, for networks without EST; None for all of them everywhere.
+          insertion: [H, W] or [B, H, W], whatever the size: how much of a LoRA's updates of queries, keys and values
+            of the motion modules counts at each place, for networks without EST; None for all of them everywhere.
 
         Returns:
           [B, T, h, w, Cout] in the dtype of `sample`.

@@ -24,7 +24,7 @@ class Options:
     text_guidance: float | None = option(None, "weight of the prompt; by default the checkpoint's", "S")
     plan: str = option("hierarchical", "key frames first, or one segment after another", choices=PLANS)
     propagate: bool = option(False, "what other frames show is carried over along the flow, and only the rest is made")
-    detail: str = detail_option("tiles")
+    detail: str = detail_option()
     mask: str | None = option(
         None, "a video or picture of the clip's size: white is made, the rest stays; by default none", "FILE"
     )

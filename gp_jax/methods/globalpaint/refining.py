@@ -19,7 +19,7 @@ from gp_jax.jobs.kept import Program
 from gp_jax.methods.globalpaint.conditioning import FILLS
 from gp_jax.methods.globalpaint.programs import Sampling, guided
 from gp_jax.methods.latents import complete
-from gp_jax.methods.placement import Placement, nearest, to_float
+from gp_jax.methods.placement import Placement, continued, to_float
 from gp_jax.methods.tiling import Grid, blended, cut, encode_tiles, laid_out, resized
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.layers import for_loops
@@ -70,8 +70,7 @@ def refine_frames(
     unet, times = for_loops(unet), times[None]
     pixels = resized(to_float(frames), place.pixel_mask.shape)
     if (fill := unet.config.masked_fill) == "edge":  # of a rectangle, without a search for the nearest pixel
-        down, across = nearest(place.pixel_mask.min(axis=1) == 0), nearest(place.pixel_mask.min(axis=0) == 0)
-        filled = pixels[:, down][:, :, across]
+        filled = continued(pixels, place.pixel_mask)
     else:
         filled = FILLS[fill](pixels[None], place.pixel_mask[None, None])[0]
     shape = completed.shape

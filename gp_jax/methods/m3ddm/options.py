@@ -13,5 +13,5 @@ class Options:
     steps: Count | None = option(None, "denoising steps; by default the checkpoint's", "N")
     guidance: float | None = option(None, "weight of what the whole clip shows; by default the checkpoint's", "S")
     local_guidance: float | None = option(None, "weight of what each window shows; by default the checkpoint's", "S")
-    detail: str = detail_option("tiles")
+    detail: str = detail_option()
     faithful: bool = option(False, "as published: in a square of 256 pixels, pasted with a hard edge")

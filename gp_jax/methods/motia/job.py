@@ -19,6 +19,8 @@ from jax.sharding import Mesh
 from gp_jax.checkpoint.folder import Parts
 from gp_jax.checkpoint.parameters import digest
 from gp_jax.diffusion.guidance import branches_of
+from gp_jax.diffusion.samplers import part
+from gp_jax.diffusion.tables import rates
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.journal import name_of
 from gp_jax.jobs.programs import Call
@@ -31,10 +33,14 @@ from gp_jax.methods.motia.clip_lora import ClipLora
 from gp_jax.methods.motia.insertion import insertion
 from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.plan import LENGTH, chunks, windows
-from gp_jax.methods.motia.schedule import Row
+from gp_jax.methods.motia.refining import refine_frames
+from gp_jax.methods.motia.schedule import Row, rows
 from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import Make, surroundings
+from gp_jax.methods.tiled import STRENGTH, full_size
+from gp_jax.methods.tiling import Grid
+from gp_jax.models.unet import UNet
 from gp_jax.seeds import random_key
 
 
@@ -166,7 +172,7 @@ class OutpaintJob(LatentJob):
         if number == 0:
             return Call(self._stage(0), programs.encode_frames, (self.vae, self.key, times, pixels, self.place))
         arguments = (
-            self.lora.unet if self.lora else self.parts.networks["unet"],
+            self._unet,
             self.parts.networks["controlnet"],
             self.key,
             times,
@@ -183,7 +189,54 @@ class OutpaintJob(LatentJob):
         return Call(self._stage(number), programs.step_windows, arguments, static)
 
     def _branches(self, number: int) -> tuple[bool, ...]:
-        return branches_of(float(self.rows[number - 1].guidance), 1.0, self.text is not None, False)
+        return self._branches_of(self.rows[number - 1])
+
+    def _branches_of(self, row: Row) -> tuple[bool, ...]:
+        return branches_of(float(row.guidance), 1.0, self.text is not None, False)
+
+    @property
+    def refinements(self) -> int:
+        return len(self._rest[0].timestep) * sum(self._rest[2])
+
+    @functools.cached_property
+    def _rest(self) -> tuple[Row, np.ndarray, tuple[bool, ...]]:
+        """The last steps of the way, stacked, the rates that they begin with, and the branches of all of them."""
+        options, schedule = self.options, self.parts.schedule
+        assert options.steps is not None and options.text_guidance is not None
+        left, whole = part(options.steps, STRENGTH)
+        guided = int(options.published.guided * whole)
+        last = rows(schedule, whole, options.text_guidance, guided, 0)[-left:]
+        branches = [self._branches_of(row) for row in last]
+        level = np.concatenate(rates(schedule, np.array([last[0].timestep], np.float64)))
+        return Row(*map(np.stack, zip(*last))), level.astype(np.float32), tuple(map(any, zip(*branches)))
+
+    def refining(
+        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
+    ) -> Call:
+        last, level, branches = self._rest
+        frame = full_size(self.canvas, self.vae.config.downsampling, self.shape[:2])
+        arguments = (
+            self._unet,
+            self.parts.networks["controlnet"],
+            self.vae,
+            self.key,
+            times,
+            frames,
+            latents,
+            known,
+            self.text,
+            self.null_text,
+            insertion(frame, self.options.insertion),
+            place,
+            grid,
+            last,
+            level,
+        )
+        return Call(name, refine_frames, arguments, {"branches": branches})
+
+    @property
+    def _unet(self) -> UNet:
+        return self.lora.unet if self.lora else self.parts.networks["unet"]
 
     def _identity(self) -> dict[str, Any]:
         networks = {name: digest(self.parts.networks[name]) for name in ("unet", "controlnet", "vae")}
@@ -200,5 +253,5 @@ class OutpaintJob(LatentJob):
 
 
 def _add(sums: dict[int, np.ndarray], parts: Mapping[int, np.ndarray]) -> None:
-    for index, part in parts.items():
-        sums[index] = sums[index] + part if index in sums else part
+    for index, latents in parts.items():
+        sums[index] = sums[index] + latents if index in sums else latents

@@ -31,12 +31,15 @@ from gp_jax.methods.motia.job import OutpaintJob
 from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.schedule import rows
 from gp_jax.methods.options import Whole, check_detail
-from gp_jax.methods.source_detail import SourceDetailJob, with_detail
+from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.source_detail import SourceDetailJob
+from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.seeds import check_seed
 
 # Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
 BATCH = {"cpu": 1}
 DEFAULT_BATCH = 2
+KNOWN = 4  # frames that begin a window of tiles
 NEEDED = "unet", "controlnet", "vae", "text"
 
 
@@ -75,7 +78,7 @@ class Model:
 
     def prepare(
         self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None
-    ) -> LatentJob | SourceDetailJob:
+    ) -> LatentJob | TiledJob | SourceDetailJob | RoundsJob:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -107,29 +110,33 @@ class Model:
         # Without any prompt both branches of guidance are the same, and one is enough.
         prompts = [text or "" for text in (options.negative_prompt, options.prompt)]
         null_text, text = (self._embedded(prompt) for prompt in prompts)
-        native = canvas.native(self.parts.settings.native_area, self.parts.networks["vae"].config.downsampling)
-        lora = None
-        if options.adapt:
-            lora = ClipLora(self.parts, self.mesh, clip, canvas, native, text, options)
-        elif options.save_lora:
+        if options.save_lora and not options.adapt:
             raise UserError("save_lora is of a LoRA that is fitted to the clip, and none is: ask for one by adapt")
         batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        job = OutpaintJob(
-            self.parts,
-            self.mesh,
-            clip,
-            canvas,
-            native,
-            way,
-            options,
-            text if any(prompts) else None,
-            null_text,
-            slices=self.slices,
-            batch=batch,
-            work=work,
-            lora=lora,
-        )
-        return with_detail(job) if options.detail == "source" else job
+
+        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
+            native = canvas.native(self.parts.settings.native_area, self.parts.networks["vae"].config.downsampling)
+            fitted = ClipLora(self.parts, self.mesh, clip, canvas, native, text, options) if options.adapt else None
+            job = OutpaintJob(
+                self.parts,
+                self.mesh,
+                clip,
+                canvas,
+                native,
+                way,
+                options,
+                text if any(prompts) else None,
+                null_text,
+                slices=self.slices,
+                batch=batch,
+                work=work,
+                lora=fitted,
+            )
+            return detailed(job, options.detail, KNOWN)
+
+        # What is fitted to a clip would be fitted anew to what a round has made.
+        canvases = rounds(canvas) if options.detail == "tiles" and not options.adapt else [canvas]
+        return in_rounds(prepare, clip, canvases, work)
 
     def _embedded(self, prompt: str) -> np.ndarray:
         return embed_text(self.parts.networks["text"], self.parts.tokenizer, prompt)

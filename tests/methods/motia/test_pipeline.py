@@ -150,8 +150,8 @@ def test_the_published_numbers():
     assert (released.steps, released.regret, released.published.guided) == (50, 0, 1.0)
 
 
-def test_detail_of_the_clip_is_asked_for_and_tiles_are_globalpaints(model):
+def test_detail_of_the_clip_is_asked_for(model):
     source, canvas = np.zeros((1, 54, 60, 3), np.uint8), Canvas.from_size(54, 60, 54, 72)
     assert isinstance(model.prepare(ArrayClip(source), canvas, options(detail="source")), SourceDetailJob)
-    with pytest.raises(UserError, match="detail 'tiles'"):
-        model.prepare(ArrayClip(source), canvas, options(detail="tiles"))
+    with pytest.raises(UserError, match=r"detail 'much'.*none, source, tiles"):
+        model.prepare(ArrayClip(source), canvas, options(detail="much"))
