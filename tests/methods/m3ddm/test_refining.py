@@ -23,12 +23,14 @@ from gp_jax.methods.rounds import RoundsJob
 from gp_jax.methods.tiled import TiledJob
 from gp_jax.methods.tiling import Grid
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from gp_jax.parallel import make_mesh
 from tests import small_m3ddm
 
 RNG = np.random.default_rng(0)
 WIDE = Canvas(45, 61, 6, 10, 33, 47)  # three times the small network's area; 4 divides neither side
 FRAMES = RNG.integers(0, 256, (18, 33, 47, 3), dtype=np.uint8)  # a window of 16 and one of 2 more
 TILES = Options(detail="tiles")
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
 class Oracle(nnx.Module):
@@ -65,9 +67,13 @@ def test_an_oracle_in_tiles_is_the_oracle(steps, local, whole):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("m3ddm") / "ours"
-    return Model.from_pretrained(small_m3ddm.write(folder, native_area=1024, steps=3, global_frames=4))
+def folder(tmp_path_factory):
+    return small_m3ddm.write(tmp_path_factory.mktemp("m3ddm") / "ours", native_area=1024, steps=3, global_frames=4)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return Model.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +134,11 @@ def test_rounds_have_the_frame_rate_of_the_clip(model):
 def test_what_does_not_go_with_tiles_is_refused(model):
     with pytest.raises(UserError, match="faithful"):
         model.prepare(ArrayClip(FRAMES), WIDE, Options(detail="tiles", faithful=True))
+
+
+@pytest.mark.slow  # two more programs, one of them for eight devices
+def test_batches_and_meshes_change_nothing(folder, model, result):
+    meshed = Model.from_pretrained(folder, mesh=make_mesh("data=2,tensor=2,context=2"))
+    for job in (meshed.prepare(ArrayClip(FRAMES), WIDE, TILES), model.prepare(ArrayClip(FRAMES), WIDE, TILES, batch=3)):
+        difference = np.abs(np.stack(list(job.frames())).astype(int) - result)
+        assert difference.max() <= 5 and (difference > 1).mean() < 0.01

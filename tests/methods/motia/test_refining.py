@@ -23,6 +23,7 @@ from gp_jax.methods.rounds import RoundsJob
 from gp_jax.methods.tiled import TiledJob
 from gp_jax.methods.tiling import Grid
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from gp_jax.parallel import make_mesh
 from tests import small_motia
 
 RNG = np.random.default_rng(0)
@@ -105,8 +106,13 @@ def test_an_oracle_in_tiles_is_the_oracle(network, steps):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return Model.from_pretrained(small_motia.write(tmp_path_factory.mktemp("motia") / "ours"))
+def folder(tmp_path_factory):
+    return small_motia.write(tmp_path_factory.mktemp("motia") / "ours")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return Model.from_pretrained(folder)
 
 
 def prepare(model, work=None, frames=FRAMES, canvas=WIDE, **given):
@@ -176,3 +182,10 @@ def test_a_lora_counts_in_tiles_too(model, result):
     fitted = np.stack(list(prepare(model, adapt=1).frames()))
     np.testing.assert_array_equal(fitted[:, *WIDE.observed], FRAMES)
     assert (fitted != result).any()
+
+
+@pytest.mark.slow  # a program for eight devices
+def test_a_mesh_changes_nothing(folder, result):
+    made = np.stack(list(prepare(Model.from_pretrained(folder, mesh=make_mesh("data=2,tensor=2,context=2"))).frames()))
+    difference = np.abs(made.astype(int) - result)
+    assert difference.max() <= 5 and (difference > 1).mean() < 0.01
