@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from gp_jax.jobs.journal import Arrays, Journal
+from gp_jax.parallel.gather import from_first
 from gp_jax.parallel.processes import is_first, on_first
 
 
@@ -45,10 +45,7 @@ class SharedJournal(Journal):
         kinds = on_first(lambda: found and {key: [x.shape, str(x.dtype)] for key, x in found.items()})
         if kinds is None:
             return None
-        arrays = found or {key: np.empty(shape, dtype) for key, (shape, dtype) in kinds.items()}
-        # As bytes: jax would narrow numbers of 64 bits, and a sum with the zeros of others forgets the sign of one.
-        told = multihost_utils.broadcast_one_to_all({key: _bytes(x) for key, x in arrays.items()})
-        return {key: np.asarray(told[key]).view(x.dtype).reshape(x.shape) for key, x in arrays.items()}
+        return from_first(found or {key: np.empty(shape, dtype) for key, (shape, dtype) in kinds.items()})
 
     def has(self, name: str) -> bool:
         """See `Journal`; a collective of all processes."""
@@ -62,7 +59,3 @@ class SharedJournal(Journal):
         """See `Journal`."""
         if is_first():
             super().drop(name)
-
-
-def _bytes(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

@@ -2,10 +2,11 @@
 
     whole(program(parameters, frames))         what a program gave, for every process to read
     gathered(parameters)                       one after the other, for the first alone
+    from_first({"frames": frames})             what the first has, for all
     placed(array, sharding)                    the pieces of this process; nobody is asked
 
-The first two take collectives, which all processes must start in the same order; that of `gathered` is the order of the
-names, since every process may have built its dictionary in another way.
+All but the last take collectives, which all processes must start in the same order; that of `gathered` is the order of
+the names, since every process may have built its dictionary in another way.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 
@@ -31,12 +33,23 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(_whole, tree)
 
 
+def from_first(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of process 0, bit for bit; the others give arrays of the same names, shapes and types."""
+    # As bytes: jax would narrow numbers of 64 bits, and a sum with the zeros of others forgets the sign of one.
+    told = multihost_utils.broadcast_one_to_all({name: _bytes(x) for name, x in arrays.items()})
+    return {name: np.asarray(told[name]).view(x.dtype).reshape(x.shape) for name, x in arrays.items()}
+
+
 def placed(array: np.ndarray, sharding: Sharding) -> jax.Array:
     """An array that every process has, where it belongs.
 
     `jax.device_put` would first send it around, to compare that of all processes.
     """
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _whole(x: jax.Array) -> jax.Array:
