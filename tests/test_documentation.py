@@ -106,7 +106,7 @@ PARSED = {
     "W/4/checkpoint W/6/checkpoint": "what configs/tiny.py trains; tools/average_checkpoints.py",
     " sd15/": "as sd2.py; tests/convert converts what is in its place",
     "convert v1-5-pruned.safetensors": "tests/convert/test_formats.py and test_motion.py",
-    "gp-jax outpaint clip.mp4 wide.mp4 --aspect 16:9 --mesh": "several processes: tests/cli/test_outpaint_processes.py",
+    "--coordinator gpu1:99": "several processes: tests/cli/test_outpaint_processes.py and those beside it",
     "--method m3ddm --checkpoint": "takes more steps than one: tests/methods/m3ddm",
     "--method motia --checkpoint": "takes programs of its own: tests/methods/motia",
     "--adapt 200": "takes minutes: tests/methods/globalpaint/test_clip_lora.py",

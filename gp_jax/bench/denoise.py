@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.bench.case import Row, budget_of
-from gp_jax.bench.measure import CALLS_IN_A_ROW, compiled, peak_bytes, random_arrays, random_weights, timed
+from gp_jax.bench.measure import CALLS_IN_A_ROW, compiled, peak_bytes, random_batch, random_weights, timed
 from gp_jax.checkpoint.parameters import bind
 from gp_jax.checkpoint.tensors import is_floating
 from gp_jax.errors import UserError
 from gp_jax.fit.state import placed
-from gp_jax.fit.step import batch_shardings, on_mesh
+from gp_jax.fit.step import batch_shardings
 from gp_jax.models.layers import for_loops
 from gp_jax.models.m3ddm.config import M3DDMConfig
 from gp_jax.models.unet_config import UNetConfig
@@ -60,7 +60,7 @@ def bench_denoising(run: Run, model_flops: float, *, repeats: int) -> Row:
     model_flops, frames = model_flops * share, inputs["sample"].shape[1] * share
     if not repeats:
         return Row(run, budget, model_flops, frames)
-    parameters, batch = random_weights(shapes), on_mesh(random_arrays(inputs), inputs, run.mesh)
+    parameters, batch = random_weights(shapes), random_batch(inputs, run.mesh)
     again = functools.partial(program, parameters, batch)
     times = timed(again, repeats, CALLS_IN_A_ROW)
     return Row(

@@ -4,23 +4,28 @@
     times.median, times.lowest, times.highest                      seconds of a call
     flops_of_traced(jax.jit(f).trace(x))                           of its matrix products and convolutions
 
-Calls are waited for one by one, so that a spread can be told; two that are not counted come before them.
+Calls are waited for one by one, so that a spread can be told; two that are not counted come before them. Where several
+processes make them together, each took as long as the slowest process did.
 """
 
 import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from gp_jax.checkpoint.tensors import is_floating
+from gp_jax.fit.step import batch_shardings, on_mesh
 from gp_jax.jobs.programs import flops_of
 from gp_jax.parallel.gather import placed
+from gp_jax.parallel.processes import process_rows
 
 WARM_UP = 2  # calls that are not counted
 CALLS_IN_A_ROW = 4  # of a denoiser, as a sampler makes them: none waits for the host
@@ -51,7 +56,15 @@ def timed(call: Callable[[], Any], repeats: int, parts: int = 1) -> Times:
     of its equal parts."""
     for _ in range(WARM_UP):
         jax.block_until_ready(call())
-    return Times(tuple(seconds_of(lambda: jax.block_until_ready(call())) / parts for _ in range(repeats)))
+    return slowest([seconds_of(lambda: jax.block_until_ready(call())) / parts for _ in range(repeats)])
+
+
+def slowest(seconds: Sequence[float]) -> Times:
+    """Of calls that all processes made: the time of each, this process's being `seconds`; all must ask."""
+    if jax.process_count() == 1:
+        return Times(tuple(seconds))
+    everywhere = multihost_utils.process_allgather(np.array(seconds, np.float32))
+    return Times(tuple(map(float, everywhere.max(axis=0))))
 
 
 def compiled(lower: Callable[[], jax.stages.Lowered]) -> tuple[jax.stages.Compiled, float]:
@@ -103,10 +116,12 @@ def random_weights(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.
     return {name: make(name, shape) for name, shape in shapes.items()}
 
 
-def random_arrays(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-    """The rows of this process of a batch: from 0 to 1, and bytes to 255."""
-    rng, share = np.random.default_rng(0), jax.process_count()
-    return {
-        name: (rng.random((x.shape[0] // share, *x.shape[1:])) * (255 if x.dtype == np.uint8 else 1)).astype(x.dtype)
-        for name, x in shapes.items()
-    }
+def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict[str, jax.Array]:
+    """A batch on the mesh, its numbers from 0 to 1, and bytes to 255; those of other processes are the same."""
+    rng, places = np.random.default_rng(0), batch_shardings(shapes, mesh)
+
+    def draw(name: str, x: jax.ShapeDtypeStruct) -> np.ndarray:
+        rows = len(process_rows(places[name], x.shape[0]))
+        return (rng.random((rows, *x.shape[1:])) * (255 if x.dtype == np.uint8 else 1)).astype(x.dtype)
+
+    return on_mesh({name: draw(name, x) for name, x in shapes.items()}, shapes, mesh)

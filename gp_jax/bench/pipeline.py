@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gp_jax.bench.measure import Times, peak_bytes, random_weights, timed
+from gp_jax.bench.measure import Times, peak_bytes, random_weights, slowest, timed
 from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import bind
 from gp_jax.checkpoint.settings import Settings
@@ -146,7 +146,6 @@ def bench_pipeline(
             pass
         seconds.append(time.perf_counter() - begin)
         clocks.append(rates.clock.spent)
-    times = Times(tuple(seconds))
     spent = {
         stage: [statistics.mean(clock[stage, work][0] for clock in clocks), clocks[0][stage, work][1]]
         for stage, work in clocks[0]
@@ -165,7 +164,7 @@ def bench_pipeline(
         frames=frames,
         flops=sum(cost.flops * cost.times for cost in costs) / (pipeline.mesh.size if pipeline.mesh else 1),
         compile_seconds=compile_seconds,
-        times=times,
+        times=slowest(seconds),
         shares=shares | {"other": 1 - sum(shares.values())},
         calls={
             cost.name: (spent[cost.name][0] / spent[cost.name][1], cost.flops) for cost in costs if cost.name in spent

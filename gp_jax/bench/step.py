@@ -10,9 +10,8 @@ Data are not needed, nor a checkpoint: parameters and batches are random, and ne
 import jax
 
 from gp_jax.bench.case import Row
-from gp_jax.bench.measure import compiled, peak_bytes, random_arrays, random_weights, timed
+from gp_jax.bench.measure import compiled, peak_bytes, random_batch, random_weights, timed
 from gp_jax.fit.state import State, make_state
-from gp_jax.fit.step import on_mesh
 from gp_jax.parallel import use_mesh
 from gp_jax.training.budget import Budget, batch_shapes, check_memory, count, frozen_shapes, lower
 from gp_jax.training.setup import Run
@@ -44,7 +43,7 @@ def bench_step(run: Run, model_flops: float, *, repeats: int) -> Row:
     shapes = batch_shapes(run)
     program, compile_seconds = compiled(lambda: lower(run, shapes))
     state = make_state(random_weights(run.state["params"]), run.networks.multipliers, run.optimizer, run.mesh)
-    frozen, batch = random_weights(frozen_shapes(run)), on_mesh(random_arrays(shapes), shapes, run.mesh)
+    frozen, batch = random_weights(frozen_shapes(run)), random_batch(shapes, run.mesh)
 
     def update() -> State:
         nonlocal state

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gp_jax.bench.case import Row, budget_of
-from gp_jax.bench.measure import compiled, peak_bytes, random_arrays, random_weights, timed
+from gp_jax.bench.measure import compiled, peak_bytes, random_batch, random_weights, timed
 from gp_jax.checkpoint.parameters import bind
 from gp_jax.fit.state import placed
-from gp_jax.fit.step import batch_shardings, on_mesh
+from gp_jax.fit.step import batch_shardings
 from gp_jax.methods.latents import encode
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.parallel import parameter_shardings, use_mesh
@@ -65,7 +65,7 @@ def bench_part(run: Run, model_flops: float, *, part: str, repeats: int) -> Row:
     make = functools.partial(Row, run, budget_of(program, shapes), model_flops * share, frames, part=part)
     if not repeats:
         return make()
-    weights, batch = random_weights(shapes), on_mesh(random_arrays(inputs), inputs, run.mesh)
+    weights, batch = random_weights(shapes), random_batch(inputs, run.mesh)
     again = functools.partial(program, weights, batch)
     return make(compile_seconds=compile_seconds, times=timed(again, repeats), peak_bytes=peak_bytes(), again=again)
 

@@ -11,6 +11,8 @@ device could do in bfloat16 (MFU). With --on it is only compiled, for devices th
 number, or TPU slices by shape, for which libtpu has to be installed (pip install 'gp_jax[tpu]') but no TPU be there.
 Neither needs data nor a checkpoint: weights and frames are random. Other sizes are asked for as in training, by
 --config.data.size=WIDTHxHEIGHT and --config.data.segment_frames=N, other types by --config.dtype=float32.
+Several processes measure together what their devices do together: each gets the same command but for its number, and
+the first one prints. A call takes then as long as in the slowest of them.
 
 Numbers are those of one device. "seconds" is the median of calls that were waited for one by one, "range" the fastest
 and the slowest of them; of denoise, of four calls in a row, as a sampler makes them, a fourth of their time. "TFLOP"
@@ -58,6 +60,7 @@ examples:
   gp-jax bench pipeline --config configs/sd2.py:keyframes --source 192x256 --size 256x256 --steps 25 --guidance 2
   gp-jax bench metrics --against torch
   gp-jax bench --config configs/sd2.py:keyframes --on v5p:1x1x1,v5p:2x2x2,v5p:4x8x8 --segments 2
+  gp-jax bench --config configs/sd2.py:keyframes --coordinator gpu1:99 --num-processes 2 --process-id 0
 """
 
 import argparse
@@ -71,6 +74,7 @@ from rich.console import Console
 from gp_jax.cli import arguments as parse
 from gp_jax.cli import paper, records
 from gp_jax.cli.methods import ATTENTIONS, DTYPES
+from gp_jax.cli.processes import add_process_arguments, check_alike, joined
 from gp_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +98,7 @@ _ONLY = {
     "profile": ("step", "denoise", "vae"),
     "frames": ("pipeline", "metrics"),
     "clips": ("metrics",),
-    **dict.fromkeys(("config", "attention", "mesh"), ("step", "denoise", "vae", "pipeline")),
+    **dict.fromkeys(("config", "attention", "mesh", "coordinator"), ("step", "denoise", "vae", "pipeline")),
     **dict.fromkeys(("source", "size", "steps", "guidance"), ("pipeline",)),
 }
 _PROJECTED, _WANTED = 500, (512, 512, 720, 1280)  # frames, source and canvas
@@ -168,6 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--backend", choices=("jax", "torch"), help="of the denoiser; by default jax")
     group.add_argument("--output", metavar="DIR", help="for a page with plots, drift.html; by default none")
+    add_process_arguments(parser)
     parser.set_defaults(overrides=[])  # takes what begins with --config. (see main.py)
 
 
@@ -186,10 +191,12 @@ def run(arguments: argparse.Namespace) -> int | None:
         paper.check(arguments)
     elif arguments.chip or arguments.share:
         raise UserError("--chip and --share are of --on-paper 8,256: say for how many devices, or leave them out")
-    if arguments.profile and arguments.on:
-        raise UserError("--profile measures a device that is here, and --on runs nothing: give one of them")
-    if arguments.against and arguments.on:
-        raise UserError("--against runs on a device that is here, and --on runs nothing: give one of them")
+    for name in ("profile", "against", "coordinator"):
+        if getattr(arguments, name) and (arguments.on or arguments.on_paper):
+            raise UserError(f"--{name} is for devices that are here, and --on runs nothing: give one of them")
+    if arguments.coordinator and (arguments.against or (what == "pipeline" and not arguments.mesh)):
+        wrong = "torch has no part in a mesh: leave out --against" if arguments.against else "give --mesh too"
+        raise UserError(f"--coordinator is for what lies on a mesh over several processes: {wrong}")
     if arguments.against:  # jax leaves room for torch, which has the same device
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
@@ -209,13 +216,15 @@ def run(arguments: argparse.Namespace) -> int | None:
     if arguments.against:
         torch_process.check_torch(*["diffusers"] * arguments.image)
     config = image_alone(config) if arguments.image else config
-    print(f"{arguments.config}, {config.dtype}, remat {config.remat}", flush=True)
-    if arguments.on_paper:
-        paper.show(arguments, config, what)
-    elif what == "pipeline":
-        _pipeline(arguments, config)
-    else:
-        _calls(arguments, config, what)
+    with joined(arguments):
+        check_alike(arguments, config)
+        print(f"{arguments.config}, {config.dtype}, remat {config.remat}", flush=True)
+        if arguments.on_paper:
+            paper.show(arguments, config, what)
+        elif what == "pipeline":
+            _pipeline(arguments, config)
+        else:
+            _calls(arguments, config, what)
     return None
 
 
@@ -366,15 +375,25 @@ def _metrics(arguments: argparse.Namespace) -> None:
 
 
 def _attempted(table: "Table", run: "Run", measure: Callable[[], T]) -> T | None:
-    """What `measure` returns; None, and a line of why, where the device has not the kernel, or not the memory."""
+    """What `measure` returns; None, and a line of why, where the device has not the kernel, or not the memory.
+
+    Raises:
+      UserError: one of several processes failed, and the others may be in the middle of it.
+    """
+    import jax
+
     from gp_jax.bench.table import devices
     from gp_jax.models.attention import check_kernel
 
+    begun = False
     try:
         with Console(stderr=True).status(f"{devices(run)}, {run.config.attention}"):
             check_kernel(run.config.attention, run.mesh.devices.flat[0].platform)
+            begun = True
             return measure()
     except (UserError, ValueError, RuntimeError, NotImplementedError) as error:
+        if begun and jax.process_count() > 1:
+            raise UserError(f"{run.config.attention} does not work here: {error}") from error
         table.failed([devices(run), run.config.attention], str(error))
         return None
 

@@ -1,10 +1,8 @@
-"""`gp-jax outpaint` in two processes that cut the parameters between them: the frames of one, and the same end."""
+"""`gp-jax outpaint` in processes that cut the parameters between them: the frames of one, and the same end."""
 
-import os
 import re
-import subprocess
-import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,27 +11,27 @@ from gp_jax.video import VideoReader, VideoWriter
 from tests import small_m3ddm, small_networks
 from tests.parallel import together
 
-FRAMES = np.random.default_rng(0).integers(0, 256, (7, 16, 24, 3), np.uint8)  # two levels of the plan
-PROGRAM = """
-import os, sys
-from flax import nnx
+# A texture under a moving camera; its seven frames are two levels of the plan.
+TEXTURE = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 9, 3), np.uint8), (48, 16))
+FRAMES = np.stack([TEXTURE[:, 2 * frame : 2 * frame + 24] for frame in range(7)])
+# How often networks were called, and how many parameters no device holds alone; {who} does something in call two.
+COUNTED = """
 import jax
-from gp_jax.parallel import processes
+from flax import nnx
 from gp_jax.methods.latent_job import LatentJob
-processes.PATIENCE = {patience}
 make, calls, cut = LatentJob._make, [], []
 def counted(self, *arguments):
     calls.append(0)
     cut[:] = jax.tree.leaves(nnx.state(self.vae, nnx.Param))
-    if len(calls) == {last}:
-        os.kill(os.getpid(), 9)
+    if len(calls) == 2 and number == {who}:
+        {does}
     return make(self, *arguments)
 LatentJob._make = counted
-from gp_jax.cli.main import main
-code = main({arguments!r})
-print(len(calls), "calls,", sum(not x.is_fully_replicated for x in cut), "cut")
-sys.exit(code)
 """
+TOLD = """
+print(len(calls), "calls,", sum(not x.is_fully_replicated for x in cut), "cut")
+"""
+KILLED, SLOW = "os.kill(os.getpid(), 9)", f"time.sleep({3 * together.PATIENCE})"
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +42,14 @@ def request_of(tmp_path_factory):
     small_networks.write_text(checkpoint)
     with VideoWriter(folder / "clip", 24) as writer:
         for frame in FRAMES:
-            writer.write(frame)
+            writer.write(np.ascontiguousarray(frame))
+    with VideoWriter(folder / "mask", 24) as writer:
+        writer.write(np.pad(np.full((6, 6, 3), 255, np.uint8), ((5, 5), (9, 9), (0, 0))))
 
     def arguments(output, *more):
         source = [str(folder / "clip"), str(output), "--pad", "4,4,0,0", "--no-shots"]
-        return ["outpaint", *source, "--checkpoint", str(checkpoint), *map(str, more)]
+        more = (str(one).replace("MASK", str(folder / "mask")) for one in more)
+        return ["outpaint", *source, "--checkpoint", str(checkpoint), *more]
 
     return arguments
 
@@ -58,28 +59,15 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("programs") / "of")
 
 
-def start(arguments, cache, number, devices=1, last=0):
-    program = PROGRAM.format(arguments=arguments, patience=together.PATIENCE, last=last)
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_COMPILATION_CACHE_DIR": f"{cache}{number}",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([sys.executable, "-c", program], cwd=together.ROOT, env=environment, **pipes)
+def several(cache, arguments, mesh="fsdp=2", count=2, who=-1, does="pass", others=()):
+    """How processes ended that were given a request, of which one does something."""
+    code = {"before": COUNTED.format(who=who, does=does), "after": TOLD}
+    return together.commands(arguments, cache, mesh, count, others, **code)
 
 
-def two(cache, arguments, mesh="fsdp=2", kills=(0, 0), others=None):
-    """How two processes ended that were given a request; `kills` are the calls at which they kill themselves."""
-    address = together.free_address()
-    running = []
-    for number, last in enumerate(kills):
-        given = arguments if number == 0 or others is None else others
-        where = ["--mesh", mesh, "--coordinator", address, "--num-processes", "2", "--process-id", str(number)]
-        running.append(start([*given, *where], cache, number, last=last))
-    return together.wait(running, 600)
+def alone(arguments, cache, mesh="fsdp=2", devices=2):
+    """One process with all devices."""
+    return together.command([*arguments, "--mesh", mesh], cache, "one", devices)
 
 
 def frames(folder):
@@ -90,14 +78,14 @@ def frames(folder):
 def one(request_of, tmp_path_factory, cache):
     """The frames of one process with both devices."""
     output = tmp_path_factory.mktemp("one") / "wide"
-    (end,) = together.wait([start([*request_of(output), "--mesh", "fsdp=2"], cache, "one", devices=2)], 600)
+    (end,) = together.wait([alone(request_of(output), cache)], 600)
     assert end.code == 0, end
     return frames(output)
 
 
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(request_of, one, cache, tmp_path):
-    ends = two(cache, request_of(tmp_path / "wide"))
+    ends = several(cache, request_of(tmp_path / "wide"))
     assert [end.code for end in ends] == [0, 0], ends
     assert "7 frames, 32x16" in ends[0].printed and "frames" not in ends[1].printed, ends
     assert np.array_equal(frames(tmp_path / "wide"), one)
@@ -109,38 +97,71 @@ def test_two_processes_make_what_one_makes(request_of, one, cache, tmp_path):
 @pytest.mark.parametrize("mesh", ["tensor=2", "data=2"])
 def test_other_meshes_do_too(request_of, one, cache, tmp_path, mesh):
     """In another order of sums, whose last bits may become one level of 255."""
-    ends = two(cache, request_of(tmp_path / "wide"), mesh)
+    ends = several(cache, request_of(tmp_path / "wide"), mesh)
     assert [end.code for end in ends] == [0, 0], ends
     assert np.abs(frames(tmp_path / "wide").astype(int) - one).max() <= 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [["--overlap", "2"], ["--method", "m3ddm"]])
+def test_four_processes_make_what_one_makes(request_of, one, cache, tmp_path):
+    ends = several(cache, request_of(tmp_path / "wide"), "fsdp=2,tensor=2", count=4)
+    assert [end.code for end in ends] == [0] * 4, ends
+    assert np.abs(frames(tmp_path / "wide").astype(int) - one).max() <= 1
+    assert all(int(re.search(r"(\d+) cut", end.printed)[1]) > 20 for end in ends), ends
+
+
+@pytest.mark.slow
+def test_all_wait_for_one_that_is_slow(request_of, one, cache, tmp_path):
+    """For longer than a sign of life may take: it gives these meanwhile."""
+    ends = several(cache, request_of(tmp_path / "wide"), who=1, does=SLOW)
+    assert [end.code for end in ends] == [0, 0], ends
+    assert np.array_equal(frames(tmp_path / "wide"), one)
+
+
+REQUESTS = [
+    ["--overlap", "2"],
+    ["--method", "m3ddm"],
+    ["--pad", "36,36,8,8", "--detail", "tiles"],  # in rounds
+    ["--pad", "36,36,8,8", "--detail", "source"],
+    ["--propagate"],
+    ["--mask", "MASK"],
+    ["--stabilize"],
+    ["--adapt", "2", "--save-lora", "LORA"],
+    ["--plan", "sequential", "--sampler", "lcm"],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", REQUESTS, ids=" ".join)
 def test_other_requests_are_shared_too(request_of, cache, tmp_path, more):
     if "m3ddm" in more:
         checkpoint = small_m3ddm.write(tmp_path / "m3ddm", native_area=1024, steps=3, global_frames=4)
         more = [*more, "--checkpoint", checkpoint]
-    alone = start([*request_of(tmp_path / "one", *more), "--mesh", "fsdp=2"], cache, "one", devices=2)
-    ends = [*together.wait([alone], 600), *two(cache, request_of(tmp_path / "two", *more))]
+    one, two = (
+        request_of(tmp_path / name, *(str(part).replace("LORA", f"{tmp_path / name}.safetensors") for part in more))
+        for name in ("one", "two")
+    )
+    ends = [*together.wait([alone(one, cache)], 600), *several(cache, two)]
     assert [end.code for end in ends] == [0, 0, 0], ends
     assert np.array_equal(frames(tmp_path / "two"), frames(tmp_path / "one"))
+    assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == ("LORA" in more)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", [0, 1])
-def test_what_a_kill_ends_goes_on(request_of, one, cache, tmp_path, who):
-    """The other one ends with a sentence and leaves nothing half-written but the journal, with which both go on."""
-    request, kills = request_of(tmp_path / "wide", "--resume"), [0, 0]
-    kills[who] = 2
-    ends = two(cache, request, kills=kills)
-    assert ends[who].code == -9 and ends[1 - who].code not in (0, -9), ends
-    assert "has died or cannot be reached" in ends[1 - who].printed and ends[1 - who].seconds < 60, ends
+@pytest.mark.parametrize("who, count, mesh", [(0, 2, "fsdp=2"), (1, 2, "fsdp=2"), (3, 4, "fsdp=2,tensor=2")])
+def test_what_a_kill_ends_goes_on(request_of, one, cache, tmp_path, who, count, mesh):
+    """The others end with a sentence and leave nothing half-written but the journal, with which all go on."""
+    request = request_of(tmp_path / "wide", "--resume")
+    ends = several(cache, request, mesh, count, who=who, does=KILLED)
+    assert ends[who].code == -9, ends
+    for end in ends[:who] + ends[who + 1 :]:
+        assert end.code not in (0, -9) and "has died or cannot be reached" in end.printed and end.seconds < 90, ends
     left = {path.name for path in tmp_path.iterdir() if who or not path.name.startswith(".gp_jax")}
     assert left == {"wide.gp-jax-work"}, left
-    ends = two(cache, request)
-    assert [end.code for end in ends] == [0, 0], ends
+    ends = several(cache, request, mesh, count)
+    assert [end.code for end in ends] == [0] * count, ends
     assert all("3 calls," in end.printed for end in ends), ends  # of four
-    assert np.array_equal(frames(tmp_path / "wide"), one)
+    assert np.abs(frames(tmp_path / "wide").astype(int) - one).max() <= count // 4
     assert {path.name for path in tmp_path.iterdir()} == {"wide"}
 
 
@@ -149,9 +170,9 @@ def test_both_end_where_one_cannot_begin(request_of, cache, tmp_path):
     """The output stands there already, which process 0 alone looks at; or one was given another command."""
     (tmp_path / "wide").mkdir()
     (tmp_path / "wide" / "own").touch()
-    ends = two(cache, request_of(tmp_path / "wide"))
+    ends = several(cache, request_of(tmp_path / "wide"))
     assert [end.code for end in ends] == [2, 2] and all("is there already" in end.printed for end in ends), ends
-    ends = two(cache, request_of(tmp_path / "new"), others=request_of(tmp_path / "new", "--seed", "3"))
+    ends = several(cache, request_of(tmp_path / "new"), others=request_of(tmp_path / "new", "--seed", "3"))
     assert [end.code for end in ends] == [2, 2] and all("another command" in end.printed for end in ends), ends
     assert not (tmp_path / "new").exists()
 

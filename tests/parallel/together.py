@@ -1,4 +1,4 @@
-"""Two processes of a program: `run("...")` starts them with the code of a test, and says how they ended."""
+"""Several processes of a program, and how they ended: `run("...")` of the code of a test, `commands(...)` of gp-jax."""
 
 import os
 import socket
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +23,25 @@ processes.PATIENCE = {patience}
 number = int(sys.argv[1])
 def everywhere(x):
     return np.asarray(jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, P()))(x))
-with processes.joined({address!r}, 2, number):
+with processes.joined({address!r}, {count}, number):
     mesh = Mesh(np.array(jax.devices()), ("data",))
     place = NamedSharding(mesh, P("data"))
     ones = jax.make_array_from_callback((len(jax.devices()),), place, lambda _: np.ones(1))
     everywhere(ones)  # both are there
 {code}
 print("well", flush=True)
+"""
+
+_COMMAND = """
+import os, sys, time
+from gp_jax.parallel import processes
+processes.PATIENCE = {patience}
+number = {number!r}
+{before}
+from gp_jax.cli.main import main
+code = main({arguments!r})
+{after}
+sys.exit(code)
 """
 
 
@@ -60,15 +73,44 @@ def wait(running: list[subprocess.Popen], seconds: float = 120) -> list[End]:
     return ends
 
 
-def run(code: str, devices: int = 1, seconds: float = 120) -> list[End]:
-    """Runs `code`, which sees the names of `_PROGRAM`, in two processes of so many devices."""
+def run(code: str, devices: int = 1, seconds: float = 120, count: int = 2) -> list[End]:
+    """Runs `code`, which sees the names of `_PROGRAM`, in so many processes of so many devices."""
     body = textwrap.indent(textwrap.dedent(code), "    ")
-    program = _PROGRAM.format(address=free_address(), code=body, patience=PATIENCE)
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    program = _PROGRAM.format(address=free_address(), code=body, patience=PATIENCE, count=count)
+    return wait([_started(program, devices, str(number)) for number in range(count)], seconds)
+
+
+def command(
+    arguments: Sequence[str], cache: str, number: int | str, devices: int = 1, before: str = "", after: str = ""
+) -> subprocess.Popen:
+    """Starts `gp-jax ARGUMENTS`; `cache` and `number` name a folder for compiled programs.
+
+    Before and after it runs code that sees `number`, and behind it `code`, that of its end.
+    """
+    parts = {"before": textwrap.dedent(before), "after": textwrap.dedent(after), "patience": PATIENCE}
+    program = _COMMAND.format(arguments=[*map(str, arguments)], number=number, **parts)
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": f"{cache}{number}",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    return _started(program, devices, **environment)
+
+
+def commands(
+    arguments: Sequence[str], cache: str, mesh: str = "fsdp=2", count: int = 2, others: Sequence[str] = (), **code: str
+) -> list[End]:
+    """How so many processes of a device each ended, given one command, or those beside the first `others`."""
+    where = ["--mesh", mesh, "--coordinator", free_address(), "--num-processes", str(count), "--process-id"]
     running = [
-        subprocess.Popen([sys.executable, "-c", program, str(number)], cwd=ROOT, env=environment, **pipes)
-        for number in range(2)
+        command([*((number and others) or arguments), *where, str(number)], cache, number, **code)
+        for number in range(count)
     ]
-    return wait(running, seconds)
+    return wait(running, 900)
+
+
+def _started(program: str, devices: int, *arguments: str, **environment: str) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | environment
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=ROOT, env=environment, **pipes)
