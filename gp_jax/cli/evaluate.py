@@ -5,6 +5,11 @@ the same folder. `--method` takes names of the list below, and `folder:DIR` for 
 videos or folders of images of the protocol's size, with all frames. An output that is missing, short or of another size
 is named, and its method gets no score. LPIPS and FVD need `gp-jax fetch` once; `--metric` can leave them out.
 
+Two ways to share the work: --shard K/N takes every N-th clip, on devices of its own, and all write into one folder. Of
+networks that no machine holds alone each clip is made by several processes: each gets the same command but for its
+number, and a --mesh over the devices of all. The first one reads the data, measures, writes and prints, and needs the
+data alone; if one fails or dies, all end, with its reason, and the same commands go on where they were.
+
 OUTPUT gets report.html, summary.md and summary.csv, the numbers of every clip and frame in results.jsonl, of all clips
 in scores.jsonl, the times in timing.jsonl, and all frames as PNGs in generated/.
 
@@ -15,6 +20,8 @@ examples:
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --method folder:outputs/motia --output results
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output pixels --metric psnr,ssim  needs no weights
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --shard 0/4        one of four processes
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --method globalpaint --checkpoint my_model/ \\
+      --mesh fsdp=2 --coordinator gpu1:99 --num-processes 2 --process-id 0
 """
 
 import argparse
@@ -26,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from gp_jax.cli import arguments as parse
 from gp_jax.cli.methods import add_kernel_arguments, check_networks, has_networks, load_method
 from gp_jax.cli.options import add_options, check_used, options_for
+from gp_jax.cli.processes import add_process_arguments, check_alike, joined
 from gp_jax.cli.progress import progress
 from gp_jax.errors import UserError
 from gp_jax.evaluation.datasets import DATASETS
@@ -59,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_kernel_arguments(parser)
     add_options(parser, METHODS)
+    add_process_arguments(parser)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +89,34 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the table; the exit code is 1 where an output could not be scored."""
+    if "save_lora" in arguments:
+        raise UserError("--save-lora keeps what was fitted to one clip, and an evaluation has many: leave it out")
+    names = [name for part in arguments.method or DEFAULT_METHODS for name in part.split(",")]
+    if arguments.coordinator and not (arguments.mesh and any(has_networks(name.partition(":")[0]) for name in names)):
+        raise UserError(
+            "--coordinator is for networks that lie on a mesh over several processes: give --mesh too, or share clips "
+            "by --shard"
+        )
+    with joined(arguments) as first:
+        from gp_jax.parallel import make_mesh
+
+        mesh = make_mesh(arguments.mesh) if arguments.mesh else None
+        contenders = _contenders(names, arguments, mesh)
+        if not arguments.coordinator:
+            return _evaluate(arguments, contenders, mesh)
+        from gp_jax.evaluation.together import dismiss, following, leading
+
+        # Checkpoints of one name must be the same everywhere.
+        check_alike(arguments, {name: one.method.settings(one.options) for name, one in contenders.items()})
+        if not first:
+            return following(contenders)
+        code = _evaluate(arguments, leading(contenders), None)  # measured by this process alone
+        dismiss(code)
+        return code
+
+
+def _evaluate(arguments: argparse.Namespace, contenders: "dict[str, Contender]", mesh: Any) -> int:
+    """The exit code; `mesh` is what measuring is spread over."""
     from rich.console import Console
 
     from gp_jax.evaluation.harness import evaluate
@@ -87,19 +124,14 @@ def run(arguments: argparse.Namespace) -> int:
     from gp_jax.evaluation.results import Results
     from gp_jax.evaluation.summary import summary
     from gp_jax.evaluation.table import terminal
-    from gp_jax.parallel import make_mesh
 
-    if "save_lora" in arguments:
-        raise UserError("--save-lora keeps what was fitted to one clip, and an evaluation has many: leave it out")
-    mesh = make_mesh(arguments.mesh) if arguments.mesh else None
-    names = [name for part in arguments.method or DEFAULT_METHODS for name in part.split(",")]
     with progress() as report:
         outcome = evaluate(
             arguments.output,
             protocol=arguments.protocol,
             dataset=arguments.dataset,
             data=arguments.data,
-            methods=_contenders(names, arguments, mesh),
+            methods=contenders,
             clips=arguments.clips and arguments.clips.split(","),
             frames=arguments.frames,
             metrics=arguments.metric or (),
