@@ -46,27 +46,6 @@ def batches(plan: Plan, level: Sequence[Segment], batch: int) -> list[Sequence[S
     return cut(level, 1 if plan.chained else batch)
 
 
-def rows_of_calls(levels: Sequence[int], slices: int, most: int) -> int:
-    """How many segments a call takes, so that few of its rows only fill it.
-
-    One number for all levels, since each is a program to compile. Of equal work fewer calls are better, and a call is
-    taken to cost a quarter of a row on each slice beside its rows.
-
-    Example: 7 and 8 segments on 8 slices, at most 32 at once: 32 rows a call would be 49 idle ones, 8 are one.
-
-    Args:
-      levels: of how many segments each of the levels is that are cut into calls.
-      slices: rows that the mesh takes side by side; the result is a multiple of them.
-      most: that memory holds at once.
-    """
-
-    def cost(rows: int) -> float:
-        calls = sum(-(-segments // rows) for segments in levels)
-        return calls * (rows + slices / 4) if calls else -rows
-
-    return min(range(slices, max(most, slices) + 1, slices), key=cost)
-
-
 def cut(level: Sequence[Segment], size: int) -> list[Sequence[Segment]]:
     """The segments of a level as `refine` takes them."""
     return [level[begin : begin + size] for begin in range(0, len(level), size)]

@@ -40,6 +40,7 @@ from gp_jax.jobs.spool import Spool, check_room, is_kept
 from gp_jax.methods.compositing import finish
 from gp_jax.methods.method import Clip, Estimate, Progress, observed, quiet
 from gp_jax.methods.placement import Placement, shrink
+from gp_jax.methods.rows import slices_of
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import CHUNK_FRAMES, Make, chunk_size, fill, finished, native_frames, not_finite, reporting
 from gp_jax.methods.tiling import Grid
@@ -70,7 +71,6 @@ class LatentJob(ABC):
       place: of the source in the network's frame.
       vae: the autoencoder.
       length: frames of a segment.
-      slices: segments that the mesh takes side by side.
       batch: segments denoised at once.
       work: a folder for the journal and for a spool that memory does not hold; None for no journal.
 
@@ -101,12 +101,11 @@ class LatentJob(ABC):
         vae: AutoencoderKL,
         *,
         length: int,
-        slices: int,
         batch: int,
         work: Path | None,
     ):
         self.mesh, self.clip, self.canvas, self.frame, self.place, self.vae = mesh, clip, canvas, frame, place, vae
-        self.length, self.slices, self.batch = length, slices, batch
+        self.length, self.slices, self.batch = length, slices_of(mesh), batch
         self.work = work if is_first() else None  # of several processes one keeps files there
         self.shape = (*place.pixel_mask.shape, self.channels)
         self.latents = (*place.latent_mask.shape, vae.config.latent_channels)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gp_jax.methods.execute import execute, rows_of_calls
+from gp_jax.methods.execute import execute
 from gp_jax.methods.globalpaint.plan import PLANS
 
 
@@ -27,23 +27,6 @@ def test_frames_come_in_order_each_made_from_what_it_needs(name, num_frames, bat
     latest = [(frame, (frame, numbers[-1])) for frame, numbers in levels.items()]
     assert list(execute(plan, make, batch)) == latest
     assert sorted(map(hash, made)) == sorted(hash(segment) for level in plan.levels for segment in level)
-
-
-@pytest.mark.parametrize("slices, share", [(1, 0.05), (2, 0.1), (8, 0.3), (16, 0.5)])
-def test_few_rows_of_a_mesh_are_idle(slices, share):
-    """Clips of up to 512 frames by segments of 16; the first level is one segment, whatever the mesh."""
-
-    def idle(levels, rows):
-        return sum(-(-segments // rows) * rows - segments for segments in levels) + slices - 1
-
-    total = kept = whole = 0
-    for frames in range(9, 513, 7):
-        levels = [len(level) for level in PLANS["hierarchical"](frames, 16).levels]
-        rows = rows_of_calls(levels[1:], slices, 4 * slices)
-        assert rows % slices == 0 and slices <= rows <= 4 * slices
-        total, kept, whole = total + sum(levels), kept + idle(levels[1:], rows), whole + idle(levels[1:], 4 * slices)
-    assert kept < share * (total + kept) and kept < 0.55 * whole
-    assert rows_of_calls([4], slices, 1) == slices and rows_of_calls([], slices, 4 * slices) == 4 * slices
 
 
 @pytest.mark.parametrize("name", PLANS)

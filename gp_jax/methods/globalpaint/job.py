@@ -58,7 +58,6 @@ class OutpaintJob(LatentJob):
       seen: what is seen of each frame, None for the source alone.
       text: [1, L, D] embedding of the prompt, None for none.
       null_text: [1, L, D], what guidance leads away from.
-      slices: segments that the mesh takes side by side.
       batch: segments denoised at once.
       work: a folder for the journal and for a spool that memory does not hold; None for no journal.
       lora: what is fitted to the clip first, None for nothing.
@@ -83,7 +82,6 @@ class OutpaintJob(LatentJob):
         text: np.ndarray | None,
         null_text: np.ndarray,
         *,
-        slices: int,
         batch: int,
         work: Path | None,
         lora: "ClipLora | None",
@@ -99,9 +97,7 @@ class OutpaintJob(LatentJob):
         place, length = Placement.of(canvas, self.native, cell), settings.segment_frames
         if seen is not None:
             place = place._replace(enough=np.uint8(seen.enough))
-        super().__init__(
-            mesh, clip, canvas, canvas, place, checkpoint.vae, length=length, slices=slices, batch=batch, work=work
-        )
+        super().__init__(mesh, clip, canvas, canvas, place, checkpoint.vae, length=length, batch=batch, work=work)
 
     def _evaluations(self, number: int) -> int:
         return len(self.sampling.path.steps.timestep) * sum(self.sampling.branches)

@@ -13,13 +13,11 @@ size and put around the source's own pixels, which come back exactly.
 Frames stream: memory does not grow with the length of the clip (job.py).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -34,7 +32,6 @@ from gp_jax.geometry import Canvas
 from gp_jax.jobs.compilation_cache import keep_programs
 from gp_jax.json_config import short
 from gp_jax.memory import require
-from gp_jax.methods.execute import rows_of_calls
 from gp_jax.methods.globalpaint import programs
 from gp_jax.methods.globalpaint.job import OutpaintJob
 from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
@@ -43,6 +40,7 @@ from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole, check_detail
 from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.rows import batch_of
 from gp_jax.methods.seen import Feathered, seen_of
 from gp_jax.methods.segments import Plan
 from gp_jax.methods.source_detail import SourceDetailJob
@@ -52,9 +50,7 @@ from gp_jax.seeds import check_seed
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
     from gp_jax.methods.globalpaint.clip_lora import ClipLora
 
-# Most segments denoised at once, per slice of the mesh: on a CPU a larger batch is no faster, only later.
-BATCH = {"cpu": 1}
-DEFAULT_BATCH = 4
+MOST_AT_ONCE = 4  # segments, on each slice of the mesh
 
 
 class OutpaintPipeline:
@@ -245,7 +241,7 @@ class OutpaintPipeline:
           stabilize: whether the source is moved so that its camera goes smoothly.
           progress: called with (segments done, segments in all, name of the level).
           on_step: called with (step, latents [B, T, h, w, C]) after each denoising step of some segments; it takes a
-            program of its own, and the latents to this process.
+            program of its own, and the latents to this process, of several to that which has the first device.
           batch: segments denoised at once; None for as many as leave few rows idle.
 
         Returns:
@@ -341,8 +337,7 @@ class OutpaintPipeline:
         if seen is not None and options.adapt and not seen.stands:
             raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
-        most = self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
-        batch = batch or rows_of_calls([len(level) for level in plan.levels[1:]], self.slices, most)
+        batch = batch or batch_of([len(level) for level in plan.levels[1:]], self.mesh, MOST_AT_ONCE)
 
         def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
             timesteps = sampling.path.steps.timestep
@@ -358,7 +353,6 @@ class OutpaintPipeline:
                 seen,
                 text,
                 null_text,
-                slices=self.slices,
                 batch=batch,
                 work=work,
                 lora=lora,
@@ -398,8 +392,3 @@ class OutpaintPipeline:
         if embeds.shape != null.shape:
             raise UserError(f"prompt_embeds have {embeds.shape[1]} places, and this checkpoint's have {null.shape[1]}")
         return embeds, null
-
-    @property
-    def slices(self) -> int:
-        """How many segments the mesh takes side by side."""
-        return math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1

@@ -54,7 +54,6 @@ class OutpaintJob(LatentJob):
       clip, canvas: what is to be made.
       options: what was asked for, the checkpoint's own where nothing was.
       frame_rate: of the clip, frames per second.
-      slices: windows that the mesh takes side by side.
       batch: windows denoised at once.
       work: a folder for the journal and for a spool that memory does not hold; None for no journal.
 
@@ -74,7 +73,6 @@ class OutpaintJob(LatentJob):
         options: Options,
         frame_rate: float,
         *,
-        slices: int,
         batch: int,
         work: Path | None,
     ):
@@ -92,7 +90,7 @@ class OutpaintJob(LatentJob):
             place = place._replace(latent_mask=place.pixel_mask[::cell, ::cell])
         self.key = random_key(options.seed)
         self.frame_rate = frame_rate
-        super().__init__(mesh, clip, canvas, frame, place, vae, length=LENGTH, slices=slices, batch=batch, work=work)
+        super().__init__(mesh, clip, canvas, frame, place, vae, length=LENGTH, batch=batch, work=work)
 
     def _evaluations(self, number: int) -> int:
         return (self.options.steps or 0) * programs.BRANCHES

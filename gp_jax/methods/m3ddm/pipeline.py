@@ -7,10 +7,8 @@ for frame in job.frames():                               uint8 [H, W, 3], observ
 """
 
 import dataclasses
-import math
 from pathlib import Path
 
-import jax
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
@@ -23,17 +21,17 @@ from gp_jax.memory import require
 from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.m3ddm.job import OutpaintJob
 from gp_jax.methods.m3ddm.options import Options
+from gp_jax.methods.m3ddm.plan import hierarchy
 from gp_jax.methods.method import Clip
 from gp_jax.methods.options import check_detail
 from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.rows import batch_of
 from gp_jax.methods.source_detail import SourceDetailJob
 from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.seeds import check_seed
 from gp_jax.video.clock import DEFAULT_RATE
 
-# Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
-BATCH = {"cpu": 1}
-DEFAULT_BATCH = 2
+MOST_AT_ONCE = 2  # windows, on each slice of the mesh: of full size each takes gigabytes beside the parameters
 KNOWN = 1  # frames that begin a window of tiles, as they begin one of all frames
 FEWEST_STEPS = 3  # of the sampler
 
@@ -73,7 +71,7 @@ class Model:
           canvas: the target frame.
           options: what is asked for.
           work: a folder for the journal, and for frames that memory does not hold; without one nothing is kept.
-          batch: windows denoised at once.
+          batch: windows denoised at once; None for as many as leave few rows idle.
 
         Raises:
           UserError: an option is out of range, there are no frames, or `work` holds other work.
@@ -88,21 +86,15 @@ class Model:
         check_scales(local_guidance=options.local_guidance, guidance=options.guidance)
         check_seed(options.seed)
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
-        batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+        # Windows of the first level come one by one.
+        batch = batch or batch_of([len(level.windows) for level in hierarchy(len(clip))[1:]], self.mesh, MOST_AT_ONCE)
         if options.faithful and options.detail == "tiles":
             raise UserError("faithful is the published way, in a square of its own: leave it out, or detail")
         info = getattr(clip, "info", None)
         rate = DEFAULT_RATE if info is None else float(info.frame_rate)
 
         def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
-            job = OutpaintJob(
-                self.parts, self.mesh, clip, canvas, options, rate, slices=self.slices, batch=batch, work=work
-            )
+            job = OutpaintJob(self.parts, self.mesh, clip, canvas, options, rate, batch=batch, work=work)
             return detailed(job, options.detail, KNOWN)
 
         return in_rounds(prepare, clip, rounds(canvas) if options.detail == "tiles" else [canvas], work)
-
-    @property
-    def slices(self) -> int:
-        """How many windows the mesh takes side by side."""
-        return math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1

@@ -55,7 +55,6 @@ class OutpaintJob(LatentJob):
       options: what was asked for, the published numbers where nothing was.
       text: [1, L, D] embedding of the prompt, None for none.
       null_text: [1, L, D], what guidance leads away from.
-      slices: windows that the mesh takes side by side.
       batch: windows denoised at once.
       work: a folder for the journal and for a spool that memory does not hold; None for no journal.
       lora: what is fitted to the clip first, None for nothing.
@@ -79,7 +78,6 @@ class OutpaintJob(LatentJob):
         text: np.ndarray | None,
         null_text: np.ndarray,
         *,
-        slices: int,
         batch: int,
         work: Path | None,
         lora: ClipLora | None,
@@ -92,7 +90,7 @@ class OutpaintJob(LatentJob):
         cell = vae.config.downsampling
         self.insertion = insertion(native, options.insertion)
         place = Placement.of(canvas, native, cell)
-        super().__init__(mesh, clip, canvas, canvas, place, vae, length=LENGTH, slices=slices, batch=batch, work=work)
+        super().__init__(mesh, clip, canvas, canvas, place, vae, length=LENGTH, batch=batch, work=work)
         self.known = (*self.latents[:2], 2 * self.latents[2])  # what stands before a step, and the source's
 
     def _evaluations(self, number: int) -> int:

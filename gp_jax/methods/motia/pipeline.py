@@ -7,10 +7,8 @@ for frame in job.frames():                               uint8 [H, W, 3], observ
 """
 
 import dataclasses
-import math
 from pathlib import Path
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -29,16 +27,16 @@ from gp_jax.methods.method import Clip
 from gp_jax.methods.motia.clip_lora import ClipLora, has_updates
 from gp_jax.methods.motia.job import OutpaintJob
 from gp_jax.methods.motia.options import Options
+from gp_jax.methods.motia.plan import windows
 from gp_jax.methods.motia.schedule import rows
 from gp_jax.methods.options import Whole, check_detail
 from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.rows import batch_of
 from gp_jax.methods.source_detail import SourceDetailJob
 from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.seeds import check_seed
 
-# Windows denoised at once, per slice of the mesh: of full size each takes gigabytes beside the parameters.
-BATCH = {"cpu": 1}
-DEFAULT_BATCH = 2
+MOST_AT_ONCE = 2  # windows, on each slice of the mesh: of full size each takes gigabytes beside the parameters
 KNOWN = 4  # frames that begin a window of tiles
 NEEDED = "unet", "controlnet", "vae", "text"
 
@@ -86,7 +84,7 @@ class Model:
           canvas: the target frame.
           options: what is asked for.
           work: a folder for the journal, and for frames that memory does not hold; without one nothing is kept.
-          batch: windows denoised at once.
+          batch: windows denoised at once; None for as many as leave few rows idle.
 
         Raises:
           UserError: an option is out of range, there are no frames, or `work` holds other work.
@@ -112,7 +110,7 @@ class Model:
         null_text, text = (self._embedded(prompt) for prompt in prompts)
         if options.save_lora and not options.adapt:
             raise UserError("save_lora is of a LoRA that is fitted to the clip, and none is: ask for one by adapt")
-        batch = batch or self.slices * BATCH.get(jax.default_backend(), DEFAULT_BATCH)
+        batch = batch or batch_of([len(windows(len(clip)))], self.mesh, MOST_AT_ONCE)
 
         def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
             native = canvas.native(self.parts.settings.native_area, self.parts.networks["vae"].config.downsampling)
@@ -127,7 +125,6 @@ class Model:
                 options,
                 text if any(prompts) else None,
                 null_text,
-                slices=self.slices,
                 batch=batch,
                 work=work,
                 lora=fitted,
@@ -140,8 +137,3 @@ class Model:
 
     def _embedded(self, prompt: str) -> np.ndarray:
         return embed_text(self.parts.networks["text"], self.parts.tokenizer, prompt)
-
-    @property
-    def slices(self) -> int:
-        """How many windows the mesh takes side by side."""
-        return math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) if self.mesh else 1
