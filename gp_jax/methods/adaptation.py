@@ -41,6 +41,8 @@ from gp_jax.jobs.kept import Program
 from gp_jax.jobs.programs import Call
 from gp_jax.methods.method import Progress, quiet
 from gp_jax.parallel import use_mesh
+from gp_jax.parallel.gather import whole
+from gp_jax.parallel.processes import on_first
 from gp_jax.seeds import random_key
 
 Array = jax.Array
@@ -81,9 +83,6 @@ class Adaptation:
       rate: of the optimizer, constant.
       seed: of the keys.
       mesh: the devices, None for a single one.
-
-    Raises:
-      UserError: several processes work together.
     """
 
     name: str
@@ -95,10 +94,6 @@ class Adaptation:
     rate: float = 1e-4
     seed: int = 0
     mesh: Mesh | None = None
-
-    def __post_init__(self) -> None:
-        if jax.process_count() > 1:
-            raise UserError("networks are fitted to a clip by one process alone: leave adapt out, or ask for 0")
 
     def call(self, journal: Journal | None = None) -> Call:
         """How the program will be called, as often as is left to do."""
@@ -150,10 +145,12 @@ class Adaptation:
                     losses.append(np.float32(loss))
                 self._check(losses)
                 progress(step + 1, self.steps, self.name)
-                if journal is not None and time.monotonic() - kept > SECONDS:
+                due = time.monotonic() - kept > SECONDS
+                if journal is not None and on_first(lambda due=due: due):
                     journal.keep(self._state, _flat(state) | {LOSSES: np.array(losses)})
                     kept = time.monotonic()
-        return {name: np.asarray(x) for name, x in state["params"].items()} | {LOSSES: np.array(losses, np.float32)}
+            params = whole(state["params"])
+        return {name: np.asarray(x) for name, x in params.items()} | {LOSSES: np.array(losses, np.float32)}
 
     def _begin(self, journal: Journal | None) -> tuple[State, list[np.float32]]:
         """State and losses as far as the journal knows."""
@@ -169,7 +166,9 @@ class Adaptation:
     def _placed(self, x: np.ndarray, like: jax.ShapeDtypeStruct) -> Array:
         x = x.astype(like.dtype, copy=False).reshape(like.shape)
         # A copy, since the memory is given to the next state.
-        return jnp.array(x) if self.mesh is None else jax.device_put(x, like.sharding, may_alias=False)
+        if self.mesh is None:
+            return jnp.array(x)
+        return jax.make_array_from_callback(like.shape, like.sharding, lambda index: np.array(x[index]))
 
     def _abstract(self) -> State:
         shapes = {name: jax.ShapeDtypeStruct(x.shape, np.float32) for name, x in self.updates.items()}
@@ -217,4 +216,5 @@ def _optimizer(names: tuple[str, ...], rate: float) -> optax.GradientTransformat
 
 def _flat(state: State) -> dict[str, np.ndarray]:
     """By the way to each array."""
-    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+    leaves = jax.tree_util.tree_leaves_with_path(whole(state))
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}

@@ -15,6 +15,7 @@ from gp_jax.methods import adaptation
 from gp_jax.methods.adaptation import Adaptation, update
 from gp_jax.models.low_rank import DOWN, UP, fresh
 from gp_jax.parallel import make_mesh
+from tests.parallel import together
 
 RNG = np.random.default_rng(0)
 KERNEL, WANTED = RNG.normal(size=(2, 6, 5)).astype(np.float32)
@@ -119,7 +120,32 @@ def test_steps_that_are_not_finite_change_nothing_until_they_are_many():
         make(poison=0.0).run(batches)
 
 
-def test_several_processes_are_refused(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match="by one process alone"):
-        make()
+def test_two_processes_fit_what_one_fits_and_go_on_with_it(whole, tmp_path):
+    """Neither holds the whole state, which the first one keeps after every step."""
+    ends = together.run(f"""
+    from pathlib import Path
+    from gp_jax.jobs.shared_journal import journal_of
+    from gp_jax.methods import adaptation
+    from gp_jax.parallel import make_mesh
+    from tests.methods.test_adaptation import batches, make
+    adaptation.SECONDS = -1.0
+    fit, folder = make(mesh=make_mesh("fsdp=2")), Path({str(tmp_path)!r})
+    def until(done, *_):
+        if done == 20:
+            raise RuntimeError("enough")
+    try:
+        with journal_of(folder / "work", {{}}) as journal:
+            fit.run(batches, journal, until)
+    except RuntimeError:
+        pass
+    with journal_of(folder / "work", {{}}) as journal:
+        assert fit.call(journal).times == 11
+        fitted = fit.run(batches, journal)
+    np.savez(folder / str(number), losses=fitted.losses, **fitted.updates)
+    """)
+    assert [end.code for end in ends] == [0, 0], ends
+    for number in range(2):
+        found = np.load(tmp_path / f"{number}.npz")
+        np.testing.assert_allclose(found["losses"], whole.losses, rtol=1e-4)
+        for name, x in whole.updates.items():
+            np.testing.assert_allclose(found[name], x, rtol=1e-3, atol=1e-5)

@@ -55,6 +55,8 @@ from gp_jax.methods.streams import CHUNK_FRAMES, native_frames
 from gp_jax.models import remat
 from gp_jax.models.low_rank import DOWN, beside, fresh
 from gp_jax.models.unet import UNet
+from gp_jax.parallel.gather import placed, whole
+from gp_jax.parallel.processes import is_first
 
 Array = jax.Array
 
@@ -136,7 +138,8 @@ class ClipLora:
         null_text: np.ndarray,
         work: Path | None,
     ):
-        self.checkpoint, self.mesh, self.clip, self.options, self.work = checkpoint, mesh, clip, options, work
+        self.checkpoint, self.mesh, self.clip, self.options = checkpoint, mesh, clip, options
+        self.work = work if is_first() else None  # of several processes one keeps files there
         self.text, self.null_text = text, null_text
         most = checkpoint.schedule.num_train_timesteps - 1
         self.timesteps = np.clip(np.rint(timesteps), 0, most).astype(np.int32)
@@ -147,7 +150,7 @@ class ClipLora:
         _check(checkpoint, canvas, cell, options)
         native = self.source.native(checkpoint.settings.native_area, cell)
         self.place, self.shape = Placement.of(self.source, native, cell), (native.height, native.width, 3)
-        check_room(len(clip), self.shape, work)
+        check_room(len(clip), self.shape, self.work)
         self.examples = self._examples(plan, cell)
 
     def calls(self, journal: Journal | None) -> list[Call]:
@@ -181,7 +184,7 @@ class ClipLora:
         made = {name: self._merged(getattr(self.checkpoint, name), adapter) for name, adapter in adapters.items()}
         between = made["unet"] if self._is_shared else made.get("interpolation_unet", self.networks[1])
         self.networks = made["unet"], between
-        if self.options.save_lora:
+        if self.options.save_lora and is_first():
             parts = {name: (made[name].config, adapter) for name, adapter in adapters.items()}
             write_peft(self.options.save_lora, parts)
 
@@ -248,14 +251,13 @@ class ClipLora:
         return {key: x[None] for key, x in made.items()} | ({} if self.text is None else {"text": self.text})
 
     def _merged(self, network: UNet, adapter: Adapter) -> UNet:
-        """The network with other kernels; all else is shared with it."""
+        """The network with other kernels, one of them whole at a time; all else is shared with it."""
         tensors = flatten(network)
-        kernels = {f"{layer}.kernel": tensors[f"{layer}.kernel"] for layer in adapter}
-        made = {
-            name: jax.device_put(np.asarray(x).astype(kernels[name].dtype), self.mesh and kernels[name].sharding)
-            for name, x in merged(kernels, adapter).items()
-        }
-        return bind(network, tensors | made)
+        for layer, update in adapter.items():
+            kernel = tensors[name := f"{layer}.kernel"]
+            made = np.asarray(merged({name: whole(kernel)}, {layer: update})[name]).astype(kernel.dtype)
+            tensors[name] = placed(made, kernel.sharding) if self.mesh else jax.device_put(made)
+        return bind(network, tensors)
 
 
 class _Pictures:
@@ -301,5 +303,5 @@ def _check(checkpoint: Checkpoint, canvas: Canvas, cell: int, options: Options) 
         name.endswith(DOWN) for network in (checkpoint.unet, checkpoint.interpolation_unet) for name in flatten(network)
     ):
         raise UserError("adapt adds to the weights, and a LoRA lies beside them (fuse_lora=False): merge it")
-    if options.save_lora:
+    if options.save_lora and is_first():
         check_file(options.save_lora)

@@ -50,6 +50,7 @@ from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.low_rank import DOWN, beside, fresh
 from gp_jax.models.unet import UNet
 from gp_jax.parallel import use_mesh
+from gp_jax.parallel.processes import is_first
 
 Array = jax.Array
 
@@ -145,7 +146,7 @@ class ClipLora:
             raise UserError(
                 "adapt adds a LoRA to the motion modules, and one was given by --lora: leave one of them out"
             )
-        if self.save:
+        if self.save and is_first():
             check_file(self.save)
         updates = first_updates(network, options.seed)
         self.network, self.unet = network, beside(network, jax.tree.map(jnp.asarray, updates), SCALE)
@@ -188,7 +189,7 @@ class ClipLora:
             functools.partial(timed, FIT),
         )
         self.unet = beside(self.network, jax.tree.map(jnp.asarray, fitted.updates), SCALE)
-        if self.save:
+        if self.save and is_first():
             write_peft(self.save, {"unet": (self.network.config, apart(fitted.updates, SCALE)[1])})
 
     @functools.cached_property
