@@ -1,6 +1,7 @@
 """What `import gp_jax` gives, and what a pipeline takes and leaves."""
 
 import inspect
+import itertools
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.checkpoint.parameters import flatten
 from gp_jax.errors import UserError
 from gp_jax.files import write_json
+from gp_jax.parallel import make_mesh
 from tests import small_networks
 
 CANVAS = gp_jax.Canvas.from_aspect(21, 27, aspect=2.0, anchor="left")
@@ -64,12 +66,18 @@ def test_lists_of_clips_and_seeds_are_one_call_each(pipe):
     np.testing.assert_array_equal(made[2], pipe(FRAMES[::-1], CANVAS, seed=0))
 
 
-def test_each_denoising_step_is_told(pipe):
+@pytest.mark.parametrize("mesh", [None, "data=2,context=2"])
+def test_each_denoising_step_is_told(pipe, folder, mesh):
+    """In order, with the latents of all rows, wherever they lie."""
+    if mesh:
+        pipe = gp_jax.OutpaintPipeline.from_pretrained(folder, mesh=make_mesh(mesh, jax.devices()[:4]))
     seen = []
-    made = pipe(FRAMES, CANVAS, steps=3, on_step=lambda step, latents: seen.append((int(step), latents.shape)))
+    made = pipe(FRAMES, CANVAS, steps=3, on_step=lambda step, latents: seen.append((int(step), np.array(latents))))
     jax.effects_barrier()
     steps = [step for step, _ in seen]
-    assert steps == [0, 1, 2] * (len(steps) // 3) and len({shape for _, shape in seen}) == 1
+    assert steps == [0, 1, 2] * (len(steps) // 3) and len(steps) >= 6
+    assert len({x.shape for _, x in seen}) == 1 and len(seen[0][1]) == (2 if mesh else 1)
+    assert all(np.abs(x - before).max() > 1e-3 for (_, before), (_, x) in itertools.pairwise(seen))
     np.testing.assert_array_equal(made, pipe(FRAMES, CANVAS, steps=3))
 
 

@@ -136,7 +136,7 @@ def follow(
       noise: [B, ...], standard Gaussian.
       path: from `trajectory`.
       correct: what is to be made of each step's clean estimate [B, ...].
-      on_step: called on the host with the number of each step, from 0 on, and the latents after it.
+      on_step: called with the number of each step, from 0 on, and the latents after it, where the first device is.
       fresh: the noise that a step adds; called only if the path has weights for it.
       begin: [B, ...] float32, the noisy latents to go on from, for a path of `rest`; by default noise alone.
 
@@ -152,7 +152,8 @@ def follow(
         if fresh is not None and row.fresh_weight is not None:
             latents += row.fresh_weight * fresh(number)
         if on_step is not None:
-            jax.debug.callback(on_step, number, latents, ordered=True)
+            # JAX orders callbacks on a single device only; on a mesh its first device makes them, turn after turn.
+            jax.debug.callback(on_step, number, latents, ordered=jax.sharding.get_abstract_mesh().empty)
         return (latents, clean), None
 
     latents = path.start * noise.astype(jnp.float32) if begin is None else begin
