@@ -48,7 +48,8 @@ def start(script: str, *arguments: str, **options) -> subprocess.Popen:
 
 def given(output: str) -> list[list[str]]:
     """The arguments of each `gp-jax`, by process."""
-    return sorted(re.findall(r"\[([^]]*)\]", line) for line in output.splitlines() if line.startswith("[train]"))
+    lines = [line for line in output.splitlines() if line.startswith(("[train]", "[evaluate]"))]
+    return sorted(re.findall(r"\[([^]]*)\]", line) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,9 @@ def given(output: str) -> list[list[str]]:
 def test_arguments_arrive_as_they_were_written(script, before, environment):
     output, errors = start(script, *before, *ARGUMENTS, env=environment | {"BRIEF": "1"}).communicate(timeout=20)
     assert given(output) == [["train", *ARGUMENTS, "--coordinator", "auto"]], errors
+    other = environment | {"BRIEF": "1", "COMMAND": "evaluate"}
+    output, errors = start(script, *before, *ARGUMENTS, env=other).communicate(timeout=20)
+    assert ["evaluate", *ARGUMENTS, "--coordinator", "auto"] in given(output), errors
 
 
 def test_each_host_gets_a_process_and_the_first_one_coordinates(environment):

@@ -6,7 +6,8 @@
 #   sbatch --array 1-6%1 ...                        six slots of time, one after the other
 #
 # Three minutes before a slot ends the processes save and exit; the next slot goes on there. Once training is complete,
-# a further slot ends at once. GP_JAX is the command (by default gp-jax).
+# a further slot ends at once. GP_JAX is the program (by default gp-jax), COMMAND what it does (by default train;
+# outpaint, evaluate and bench go as well).
 #SBATCH --job-name=gp-jax
 #SBATCH --output=gp-jax-%j.log
 #SBATCH --signal=TERM@180
@@ -16,4 +17,4 @@ if (($# < 1)); then
   sed -n '2,/^#SBATCH/{/^#SBATCH/!s/^# \{0,1\}//p}' "$0" >&2
   exit 2
 fi
-exec srun --kill-on-bad-exit=1 --label "${GP_JAX:-gp-jax}" train "$@" --coordinator auto
+exec srun --kill-on-bad-exit=1 --label "${GP_JAX:-gp-jax}" "${COMMAND:-train}" "$@" --coordinator auto

@@ -4,8 +4,9 @@
 #   tools/launch/ssh.sh gpu1,gpu2 --config configs/sd2.py:keyframes --workdir /shared/run
 #   tools/launch/ssh.sh localhost,localhost ...     two processes on this machine, without ssh
 #
-# Each machine needs a login by key and the same folders. GP_JAX is the command there (by default gp-jax), PORT one of
-# the first machine (9876). Ctrl-C, or one process that fails, tells all of them to save and exit.
+# Each machine needs a login by key and the same folders. GP_JAX is the program there (by default gp-jax), COMMAND what
+# it does (by default train; outpaint, evaluate and bench go as well), PORT one of the first machine (9876). Ctrl-C, or
+# one process that fails, tells all of them to save and exit.
 set -euo pipefail
 if (($# < 2)); then
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
@@ -13,7 +14,7 @@ if (($# < 2)); then
 fi
 IFS=, read -ra hosts <<<"$1"
 shift
-printf -v train '%q ' "${GP_JAX:-gp-jax}" train "$@" \
+printf -v command '%q ' "${GP_JAX:-gp-jax}" "${COMMAND:-train}" "$@" \
   --coordinator "${hosts[0]##*@}:${PORT:-9876}" --num-processes "${#hosts[@]}"
 
 # The standard input of all processes is one pipe into which nothing is written. When it ends, by the lines below or
@@ -24,7 +25,7 @@ exec {hold}<>"$pipe"
 exec {silence}<"$pipe"
 rm "$pipe"
 for i in "${!hosts[@]}"; do
-  remote="exec 3<&0; $train --process-id $i & job=\$!; { read -ru 3; kill \$job; } 2>/dev/null & watch=\$!; "
+  remote="exec 3<&0; $command --process-id $i & job=\$!; { read -ru 3; kill \$job; } 2>/dev/null & watch=\$!; "
   remote+="wait \$job; code=\$?; kill \$watch 2>/dev/null; exit \$code"
   run=(ssh "${hosts[i]}" "bash -c $(printf %q "$remote")")
   [[ ${hosts[i]} != localhost ]] || run=(bash -c "$remote")
