@@ -1,4 +1,4 @@
-"""Two processes that cut the parameters between them: the same run as one, down to the files; and the same end."""
+"""Processes that cut the parameters between them: the same run as one, down to the files; and the same end."""
 
 import jax
 import numpy as np
@@ -28,19 +28,19 @@ RUN = """
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """two(config, workdir) -> how two processes ended that have trained with `mesh` over both."""
+def several(tmp_path_factory):
+    """several(config, workdir) -> how two processes, or `count`, ended that have trained with `mesh` over all."""
     cache = str(tmp_path_factory.mktemp("cache") / "of")
 
-    def run(config, workdir, before="", options="{}", mesh="fsdp=2", **fields):
+    def run(config, workdir, before="", options="{}", mesh="fsdp=2", count=2, **fields):
         parts = {"config": config, "workdir": str(workdir), "before": before, "options": options, "cache": cache}
-        return together.run(RUN.format(fields={"mesh": mesh, **fields}, **parts), devices=1, seconds=900)
+        return together.run(RUN.format(fields={"mesh": mesh, **fields}, **parts), devices=1, seconds=900, count=count)
 
     return run
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", pytest.param("keyframes", marks=pytest.mark.slow)])
-def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, stage):
+def test_two_processes_make_what_one_makes(several, records, checkpoint, tmp_path, stage):
     """Losses and weights, bit for bit, since a sum of two has one order only; of clips, validation and samples too."""
     fields, options = {}, {}
     arguments = f"{stage!r}, {str(records)!r}, {str(checkpoint)!r}, steps={STEPS}"
@@ -49,7 +49,7 @@ def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, s
         fields["validation"] = {"interval": 1, "batches": 1}
         options["evaluate"] = lambda folder, step: {"psnr": 12.5}
     told = "{'evaluate': lambda folder, step: {'psnr': 12.5}}" if options else "{}"
-    ends = two(f"small.config({arguments})", tmp_path / "two", options=told, **fields)
+    ends = several(f"small.config({arguments})", tmp_path / "two", options=told, **fields)
     assert [end.code for end in ends] == [0, 0], ends
 
     config = small.config(stage, records, checkpoint, steps=STEPS)
@@ -76,10 +76,10 @@ def test_two_processes_make_what_one_makes(two, records, checkpoint, tmp_path, s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [0, 1])
-def test_the_other_ends_when_one_is_killed_in_the_middle(two, records, tmp_path, who):
+def test_the_other_ends_when_one_is_killed_in_the_middle(several, records, tmp_path, who):
     call = f"small.autoencoder({str(records)!r}, steps=10_000)"
     kill = f"lambda done, *_: os.kill(os.getpid(), 9) if done == 5 and number == {who} else None"
-    ends = two(call, tmp_path / "run", options=f"{{'progress': {kill}}}")
+    ends = several(call, tmp_path / "run", options=f"{{'progress': {kill}}}")
     assert ends[who].code == -9 and ends[1 - who].code not in (0, -9), ends
     assert "has died or cannot be reached" in ends[1 - who].printed, ends[1 - who].printed
 
@@ -94,9 +94,49 @@ FULL = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who, steps", [(0, 3), (1, 10_000), (0, 10_000)])
-def test_both_end_when_one_is_out_of_disk(two, records, tmp_path, who, steps):
+def test_both_end_when_one_is_out_of_disk(several, records, tmp_path, who, steps):
     """In the export, or while the state is saved."""
     call, fields = f"small.autoencoder({str(records)!r}, steps={steps})", {"checkpoints": {"interval": 4}}
-    ends = two(call, tmp_path / "run", FULL.format(who=who).strip(), "{'progress': fill}", **fields)
+    ends = several(call, tmp_path / "run", FULL.format(who=who).strip(), "{'progress': fill}", **fields)
     assert [end.code for end in ends] == [2, 2], ends
     assert all("cannot write" in end.printed or "cannot save" in end.printed for end in ends), ends
+
+
+SLOW = f"lambda done, *_: time.sleep({2 * together.PATIENCE}) if done == 2 and number == 1 else None"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["autoencoder", "keyframes"])
+def test_four_processes_of_which_one_is_slow_make_what_one_makes(several, records, checkpoint, tmp_path, stage):
+    """All wait for it; heads and hidden widths are cut too, and sums in another order differ by their last bits."""
+    mesh, arguments = "fsdp=2,tensor=2", f"{stage!r}, {str(records)!r}, {str(checkpoint)!r}, steps=3"
+    told = f"{{'progress': {SLOW}}}"
+    ends = several(f"small.config({arguments})", tmp_path / "four", options=told, mesh=mesh, count=4)
+    assert [end.code for end in ends] == [0] * 4, ends
+    config = small.config(stage, records, checkpoint, steps=3)
+    assert train(config, tmp_path / "one", mesh=make_mesh(mesh, jax.devices()[:4]))
+    same(tmp_path / "four", tmp_path / "one", "vae" if stage == "autoencoder" else "unet")
+
+
+@pytest.mark.slow
+def test_what_four_processes_saved_before_one_was_killed_goes_on_in_two(several, records, tmp_path):
+    call = f"small.autoencoder({str(records)!r})"
+    kill = "lambda done, *_: os.kill(os.getpid(), 9) if done == 5 and number == 2 else None"
+    ends = several(call, tmp_path / "run", options=f"{{'progress': {kill}}}", mesh="fsdp=2,tensor=2", count=4)
+    assert ends[2].code == -9 and all(end.code not in (0, -9) for end in (*ends[:2], ends[3])), ends
+    assert all("has died or cannot be reached" in ends[number].printed for number in (0, 1, 3)), ends
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    ends = several(call, tmp_path / "run")
+    assert [end.code for end in ends] == [0, 0], ends
+    assert train(small.autoencoder(records), tmp_path / "one", mesh=make_mesh("fsdp=2", jax.devices()[:2]))
+    same(tmp_path / "run", tmp_path / "one", "vae")
+
+
+def same(run, other, component):
+    """Losses and exported weights."""
+    found, expected = ([line["loss"] for line in processes.lines(workdir)] for workdir in (run, other))
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    found, expected = (read_tensors(workdir / "checkpoint" / component / WEIGHTS_FILE) for workdir in (run, other))
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(np.asarray(found[name]), np.asarray(expected[name]), atol=5e-3, err_msg=name)
