@@ -31,6 +31,7 @@ from gp_jax.jobs.shared_journal import journal_of
 from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import Estimate, Progress, quiet
 from gp_jax.methods.placement import Placement
+from gp_jax.methods.rows import rows_of_calls
 from gp_jax.methods.segments import Segment, chain
 from gp_jax.methods.source_detail import SourceDetailJob, with_detail
 from gp_jax.methods.streams import chunk_size, fill, not_finite
@@ -80,7 +81,8 @@ class TiledJob:
         frame = full_size(coarse.canvas, cell, coarse.place.pixel_mask.shape)
         self.place = Placement.of(coarse.canvas, frame, cell)
         tile = coarse.place.latent_mask.shape
-        self.grid = Grid.of(frame, (tile[0], tile[1]), cell, coarse.batch)
+        number = Grid.of(frame, (tile[0], tile[1]), cell, 1).number
+        self.grid = Grid.of(frame, (tile[0], tile[1]), cell, rows_of_calls([number], coarse.slices, coarse.batch))
         self.latents = (*self.place.latent_mask.shape, coarse.vae.config.latent_channels)
         self.chunk = min(chunk_size(self.canvas), coarse.length)
         self.journal = None
@@ -101,15 +103,15 @@ class TiledJob:
     def _estimate(self) -> Estimate:
         first, coarse = self.coarse.estimate, self.coarse
         stages = [Effort(cost.name, cost.work, cost.times, cost.flops, cost.bytes) for cost in self.costs]
-        windows = sum(cost.times for cost in self.costs if cost.name == self.stage)
-        evaluations = windows * self.grid.number * coarse.refinements
+        often = coarse.refinements * sum(cost.times for cost in self.costs if cost.name == self.stage)
+        evaluations, idle = often * (self.grid.number - self.grid.idle), often * self.grid.idle
         # Frames of a window and of a chunk, as bytes, and their latents.
         frame = 3 * self.canvas.height * self.canvas.width + 4 * math.prod(self.latents)
         held = coarse.held_bytes + (coarse.length + 2 * self.chunk) * frame
         peak = peak_bytes([*coarse.costs, *self.costs], held)
         both = (first.seconds or 0) + seconds(stages, coarse.rates)
         disk = first.disk_bytes + (0 if self.journal is None else 4 * math.prod(self.latents) * len(coarse.clip))
-        return Estimate(first.evaluations + evaluations, both, peak, first.idle, disk)
+        return Estimate(first.evaluations + evaluations, both, peak, first.idle + idle, disk)
 
     @functools.cached_property
     def costs(self) -> list[Cost]:

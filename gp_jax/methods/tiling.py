@@ -58,6 +58,11 @@ class Grid(NamedTuple):
         """Of tiles, those that only fill a batch among them."""
         return self.latents.corners.shape[0] * self.latents.corners.shape[1]
 
+    @property
+    def idle(self) -> int:
+        """How many of them only fill the last batch."""
+        return int((self.latents.weights == 0).all((2, 3)).sum())
+
 
 def cut(picture: Array, place: Tiles) -> Array:
     """[T, H, W, C] -> [n, T, h, w, C], the tiles at n corners."""

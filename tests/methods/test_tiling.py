@@ -22,6 +22,7 @@ RNG = np.random.default_rng(0)
 def test_tiles_put_together_are_the_picture(at_once):
     grid = Grid.of(FRAME, (3, 5), 8, at_once)
     assert (FRAME.height, FRAME.width) == (64, 96) and grid.number % at_once == 0
+    assert grid.number - grid.idle == Grid.of(FRAME, (3, 5), 8, 1).number and grid.idle < at_once
     for unit, shape in (("latents", (2, 8, 12, 3)), ("pixels", (1, 64, 96, 3))):
         picture = RNG.normal(size=shape).astype(np.float32)
         made = jax.jit(lambda x, g, u=unit: over_tiles(lambda b: cut(x, getattr(b, u)), g, u, x.shape))(picture, grid)
