@@ -50,6 +50,18 @@ def test_saving_then_loading_is_the_identity(net, tmp_path):
     assert sorted(p.name for p in (tmp_path / "a" / "net").iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_a_network_is_hashed_once_and_again_when_it_has_changed(net, monkeypatch):
+    first, read = parameters.digest(net), []
+    gathered = parameters.gathered
+    monkeypatch.setattr(parameters, "gathered", lambda leaves: read.append(1) or gathered(leaves))
+    assert parameters.digest(net) == first and not read
+    assert parameters.digest(parameters.bind(net, parameters.flatten(net))) == first and len(read) == 1
+    net.scale[...] = jnp.full((), 7.0)
+    assert parameters.digest(net) != first
+    net.config = 3
+    assert len({parameters.digest(net), first}) == 2 and len(read) == 3
+
+
 def test_networks_that_are_built_alike_share_nothing(net, tmp_path):
     other = Net(5, rngs=nnx.Rngs(2))
     for name, network in {"one": net, "other": other}.items():
