@@ -24,6 +24,7 @@ DARK, STILL = 24.0, 0.25
 FLASH, BACK = 8, 0.5  # frames that one lasts at most; of its change, what may be left when the scene is back
 FADE = 12  # frames from black within which a change of brightness is a fade's
 OTHER = 3.5  # levels times the share of pixels with other colours: a camera that jerks shows the same ones elsewhere
+ALONE = 1.5  # times the smaller of the changes beside it that a cut is at least: what swings past comes and goes
 BLACK = 20  # the brightest that a thumbnail of a black frame is
 
 
@@ -98,7 +99,9 @@ def cuts(frames: Iterable[np.ndarray]) -> list[int]:
         return []
     found, flash = [], -1
     is_other = np.array(change) * np.array(moved) > OTHER
-    for index in map(int, np.flatnonzero(is_cut(np.array(change)) & is_other)):
+    before, after = np.pad(change, (1, 0))[:-1], np.pad(change, (0, 1))[1:]
+    is_alone = (np.array(change) >= np.maximum(before, after)) & (change > ALONE * np.minimum(before, after))
+    for index in map(int, np.flatnonzero(is_cut(np.array(change)) & is_other & is_alone)):
         near = slice(max(0, index - FADE), index + FADE)
         motion = float(np.median(change[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]))
         # The frames after it that show the scene before it, but for its motion; the likest ends the flash.

@@ -68,6 +68,17 @@ def test_a_film_of_few_frames_has_no_cut(count):
     assert cuts(np.zeros((5, 9, 16, 3), np.uint8)) == []
 
 
+def test_what_swings_into_the_picture_makes_no_cut():
+    """Within five frames something else fills it, fastest in the middle; a cut beside that is one all the same."""
+    film, other = drifting(np.random.default_rng(9), 60), drifting(np.random.default_rng(10), 60) // 4
+    for frame, share in zip(range(24, 60), (0.1, 0.35, 0.65, 0.9, *[1] * 32)):
+        film[frame, :, : round(128 * share)] = other[frame, :, : round(128 * share)]
+    change = changes(thumbnails(film))
+    assert change[25] > 3 * np.median(change[19:32]) and change.argmax() == 25, change[20:32]
+    assert cuts(film) == []
+    assert cuts(np.concatenate([film[:27], 255 - film[:20]])) == [27]
+
+
 def test_a_camera_that_jerks_makes_no_cut():
     film = drifting(np.random.default_rng(8), 30, speed=0)
     film[15:] = np.roll(film[15:], 16, axis=2)
