@@ -14,7 +14,7 @@ is that of one.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ import numpy as np
 
 from gp_jax.geometry import Canvas, Tiles, latent_mask, tiles, weighed
 from gp_jax.jobs.kept import Program
-from gp_jax.methods.compositing import composite
+from gp_jax.methods.compositing import blend, laid_over
 from gp_jax.methods.latents import encode
 from gp_jax.methods.placement import Placement, to_float
 from gp_jax.models.autoencoder import AutoencoderKL
@@ -62,6 +62,31 @@ class Grid(NamedTuple):
     def idle(self) -> int:
         """How many of them only fill the last batch."""
         return int((self.latents.weights == 0).all((2, 3)).sum())
+
+
+class Window(NamedTuple):
+    """Some frames of a clip that are made together, in tiles.
+
+    Attributes:
+      times: [T] int.
+      frames: uint8 [T, Hc, Wc, 3] of the canvas, complete but soft.
+      completed: [T, h, w, C] latents, read where `known`.
+      known: [T] bool, whether a frame is refined already and a condition for the others.
+      place: of the source in the frame that is made, [H, W] of the canvas or the nearest multiples of a cell.
+      grid: its tiles.
+    """
+
+    times: Any
+    frames: Any
+    completed: Any
+    known: Any
+    place: Placement
+    grid: Grid
+
+    @property
+    def pixels(self) -> Array:
+        """[T, H, W, 3] in [-1, 1]."""
+        return resized(to_float(self.frames), self.place.pixel_mask.shape)
 
 
 def cut(picture: Array, place: Tiles) -> Array:
@@ -160,12 +185,14 @@ def finish_frames(
     cover = over_tiles(lambda batch: cut(ones, batch.pixels), grid, "pixels", ones.shape)
     made = jnp.where(cover > 0.5, made, pixels)
     source = jax.lax.dynamic_slice(frames, (0, *place.corner, 0), (len(frames), *observed, 3))
-    return composite(made, source, place, (frames.shape[1], frames.shape[2])), jnp.isfinite(made).all()
+    shorter = min(side * own / full for side, own, full in zip(observed, pixels.shape[1:3], frames.shape[1:3]))
+    large = resized(blend(made, pixels, place.pixel_mask, shorter), frames.shape[1:3], "cubic")
+    return laid_over(large, source, place), jnp.isfinite(made).all()
 
 
-def resized(pixels: Array, size: tuple[int, int]) -> Array:
+def resized(pixels: Array, size: tuple[int, int], method: str = "linear") -> Array:
     """[N, H, W, 3], by a few pixels a side; as they are where that is their size."""
-    return pixels if pixels.shape[1:3] == size else jax.image.resize(pixels, (len(pixels), *size, 3), "linear")
+    return pixels if pixels.shape[1:3] == size else jax.image.resize(pixels, (len(pixels), *size, 3), method)
 
 
 def _batched(place: Tiles, size: int) -> Tiles:

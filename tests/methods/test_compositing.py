@@ -1,5 +1,6 @@
 """No seam, no streaks, no touched source."""
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -71,6 +72,46 @@ def test_what_is_trusted_is_laid_over_what_was_made():
     between = 0.2 * laid[255] + 0.8 * laid[1]
     np.testing.assert_allclose(laid[51][:, :, :6], between[:, :, :6], atol=2)
     assert np.abs(laid[1] - plain)[:, :, 6:9].mean() > 1
+
+
+def blend_of_whole_gaussians(made, seen, unknown, shorter):
+    """The blend by its definition, of float64 [H, W, C]: each Gaussian over all that is observed, and of full size."""
+    inside = unknown == 0
+    places = np.argwhere(inside)
+    pixels = np.argwhere(np.ones_like(inside))
+    apart = np.square(pixels[:, None] - places).sum(axis=-1)
+    at, distance = apart.argmin(axis=1), np.sqrt(apart.min(axis=1))[:, None]
+    between = np.square(places[:, None] - places).sum(axis=-1)
+    width, residual, result = max(2, shorter / 4), (seen - made)[inside], made.reshape(-1, made.shape[-1])
+
+    def fade(reach):
+        return 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / reach, 1))
+
+    for deviation in (2.0**k for k in range(max(1, int(np.log2(width))))):
+        weights = np.exp(-0.5 * between / deviation**2)
+        smooth = weights @ residual / weights.sum(axis=1, keepdims=True)
+        result = result + (residual - smooth)[at] * fade(2 * deviation)
+        residual = smooth
+    result = (result + residual[at] * fade(width)).reshape(made.shape)
+    return np.where(inside[..., None], seen, result)
+
+
+@pytest.mark.parametrize("shape", ["rectangle", "any"])
+def test_smaller_sizes_of_wide_gaussians_change_next_to_nothing(shape):
+    """Of a residual that is noise of several sizes, up to 0.9 strong: within 0.6 of a level of 255, 0.06 on average."""
+    rng = np.random.default_rng(0)
+    unknown = np.ones((50, 63))
+    unknown[3:47, 9:50] = 0
+    if shape == "any":
+        unknown[20:31, 17:40] = 1
+    sizes = [cv2.resize(rng.uniform(-1, 1, (50 // f, 63 // f, 3)), (63, 50)) for f in (1, 3, 10)]
+    made = rng.uniform(-1, 1, (50, 63, 3))
+    seen = made + sum(sizes) / 3
+    masks = unknown if shape == "rectangle" else unknown[None]
+    blended = jax.jit(compositing.blend, static_argnums=3)(made[None].astype(np.float32), seen[None], masks, 44 * 2)[0]
+    expected = blend_of_whole_gaussians(made, seen, unknown, 44 * 2)
+    difference = np.abs(blended - expected)
+    assert difference.mean() < 0.0005 and difference.max() < 0.005
 
 
 def test_what_is_right_stays():

@@ -1,5 +1,6 @@
 """Whatever is cut into tiles and put together again is what it was, and so is what each tile's network gives of it."""
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +52,7 @@ def test_a_decoder_of_cells_finishes_tiles_as_it_would_the_whole():
     vae = AutoencoderKL(config, rngs=nnx.Rngs(0))
     vae.decode = lambda latents: jnp.repeat(jnp.repeat(latents[..., :3], 8, axis=1), 8, axis=2)
     latents = 0.3 * RNG.normal(size=(2, 8, 12, config.latent_channels)).astype(np.float32)
-    frames = RNG.integers(0, 256, (2, 61, 93, 3), dtype=np.uint8)
+    frames = np.stack([cv2.resize(RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8), (93, 61)) for _ in range(2)])
     place, grid = Placement.of(CANVAS, FRAME, 8), Grid.of(FRAME, (3, 5), 8, 1)
     made, finite = finish_frames(vae, latents, frames, place, grid, observed=(40, 50))
     source = frames[:, *CANVAS.observed]
