@@ -50,7 +50,7 @@ setup(
         "clip": CLIP,
         "parity": PARITY,
         "torch": ["torch>=2.6", "diffusers>=0.42,<0.43", "lpips==0.1.4"],  # for `gp-jax bench --against torch`
-        "ray": ["ray>=2.50"],  # for `tools/build_records.py --engine ray`
+        "ray": ["ray>=2.50"],  # for `--engine ray` of gp-jax evaluate and of tools
         "plots": PLOTS,
         "web": WEB,
         "test": [*PARITY, *SAMPLES, *PLOTS, *WEB, *CHECKS, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", *BROWSER],

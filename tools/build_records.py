@@ -36,9 +36,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jobs import Done, Engine, of_host, pieces, run, share_out, verify
+from jobs import add_arguments, of_host, pieces, run, verify
 
 from gp_jax.cli.arguments import HelpFormatter, count, share, size
+from gp_jax.cli.engine import Done, Engine, share_out
 from gp_jax.cli.progress import progress
 from gp_jax.data.clips import ENCODINGS, pack_clip
 from gp_jax.data.film_lists import index_list, shard_of
@@ -273,7 +274,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--path", help="list: where a row's video lies, as {page_dir}/{videoid}.mp4 (default: {path})")
     parser.add_argument("--caption", help="list: a row's caption, as {name} (default: {caption})")
     parser.add_argument("--resolution", help="davis: the folder within JPEGImages (default: 480p)")
-    Engine.add_arguments(parser, processes=2)
+    add_arguments(parser, processes=2)
     arguments = parser.parse_args()
     if not arguments.verify and (arguments.output is None or arguments.size is None):
         parser.error("name kind, source, output and --size, or --verify RECORDS")

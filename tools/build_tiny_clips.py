@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 from camera_paths import blob_layer, fit_path, render_panorama, render_windows, window_path
 from films import decode
-from jobs import Done, Engine, share_out
 from rich.progress import track
 
 from gp_jax.cli.arguments import HelpFormatter, seed
 from gp_jax.cli.arguments import count as positive
+from gp_jax.cli.engine import Done, Engine, share_out
 from gp_jax.data.clips import pack_clip
 from gp_jax.data.shards import begin, finish, shard_names, write_shard
 from gp_jax.data.shots import find_shots, thumbnails

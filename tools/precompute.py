@@ -30,12 +30,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from jobs import Done, Engine, of_host, pieces, run, share_out, verify
+from jobs import add_arguments, of_host, pieces, run, verify
 
 from gp_jax.checkpoint.components import COMPONENTS, load_module
 from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.checkpoint.text import embed_text, load_tokenizer
 from gp_jax.cli.arguments import HelpFormatter, count, seed
+from gp_jax.cli.engine import Done, Engine, share_out
 from gp_jax.convert import load
 from gp_jax.data.clips import Clip, RecordFolder
 from gp_jax.data.examples import observed_pictures
@@ -294,7 +295,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--no-flip", dest="flip", action="store_false", help="no mirror images")
     parser.add_argument("--seed", type=seed, default=0, help="of canvases, mirror images and frames")
     parser.add_argument("--batch", type=count, help="frames at a time (default: 32, on CPUs 4)")
-    Engine.add_arguments(parser, processes=1)
+    add_arguments(parser, processes=1)
     return parser.parse_args()
 
 

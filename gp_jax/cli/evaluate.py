@@ -5,7 +5,8 @@ the same folder. `--method` takes names of the list below, and `folder:DIR` for 
 videos or folders of images of the protocol's size, with all frames. An output that is missing, short or of another size
 is named, and its method gets no score. LPIPS and FVD need `gp-jax fetch` once; `--metric` can leave them out.
 
-Two ways to share the work: --shard K/N takes every N-th clip, on devices of its own, and all write into one folder. Of
+Two ways to share the work: --shard K/N takes every N-th clip, on devices of its own, and all write into one folder;
+--processes and --engine ray start so many of these, and survive workers that are lost. Of
 networks that no machine holds alone each clip is made by several processes: each gets the same command but for its
 number, and a --mesh over the devices of all. The first one reads the data, measures, writes and prints, and needs the
 data alone; if one fails or dies, all end, with its reason, and the same commands go on where they were.
@@ -20,17 +21,20 @@ examples:
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --method folder:outputs/motia --output results
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output pixels --metric psnr,ssim  needs no weights
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --shard 0/4        one of four processes
+  gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --engine ray --address auto --ask GPU=1
   gp-jax evaluate --protocol m3ddm-256 --data DAVIS --output results --method globalpaint --checkpoint my_model/ \\
       --mesh fsdp=2 --coordinator gpu1:99 --num-processes 2 --process-id 0
 """
 
 import argparse
+import contextlib
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.engine import LOCAL, Done, Engine, share_out
 from gp_jax.cli.methods import add_kernel_arguments, check_networks, has_networks, load_method
 from gp_jax.cli.options import add_options, check_used, options_for
 from gp_jax.cli.processes import add_process_arguments, check_alike, joined
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from gp_jax.evaluation.harness import Contender
 
 DEFAULT_METHODS = "globalpaint", "edge", "mirror", "telea", "navier-stokes", "flow"
+SHARDS = 16  # each reads the networks and compiles anew
 WIDTH = 160  # of the table where no terminal says it, in characters
 
 
@@ -61,7 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--note", default="", metavar="TEXT", help="a sentence to stand below the numbers")
     parser.add_argument("--shard", type=_shard, default="0/1", metavar="K/N", help="work on the K-th of every N clips")
-
+    parser.add_argument(
+        "--shards",
+        type=parse.count,
+        metavar="N",
+        help=f"for --processes and --engine ray: how many there are; by default {SHARDS} on Ray, else the processes",
+    )
+    Engine.add_arguments(parser, processes=1)
     parser.add_argument(
         "--checkpoint", metavar="DIR|NAME", help="of methods that name none: a folder, or a model of this package"
     )
@@ -97,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--coordinator is for networks that lie on a mesh over several processes: give --mesh too, or share clips "
             "by --shard"
         )
+    _share_out(arguments)
     with joined(arguments) as first:
         from gp_jax.parallel import make_mesh
 
@@ -113,6 +125,27 @@ def run(arguments: argparse.Namespace) -> int:
         code = _evaluate(arguments, leading(contenders), None)  # measured by this process alone
         dismiss(code)
         return code
+
+
+def _share_out(arguments: argparse.Namespace) -> None:
+    """Has the shards made elsewhere, where that was asked; what comes after finds them done."""
+    engine = Engine.of(arguments)
+    if engine == Engine():
+        if arguments.shards:
+            raise UserError("--shards is of --processes and --engine ray: give one of them too, or leave it out")
+        return
+    if arguments.coordinator or arguments.shard != (0, 1):
+        other = "coordinator" if arguments.coordinator else "shard"
+        raise UserError(f"--{other} shares the work too: leave it out, or --processes and --engine")
+    shards = arguments.shards or (SHARDS if engine.ray else engine.processes)
+    share_out(_shard_alone, [(arguments, (k, shards)) for k in range(shards)], engine, "shards evaluated", shards)
+
+
+def _shard_alone(arguments: argparse.Namespace, shard: tuple[int, int], done: Done) -> None:
+    """A job of a process of its own; what there is to say of its outputs is said at the end, of all."""
+    with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        run(argparse.Namespace(**vars(arguments) | LOCAL | {"shard": shard, "shards": None}))
+    done(1)
 
 
 def _evaluate(arguments: argparse.Namespace, contenders: "dict[str, Contender]", mesh: Any) -> int:

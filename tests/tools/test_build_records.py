@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jobs import run
 
+from gp_jax.cli import engine
 from gp_jax.data.clips import RecordFolder
 from gp_jax.data.shards import read_manifest
 from gp_jax.errors import UserError
@@ -143,7 +144,7 @@ def test_few_films_make_shards_for_many_processes(clips, tmp_path, monkeypatch, 
     options = (*OPTIONS[: OPTIONS.index("--films")], "--encoding", "png", "--processes")
     folders = [tmp_path / name for name in ("one", "three")]
     steps = []
-    monkeypatch.setattr(jobs, "progress", lambda: nullcontext(lambda done, total, label: steps.append((done, total))))
+    monkeypatch.setattr(engine, "progress", lambda: nullcontext(lambda done, total, label: steps.append((done, total))))
     for folder, processes in zip(folders, (1, 3)):
         assert not build(monkeypatch, "arrays", clips, folder, *options, processes)
         assert sorted(steps) == steps and steps[-1] == (11, 11) and len({done for done, _ in steps}) >= 11

@@ -21,6 +21,7 @@ STAND_INS = {
         [[ ${!#} != "${FAIL:-}" ]] || { sleep 0.5; exit 3; }
         for _ in {1..200}; do sleep 0.05; done""",
     "ssh": 'echo "on $1"; exec sh -c "$2"',  # as sshd does, which hands the words to a shell
+    "ray": 'echo "ray $*"',
     "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
     "gcloud": 'cd "$HOME"; bash -c "${!#}"; while [[ ! -s gp-jax.log ]]; do sleep 0.05; done; cat gp-jax.log',
     "xpk": 'bash -c "${!#}"',
@@ -76,6 +77,15 @@ def test_one_that_fails_makes_the_others_save(environment):
     process = start("ssh.sh", "localhost,localhost,localhost", *ARGUMENTS, env=environment | {"FAIL": "1"})
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 3 and output.count("saved") == 2
+
+
+def test_a_cluster_is_started_used_and_stopped(environment):
+    output, errors = start(
+        "ray.sh", "one,me@two", "gp-jax", "evaluate", "--data", "a b", env=environment | {"BRIEF": "1"}
+    ).communicate(timeout=20)
+    assert given(output) == [["evaluate", "--data", "a b", "--engine", "ray", "--address", "one:6379"]], errors
+    assert "ray start --head --port 6379" in errors and "on me@two\nray start --address one:6379" in errors
+    assert output.endswith("on me@two\nray stop\nray stop\n")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -8,7 +8,6 @@ import sys
 from contextlib import nullcontext
 
 import jax
-import jobs
 import numpy as np
 import precompute
 import pytest
@@ -17,6 +16,7 @@ from jobs import run
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.components import save_module
 from gp_jax.checkpoint.folder import load_checkpoint
+from gp_jax.cli import engine
 from gp_jax.convert import convert, load
 from gp_jax.data import DataConfig, make_loader
 from gp_jax.data.clips import pack_clip
@@ -227,7 +227,7 @@ def test_frames_that_the_autoencoder_cannot_take_are_told_first(checkpoint, tmp_
 @pytest.mark.parametrize("processes", [1, 2])
 def test_progress_is_told_within_a_record_and_by_every_process(processes, checkpoint, tmp_path, monkeypatch):
     steps = []
-    monkeypatch.setattr(jobs, "progress", lambda: nullcontext(lambda *told: steps.append(told)))
+    monkeypatch.setattr(engine, "progress", lambda: nullcontext(lambda *told: steps.append(told)))
     folder = write_records(tmp_path)
     options = ("--variants", 2, "--batch", 1, "--processes", processes)
     assert not call(folder, "latents", "--checkpoint", checkpoint, *options)

@@ -2,8 +2,8 @@
 
 Every job is a task of its own. One whose worker was lost is started again, on another, up to `RETRIES` times; since
 shards are written whole or not at all, and finished ones are kept, the same files come out. What a task raises ends the
-run, and its sentence is told as ever. All machines see the same folders, by the same paths, and have this package; the
-tools travel along.
+run, and its sentence is told as ever. All machines see the same folders, by the same paths, and have this package; a
+tool's own functions travel along.
 """
 
 import functools
@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs import Done
-
+from gp_jax.cli.engine import Done
 from gp_jax.errors import UserError
 
 RETRIES = 3
@@ -34,18 +33,19 @@ def on_ray(
     """`[work(*job, done) for job in jobs]`, each on a worker of the cluster.
 
     Args:
-      work, jobs: see `jobs.share_out`.
+      work, jobs: see `share_out`.
       address: of the cluster; None for one of this machine's cores, which ends with the run.
       ask: what a task needs: "CPU", "GPU", and "TPU" or whatever else nodes offer.
       advance: told what was done since it was told before.
     """
-    with _cluster(address) as ray:
+    work = _by_name(work)
+    with _cluster(address, _tools(work)) as ray:
         _check(ray, ask)
         told = ray.remote(num_cpus=0)(_Told).remote()
         others = {name: amount for name, amount in ask.items() if name not in ("CPU", "GPU")}
         needs = {"num_cpus": ask.get("CPU", 1), "num_gpus": ask.get("GPU", 0), "resources": others or None}
         task = ray.remote(max_retries=RETRIES, **needs)(_run)
-        work, here = _by_name(work), os.getcwd()
+        here = os.getcwd()
         results = [task.remote(work, job, number, told, here) for number, job in enumerate(jobs)]
         waiting, reached = list(results), 0.0
         try:
@@ -90,6 +90,12 @@ def _by_name(work: Any) -> Any:
     return getattr(importlib.import_module(Path(sys.argv[0]).stem), work.__name__)
 
 
+def _tools(work: Any) -> str | None:
+    """The folder of a tool's function; None for one of this package, which workers have."""
+    module = work.func.__module__ if isinstance(work, functools.partial) else work.__module__
+    return None if module.startswith("gp_jax.") else str(Path(sys.modules[module].__file__ or "").parent)
+
+
 def _run(work: Callable[..., Any], job: tuple, number: int, told: Any, folder: str) -> Any:
     os.chdir(folder)  # paths may be relative to it
     reached = 0.0
@@ -103,22 +109,19 @@ def _run(work: Callable[..., Any], job: tuple, number: int, told: Any, folder: s
 
 
 @contextmanager
-def _cluster(address: str | None) -> Iterator[Any]:
+def _cluster(address: str | None, tools: str | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
         raise UserError("--engine ray needs Ray, which is not here: pip install 'gp_jax[ray]'") from None
-    folder = str(Path(__file__).parent)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options["include_dashboard"] = False
-        # Workers of this machine find the tools where this process did.
-        options["runtime_env"] = {
-            "env_vars": {"PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
-        }
+        # Workers of this machine find what this process did, a tool's neighbours among it.
+        options["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [tools, *sys.path]))}}
     else:
         _check_reached(address)
-        options |= {"address": address, "runtime_env": {"working_dir": folder}}
+        options |= {"address": address, "runtime_env": {"working_dir": tools} if tools else None}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
