@@ -46,9 +46,8 @@ def trace_denoising(run: Run, calls: int = 1) -> jax.stages.Traced:
 
         return jax.lax.scan(turn, inputs["sample"], length=calls)[0]
 
-    inputs = input_shapes(run)
     with use_mesh(run.mesh):
-        return jax.jit(call).trace(_parameters(run), placed(inputs, batch_shardings(inputs, run.mesh)))
+        return jax.jit(call).trace(*argument_shapes(run))
 
 
 def bench_denoising(run: Run, model_flops: float, *, repeats: int) -> Row:
@@ -66,6 +65,12 @@ def bench_denoising(run: Run, model_flops: float, *, repeats: int) -> Row:
     return Row(
         run, budget, model_flops, frames, compile_seconds, times, peak_bytes(), again=again, in_a_row=CALLS_IN_A_ROW
     )
+
+
+def argument_shapes(run: Run) -> tuple[Shapes, Shapes]:
+    """Of the traced program: parameters and inputs, in their places."""
+    inputs = input_shapes(run)
+    return _parameters(run), placed(inputs, batch_shardings(inputs, run.mesh))
 
 
 def input_shapes(run: Run) -> Shapes:

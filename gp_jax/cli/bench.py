@@ -66,7 +66,9 @@ examples:
 import argparse
 import functools
 import os
+import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -130,7 +132,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="such as data=2,fsdp=4; by default data=N/8,fsdp=8, and one device for pipeline",
     )
     parser.add_argument(
-        "--segments", type=parse.count, metavar="N", help="per call and data slice; by default 1, on paper 8"
+        "--segments",
+        type=_segments,
+        metavar="N",
+        help="per call and data slice; on paper per device, and 1/8 of one too; by default 1, on paper 8",
     )
     parser.add_argument(
         "--attention",
@@ -189,6 +194,8 @@ def run(arguments: argparse.Namespace) -> int | None:
             raise UserError(f"--{name.replace('_', '-')} is of {' and '.join(cases)}, not of {what}: leave it out")
     if arguments.on_paper:
         paper.check(arguments)
+    elif isinstance(arguments.segments, Fraction):
+        raise UserError(f"--segments {arguments.segments} is of --on-paper: give a whole number")
     elif arguments.chip or arguments.share:
         raise UserError("--chip and --share are of --on-paper 8,256: say for how many devices, or leave them out")
     for name in ("profile", "against", "coordinator"):
@@ -400,6 +407,13 @@ def _attempted(table: "Table", run: "Run", measure: Callable[[], T]) -> T | None
 
 def _names(text: str) -> list[str]:
     return text.split(",")
+
+
+def _segments(text: str) -> int | Fraction:
+    """`8` as 8, `1/8` as a fraction."""
+    if re.fullmatch(r"1/[1-9]\d{0,3}", text):
+        return Fraction(text) if text != "1/1" else 1
+    return parse.count(text)
 
 
 def _counts(text: str) -> list[int]:

@@ -16,7 +16,8 @@ CHIPS = ("v5p", "h100", "h200")  # as in bench/chips.py, which is behind what im
 SHARE = 0.25  # of the peak, as a call of the video network of Stable Diffusion 2 reached on an H200: see the README
 SEGMENTS = 8
 _HEADINGS = (
-    *("chip    ", "devices", "mesh              ", "memory GB", "TFLOP", "gather GB", "scatter GB", "sum GB"),
+    *("chip    ", "devices", "mesh              ", "memory GB", "TFLOP"),
+    *("gather GB", "scatter GB", "sum GB", "other GB"),
     *("compute s", "near s ", "far s  ", "step s ", "efficiency"),
 )
 
@@ -36,19 +37,21 @@ def show(arguments: argparse.Namespace, config: "ConfigDict", what: str) -> None
     from gp_jax.bench.paper import best, meshes, predict, work_of
     from gp_jax.bench.table import Table
 
-    with Console(stderr=True).status("tracing the program, which takes a minute at full size"):
+    with Console(stderr=True).status("tracing the program and trying meshes, which takes minutes at full size"):
         work = work_of(config, what)
     segments, share = arguments.segments or SEGMENTS, arguments.share or SHARE
     print(
-        f"{segments} segments a device, {segments * work.flops / 1e12:.3g} TFLOP (of the networks: "
-        f"{segments * work.model_flops / 1e12:.3g}) at {share:.0%} of the peak; nothing overlaps"
+        f"{segments} segments a device, {float(segments) * work.flops / 1e12:.3g} TFLOP (of the networks: "
+        f"{float(segments) * work.model_flops / 1e12:.3g}) at {share:.0%} of the peak; nothing overlaps"
     )
     table = Table(_HEADINGS)
     table.line(table.headings)
     for chip in arguments.chip or CHIPS:
         for devices in arguments.on_paper:
-            tried = [predict(work, KNOWN[chip], mesh, segments, share) for mesh in meshes(devices)]
-            if chosen := best(tried):
+            tried = [predict(work, KNOWN[chip], mesh, segments, share) for mesh in meshes(devices, segments)]
+            if not tried:
+                table.line([chip, str(devices), f"no mesh cuts segments so that {segments} is a device's share"])
+            elif chosen := best(tried):
                 table.line([chip, str(devices), *_cells(chosen)])
             else:
                 least = min(row.memory for row in tried)
@@ -57,7 +60,8 @@ def show(arguments: argparse.Namespace, config: "ConfigDict", what: str) -> None
 
 def _cells(row: "Prediction") -> list[str]:
     mesh = ",".join(f"{axis}={size}" for axis, size in row.mesh.items() if size > 1) or "-"
-    traffic = [f"{row.traffic(kind) / 1e9:.3g}" for kind in ("all-gather", "reduce-scatter", "all-reduce")]
+    kinds = ("all-gather",), ("reduce-scatter",), ("all-reduce",), ("all-to-all", "collective-permute")
+    traffic = [f"{sum(map(row.traffic, those)) / 1e9:.3g}" for those in kinds]
     times = row.computing + row.updating, row.near, row.far, row.seconds
     return [
         *(mesh, f"{row.memory / 1e9:.3g}", f"{row.flops / 1e12:.3g}"),

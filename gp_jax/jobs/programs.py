@@ -94,10 +94,11 @@ def flops_of(program: Any) -> int:
     Args:
       program: a `Jaxpr`.
     """
-    return sum(_flops(equation) for equation in program.eqns)
+    return sum(flops_of_operation(equation) for equation in program.eqns)
 
 
-def _flops(equation: Any) -> int:
+def flops_of_operation(equation: Any) -> int:
+    """`flops_of` of one equation of a `Jaxpr`."""
     name, parameters = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = parameters["dimension_numbers"]

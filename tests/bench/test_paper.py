@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from gp_jax.bench.case import prepare_case
 from gp_jax.bench.chips import CHIPS, Collective, seconds
+from gp_jax.bench.denoise import bench_denoising
 from gp_jax.bench.paper import best, meshes, predict, traffic, work_of
 from gp_jax.cli.main import main
 from gp_jax.training.budget import count
@@ -65,6 +67,32 @@ def test_traffic_is_what_xla_makes_of_it(config, work, axes):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "axes", [{"data": 4, "tensor": 2}, {"data": 4, "context": 2}, {"data": 2, "tensor": 2, "context": 2}], ids=str
+)
+def test_activations_travel_as_xla_sends_them(config, axes):
+    """One call, whose parameters stay where they are: all that is sent are activations."""
+    mesh = ",".join(f"{axis}={size}" for axis, size in axes.items())
+    run = prepare_case(config, jax.devices()[:8], segments=1, mesh=mesh, attention="einsum")
+    counted = bench_denoising(run, 0.0, repeats=0).budget.collectives
+    row = predict(work_of(config, "denoise"), CHIPS["v5p"], mesh_of(**axes), Fraction(axes["data"], 8), 0.25)
+    predicted = {kind: sum(x.bytes for x in row.collectives if x.kind == kind) for kind in counted}
+    for kind, found in counted.items():
+        assert found.bytes == pytest.approx(predicted[kind], rel=0.05), kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", ["tensor", "context"])
+def test_activations_of_a_step_are_exchanged_as_xla_does(config, work, axis):
+    run = prepare_case(config, jax.devices()[:8], segments=1, mesh=f"data=4,{axis}=2", attention="einsum")
+    counted = count(run).collectives
+    row = predict(work, CHIPS["v5p"], mesh_of(data=4, **{axis: 2}), Fraction(1, 2), 0.25)
+    for kind in ("all-to-all", "collective-permute"):
+        predicted = sum(x.bytes for x in row.collectives if x.kind == kind)
+        assert 0.95 * predicted < counted[kind].bytes < 1.25 * predicted, kind
+
+
+@pytest.mark.slow
 def test_memory_is_about_what_xla_asks_for(config, work):
     budget = count(prepare_case(config, jax.devices()[:8], segments=2, mesh="fsdp=8"))
     row = predict(work, CHIPS["v5p"], mesh_of(fsdp=8), segments=2, share=0.25)
@@ -85,16 +113,29 @@ def test_sharing_in_more_pieces_holds_less_and_sends_more(work):
 
 def test_more_segments_a_device_scale_better_and_a_call_sends_nothing(config, work):
     few, many = (best([predict(work, CHIPS["h200"], x, n, 0.25) for x in meshes(64)]) for n in (1, 8))
-    assert few.efficiency < many.efficiency and many.computing == pytest.approx(8 * few.computing)
+    assert few.efficiency < many.efficiency and many.alone == pytest.approx(8 * few.alone)
     call = best([predict(work_of(config, "denoise"), CHIPS["h200"], x, 4, 0.25) for x in meshes(64)])
     assert call.mesh == mesh_of(data=64) and call.efficiency == 1 and not call.collectives
 
 
-@pytest.mark.parametrize("devices", [1, 8, 12, 256])
-def test_all_meshes_are_tried(devices):
+@pytest.mark.parametrize("devices, number", [(1, 1), (8, 20), (256, 110)])
+def test_all_meshes_are_tried(devices, number):
     tried = list(meshes(devices))
     assert all(math.prod(mesh.values()) == devices for mesh in tried)
-    assert len(tried) == sum(devices % cut == 0 for cut in range(1, devices + 1))
+    assert len({tuple(mesh.values()) for mesh in tried}) == len(tried) == number
+    shared = list(meshes(devices, Fraction(1, 8)))
+    assert shared == [mesh for mesh in tried if mesh["tensor"] * mesh["context"] % 8 == 0]
+
+
+def test_cutting_segments_shares_their_work_and_sends_activations(config):
+    work = work_of(config, "denoise")
+    whole = predict(work, CHIPS["v5p"], mesh_of(data=8), 1, 0.25)
+    for axes in ({"data": 4, "context": 2}, {"data": 4, "tensor": 2}):
+        row = predict(work, CHIPS["v5p"], mesh_of(**axes), 1, 0.25)
+        assert whole.flops <= row.flops < 1.2 * whole.flops  # what cannot be cut is computed twice
+        assert row.near > 0 == whole.near and row.efficiency < whole.efficiency == 1
+    waited_for = best([predict(work, CHIPS["v5p"], mesh, Fraction(1, 8), 0.25) for mesh in meshes(8, Fraction(1, 8))])
+    assert waited_for.mesh["data"] == 1 and waited_for.seconds < whole.seconds
 
 
 def test_a_ring_sends_all_but_its_own_share_and_hosts_share_what_is_far():
@@ -105,6 +146,8 @@ def test_a_ring_sends_all_but_its_own_share_and_hosts_share_what_is_far():
     assert (near, far) == (1400.0, 100.0)  # half of an eighth comes from the other host
     assert seconds(h100, Collective("all-reduce", "data", 2, 8, 600e6)) == (0.0, pytest.approx(600e6 / 50e9))
     assert Collective("all-gather", "fsdp", 1, 1, 9.0).sent(8) == (0.0, 0.0)
+    assert Collective("all-to-all", "context", 16, 1, 160.0).sent(8) == (70.0, 80.0)  # a tenth to each
+    assert Collective("collective-permute", "context", 16, 1, 160.0).sent(8) == (0.0, 160.0)
 
 
 def test_the_command_prints_a_line_for_each(tmp_path, capsys):
@@ -123,6 +166,7 @@ def test_the_command_prints_a_line_for_each(tmp_path, capsys):
         (["--on-paper", "8", "--chip", "v9"], "'v9' is none of v5p, h100, h200"),
         (["--on-paper", "8", "--mesh", "data=8"], "leave --mesh out"),
         (["--chip", "v5p"], "say for how many devices"),
+        (["--segments", "1/8"], "--segments 1/8 is of --on-paper"),
         (["vae", "--on-paper", "8"], "--on-paper is of step and denoise, not of vae"),
     ],
 )
