@@ -41,10 +41,13 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Segment(Protocol):
-    """Some frames that are made together; their times rise, and no two segments of a level begin alike."""
+    """Some frames that are made together; their times rise, and no two segments of a level begin alike: with the same
+    time of a clip that starts at the same frame."""
 
     @property
     def times(self) -> Sequence[int]: ...
+    @property
+    def start(self) -> int: ...
 
 
 class Journal:
@@ -136,7 +139,8 @@ def holds_work(folder: Path) -> bool:
 
 def name_of(number: int, segments: Sequence[Segment]) -> str:
     """What the piece of some segments of a level is called."""
-    return f"level-{number}.from{segments[0].times[0]:+d}.to{segments[-1].times[-1]:+d}"
+    clip = f"clip-{segments[0].start}." if segments[0].start else ""
+    return f"level-{number}.{clip}from{segments[0].times[0]:+d}.to{segments[-1].times[-1]:+d}"
 
 
 def remembering(journal: Journal | None, make: Callable[..., Mapping[int, np.ndarray]]) -> Callable[..., Any]:

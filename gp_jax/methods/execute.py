@@ -63,8 +63,8 @@ def refine(completed: Completed, level: Sequence[Segment], size: int, make: Make
     held = {}
     for segments in cut(level, size):
         needed = set().union(*(segment.needed for segment in segments))
-        # Only what the batch stands on is held; everything before it is passed on.
-        start = min(needed, default=0)
+        # Only what the batch stands on is held, and what it makes; everything before it is passed on.
+        start = min(needed or (segment.frames[0] for segment in segments))
         yield from _release(held, before=start)
         while not needed <= held.keys():
             index, frame = next(completed)

@@ -152,6 +152,10 @@ class LatentJob(ABC):
         """Its outcome."""
         raise NotImplementedError
 
+    def _tokens_of(self, segments: Sequence[Segment], tokens: np.ndarray | None) -> np.ndarray | None:
+        """What segments are told of it, of `_token_shape`."""
+        return tokens
+
     @abstractmethod
     def _columns(self, source: Frames, segments: Sequence[Segment], completed: Completed) -> Sequence[Sequence[Any]]:
         """For each segment its times [T] int, pixels [T, H, W, 3], latents of complete frames [T, h, w, C], and what is
@@ -360,7 +364,7 @@ class LatentJob(ABC):
         first = min(frame for segment in segments for frame in segment.frames)
         columns = self._columns(spool.along(number, first), segments, completed)
         rows = (fill(list(map(np.asarray, column)), self._rows(number)) for column in columns)
-        made = self.called(self._denoising(number, tokens, *rows))
+        made = self.called(self._denoising(number, self._tokens_of(segments, tokens), *rows))
         made = np.asarray(made)
         if not np.isfinite(made).all():
             raise not_finite("denoiser", [frame for segment in segments for frame in segment.frames])

@@ -172,6 +172,11 @@ class Method(Protocol):
         """
         ...
 
+    def side_by_side(self, options: Any) -> int:
+        """How many clips are best made by one job, as a `Together`, since they share the devices then; 1 where each has
+        to have a job of its own."""
+        return 1
+
     def prepare(self, clip: Clip, canvas: Canvas, options: Any, work: Path | None = None) -> Job:
         """Checks everything, computes nothing heavy.
 

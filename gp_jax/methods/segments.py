@@ -14,11 +14,12 @@ class Segment:
 
     Attributes:
       times: T times, rising; a segment that is too short repeats its last one.
-      frames: T source indices: the times, but that these turn back at both ends of the clip.
+      frames: T source indices: the times from `start` on, but that these turn back at both ends of the clip.
       boundary: the times of the completed frames that it is conditioned on, rising; none for key frames.
       kept: positions of the frames that it makes; the others are boundary, repeated, or left to a finer level.
       shares: of frames that are complete already, how much of each kept one comes from this segment, in (0, 1]; empty
         where frames are made for the first time.
+      start: where its clip begins, whose time is 0 there; not 0 where several lie one after the other.
     """
 
     times: tuple[int, ...]
@@ -26,6 +27,7 @@ class Segment:
     boundary: tuple[int, ...]
     kept: tuple[int, ...]
     shares: tuple[float, ...] = ()
+    start: int = 0
 
     @property
     def known(self) -> tuple[bool, ...]:

@@ -26,6 +26,7 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.source import identity
 from gp_jax.methods.method import Clip, Estimate, Job, Method, Progress, quiet
+from gp_jax.methods.together import Together
 from gp_jax.video import VideoReader
 
 
@@ -44,6 +45,9 @@ def prepare(method: Method, clip: Clip, canvas: Canvas, options: Any, work: Path
     """
     if len(shots) == 1:
         return method.prepare(clip, canvas, options, work)
+    if method.side_by_side(options) > 1:
+        parts = [_part(clip, shot) for shot in shots]
+        return method.prepare(Together(parts, work and identity(clip, canvas)), canvas, options, work)
     return Film(method, clip, canvas, options, work, shots)
 
 

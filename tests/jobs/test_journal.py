@@ -127,7 +127,7 @@ def test_a_folder_of_other_things_is_let_alone(tmp_path):
 
 
 def test_what_a_level_makes_is_remembered_by_its_segments(tmp_path):
-    segments = [SimpleNamespace(times=(-3, -1, 2)), SimpleNamespace(times=(2, 5, 7))]
+    segments = [SimpleNamespace(times=(-3, -1, 2), start=0), SimpleNamespace(times=(2, 5, 7), start=0)]
     asked = []
 
     def make(number, segments, completed):

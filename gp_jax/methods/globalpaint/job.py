@@ -37,6 +37,7 @@ from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import Make, fill, surroundings
 from gp_jax.methods.tiled import STRENGTH
 from gp_jax.methods.tiling import Grid
+from gp_jax.methods.together import lengths_of
 from gp_jax.models.unet import UNet
 from gp_jax.seeds import random_key
 
@@ -90,6 +91,7 @@ class OutpaintJob(LatentJob):
         self.lora = lora
         self.seen, self.channels = seen, 4 if seen else 3
         self.checkpoint, self.plan, self.sampling, self.options = checkpoint, plan, sampling, options
+        self.starts = list(dict.fromkeys(segment.start for segment in plan.levels[0]))  # of several clips, or 0
         self.text, self.null_text, self.on_step = text, null_text, on_step
         self.key = random_key(options.seed)
         cell, settings = checkpoint.vae.config.downsampling, checkpoint.settings
@@ -110,8 +112,9 @@ class OutpaintJob(LatentJob):
         return execute(self.plan, make, self.batch)
 
     def _rows(self, number: int) -> int:
-        """Key frames are one segment and chained ones come one by one: more than a row per slice would be idle work."""
-        return self.batch if number and not self.plan.chained else self.slices
+        """Key frames of a clip are one segment and chained ones come one by one: more than a row per slice would be
+        idle work."""
+        return self.slices if self.plan.chained or (number == 0 and len(self.starts) == 1) else self.batch
 
     def _stage(self, number: int) -> str:
         return "interpolation" if number else "key frames"
@@ -130,13 +133,16 @@ class OutpaintJob(LatentJob):
         if self.checkpoint.vision is None or self.checkpoint.extractor is None:
             return None
         count = self.checkpoint.settings.feature_frames
-        return self._read(
+        call = self._read(
             np.zeros((count, *self.shape), np.float32), np.zeros(count, np.float32), np.zeros(count, bool)
         )
+        return dataclasses.replace(call, times=len(self.starts))
 
     def _token_shape(self) -> tuple[int, ...]:
+        """A row that all segments share or, of several clips, one for each."""
         assert self.checkpoint.extractor is not None
-        return 1, self.checkpoint.extractor.config.tokens, self.checkpoint.extractor.config.output_width
+        config = self.checkpoint.extractor.config
+        return 1 if len(self.starts) == 1 else self.batch, config.tokens, config.output_width
 
     def _read(self, pixels: np.ndarray, times: np.ndarray, valid: np.ndarray) -> Call:
         """See `programs.read_clip`; of a frame of which all sorts is seen, the rectangle around that."""
@@ -152,13 +158,21 @@ class OutpaintJob(LatentJob):
         return Call(TOKENS, programs.read_clip, (vision, extractor, pixels, masks, positions, times, valid))
 
     def _read_clip(self, spool: Spool | Passes) -> np.ndarray:
-        count = self.checkpoint.settings.feature_frames
-        indices = spread(len(self.clip), count)
-        times = np.array(indices, np.float32) / max(len(self.clip) - 1, 1)
-        pixels = fill(spool.some(indices), count)
-        valid = np.arange(count) < len(indices)
-        tokens = self.called(self._read(pixels, fill(list(times), count), valid))
-        return np.asarray(tokens, np.float32)  # files have no bfloat16; the networks narrow it again, without loss
+        """Of several clips, one after the other: [clips, K, D]."""
+        count, made = self.checkpoint.settings.feature_frames, []
+        for start, length in zip(self.starts, lengths_of(self.clip)):
+            indices = spread(length, count)
+            times = np.array(indices, np.float32) / max(length - 1, 1)
+            pixels = fill(spool.some([start + index for index in indices]), count)
+            valid = np.arange(count) < len(indices)
+            tokens = self.called(self._read(pixels, fill(list(times), count), valid))
+            made.append(np.asarray(tokens, np.float32))  # files have no bfloat16; the networks narrow it, without loss
+        return np.concatenate(made)
+
+    def _tokens_of(self, segments: Sequence[Segment], tokens: np.ndarray | None) -> np.ndarray | None:
+        if tokens is None or len(self.starts) == 1:
+            return tokens
+        return fill([tokens[self.starts.index(segment.start)] for segment in segments], self.batch)
 
     def _columns(
         self, source: Frames, segments: Sequence[Segment], completed: Mapping[int, np.ndarray]
@@ -261,6 +275,7 @@ class OutpaintJob(LatentJob):
             "method": "globalpaint",
             "source": identity(self.clip, self.canvas),
             "canvas": dataclasses.asdict(self.canvas),
+            "shots": self.starts if len(self.starts) > 1 else None,
             "seen": self.seen.identity() if self.seen else None,
             # What it is beside the digests of networks, which tell it too, so that it can be told by its name.
             "lora": self.checkpoint.lora or None,

@@ -1,7 +1,9 @@
 """GlobalPaint as a method of the registry."""
 
+from typing import Any
+
 from gp_jax.methods.globalpaint.options import Options
-from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline, side_by_side
 from gp_jax.methods.of_checkpoint import OfCheckpoint
 
 
@@ -13,3 +15,7 @@ class GlobalPaint(OfCheckpoint):
     Pipeline = OutpaintPipeline
     default = "tiny"
     adaptable = True
+
+    def side_by_side(self, options: Any) -> int:
+        """See `Method`."""
+        return side_by_side(self.mesh, options)

@@ -15,6 +15,7 @@ Frames stream: memory does not grow with the length of the clip (job.py).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,12 @@ from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole, check_detail
 from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
-from gp_jax.methods.rows import batch_of
+from gp_jax.methods.rows import batch_of, slices_of
 from gp_jax.methods.seen import Feathered, seen_of
 from gp_jax.methods.segments import Plan
 from gp_jax.methods.source_detail import SourceDetailJob
 from gp_jax.methods.tiled import TiledJob, detailed
+from gp_jax.methods.together import Together, joint, lengths_of
 from gp_jax.seeds import check_seed
 
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
@@ -153,11 +155,11 @@ class OutpaintPipeline:
           uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
           of both clip by clip.
         """
-        clips: Sequence[Any] = frames if isinstance(frames, list | tuple) else [frames]
+        clips: list[Any] = list(frames) if isinstance(frames, list | tuple) else [frames]
         seeds = seed if isinstance(seed, Sequence) else [seed]
         videos = [
             self.stream(
-                clip,
+                clips if len(clips) > 1 else clips[0],
                 canvas,
                 seed=each,
                 steps=steps,
@@ -182,15 +184,15 @@ class OutpaintPipeline:
                 on_step=on_step,
                 batch=batch,
             )
-            for clip in clips
             for each in seeds
         ]
-        made = [np.stack(list(video)) for video in videos]
-        return made if clips is frames or seeds is seed else made[0]
+        made = [[np.stack(list(islice(video, len(clip)))) for clip in clips] for video in videos]
+        in_order = [of_seed[number] for number in range(len(clips)) for of_seed in made]
+        return in_order if isinstance(frames, list | tuple) or seeds is seed else in_order[0]
 
     def stream(
         self,
-        reader: Clip | np.ndarray,
+        reader: Clip | np.ndarray | Sequence[Clip | np.ndarray],
         canvas: Canvas,
         *,
         seed: int = 0,
@@ -219,7 +221,7 @@ class OutpaintPipeline:
         """Outpaints a clip frame by frame.
 
         Args:
-          reader: the clip; or uint8 [T, Hs, Ws, 3].
+          reader: the clip; or uint8 [T, Hs, Ws, 3]; or a list of several, which share a mesh if they can.
           canvas: the target frame.
           seed: from 0 to 2^64 - 1; the same seed gives the same clip, however it is batched.
           steps, sampler, guidance, text_guidance: see `programs.Sampling.of`; None for the checkpoint's own.
@@ -245,7 +247,7 @@ class OutpaintPipeline:
           batch: segments denoised at once; None for as many as leave few rows idle.
 
         Returns:
-          An iterator over uint8 [H, W, 3], in the order of time.
+          An iterator over uint8 [H, W, 3], in the order of time, clip by clip.
 
         Raises:
           UserError: an argument is of another type, a name is unknown, a number is out of range, the checkpoint reads
@@ -271,8 +273,11 @@ class OutpaintPipeline:
             stabilize=stabilize,
         )
         more: dict[str, Any] = {"prompt_embeds": prompt_embeds, "on_step": on_step, "batch": batch}
-        job = self.prepare(reader, canvas, options, mask=mask, path=path, **more)
-        return job.frames(progress)
+        clips: list[Any] = list(reader) if isinstance(reader, list | tuple) else [reader]
+        if len(clips) > 1 and mask is None and path is None and self.side_by_side(options) > 1:
+            clips = [Together([_clip(clip) for clip in clips])]
+        jobs = [self.prepare(clip, canvas, options, mask=mask, path=path, **more) for clip in clips]
+        return (frame for job in jobs for frame in job.frames(progress))
 
     def prepare(
         self,
@@ -290,7 +295,8 @@ class OutpaintPipeline:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
-          clip, canvas, mask, path, prompt_embeds, on_step, batch: those of `stream`.
+          clip: that of `stream`; or several, `Together`, if `side_by_side` is more than 1.
+          canvas, mask, path, prompt_embeds, on_step, batch: those of `stream`.
           options: what is asked for; its mask and path count where none are given.
           work: a folder for the journal, and for frames that memory does not hold; without one nothing is kept.
 
@@ -302,9 +308,7 @@ class OutpaintPipeline:
                 f"the canvas is {canvas!r}, not a gp_jax.geometry.Canvas: make one by "
                 "Canvas.from_aspect(height, width, 16 / 9), from_size or from_pads"
             )
-        if isinstance(clip, str | Path):
-            raise UserError(f"the clip is the name {str(clip)!r}, not frames: read it by gp_jax.video.VideoReader")
-        reader: Any = clip if hasattr(clip, "frames_at") else ArrayClip(np.asarray(clip))
+        reader = _clip(clip)
         if options.plan not in PLANS:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
         check_detail(options)
@@ -314,7 +318,9 @@ class OutpaintPipeline:
         options = replace(options, **{name: own[name] for name in own if getattr(options, name) is None})
         assert options.sampler is not None and options.steps is not None
         assert options.guidance is not None and options.text_guidance is not None
-        plan = PLANS[options.plan](len(reader), settings.segment_frames)
+        lengths = lengths_of(reader)
+        plans = [PLANS[options.plan](length, settings.segment_frames) for length in lengths]
+        plan = joint(plans, lengths) if len(plans) > 1 else plans[0]
         check_seed(options.seed)
         text, null_text = self._texts(options, prompt_embeds)
         sampling = programs.Sampling.of(
@@ -337,7 +343,8 @@ class OutpaintPipeline:
         if seen is not None and options.adapt and not seen.stands:
             raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
-        batch = batch or batch_of([len(level) for level in plan.levels[1:]], self.mesh, MOST_AT_ONCE)
+        levels = plan.levels[len(plans) == 1 :]  # key frames of a single clip are one segment
+        batch = batch or batch_of([len(level) for level in levels], self.mesh, MOST_AT_ONCE)
 
         def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
             timesteps = sampling.path.steps.timestep
@@ -363,6 +370,10 @@ class OutpaintPipeline:
         # What is fitted to a clip would be fitted anew to what a round has made.
         canvases = rounds(canvas) if options.detail == "tiles" and not options.adapt else [canvas]
         return in_rounds(prepare, reader, canvases, work)
+
+    def side_by_side(self, options: Options) -> int:
+        """See `gp_jax.methods.method.Method`."""
+        return side_by_side(self.mesh, options)
 
     def _clip_lora(self, clip: Clip, canvas: Canvas, plan: Plan, options: Options, *more: Any) -> "ClipLora | None":
         """What is to be fitted to the clip; `more` are the last arguments of `ClipLora`."""
@@ -392,3 +403,17 @@ class OutpaintPipeline:
         if embeds.shape != null.shape:
             raise UserError(f"prompt_embeds have {embeds.shape[1]} places, and this checkpoint's have {null.shape[1]}")
         return embeds, null
+
+
+def side_by_side(mesh: Mesh | None, options: Options) -> int:
+    """As many clips as the mesh takes rows, if nothing is known of each but its frames and tokens."""
+    plain = (options.plan, options.detail, options.mask is None, options.path is None)
+    more = options.adapt or options.propagate or options.overlap or options.stabilize
+    return 1 if plain != ("hierarchical", "none", True, True) or more else slices_of(mesh)
+
+
+def _clip(clip: Any) -> Any:
+    """A clip, or one of frames in memory; raises UserError for a file's name."""
+    if isinstance(clip, str | Path):
+        raise UserError(f"the clip is the name {str(clip)!r}, not frames: read it by gp_jax.video.VideoReader")
+    return clip if hasattr(clip, "frames_at") else ArrayClip(np.asarray(clip))
