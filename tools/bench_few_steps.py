@@ -77,7 +77,7 @@ def seconds_per_frame(results: Results, contenders: dict[str, Contender]) -> dic
     best = dict.fromkeys(contenders, math.inf)
     for name in [*contenders] * ROUNDS:
         begin = time.perf_counter()
-        contenders[name].outpaint(source, canvas)
+        contenders[name].outpaint([source], canvas)
         best[name] = min(best[name], (time.perf_counter() - begin) / len(source))
     return best
 

@@ -3,7 +3,7 @@
 Both are folders of PNGs that appear whole, so that what is there is done and is not made again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,9 @@ from gp_jax.video.clips import read_clip, scale
 
 FRAME_RATE = 24  # of folders, which have none
 
-# From the observed rectangle uint8 [T, Hs, Ws, 3] to the frame uint8 [T, H, W, 3], the observed pixels as they are.
-Outpaint = Callable[[np.ndarray, Canvas], np.ndarray]
+# From the observed rectangle of clips, uint8 [T, Hs, Ws, 3] each, to the frame uint8 [T, H, W, 3], the observed pixels
+# as they are.
+Outpaint = Callable[[Sequence[np.ndarray], Canvas], Sequence[np.ndarray]]
 
 
 def store_reference(results: Results, clip: str, reader: Frames) -> None:
@@ -31,31 +32,38 @@ def store_reference(results: Results, clip: str, reader: Frames) -> None:
         _write(target, (scale(frame, protocol.height, protocol.width) for frame in islice(reader, frames)))
 
 
-def generate(results: Results, method: str, outpaint: Outpaint, case: str, clip: str, first: bool) -> bool:
-    """Outpaints a clip and notes what it cost, unless that was done already; returns whether it did.
+def is_made(results: Results, method: str, case: str, clip: str) -> bool:
+    """Whether the frames of a method that works here lie there."""
+    target = results.generated(method, case, clip)
+    return target is not None and target.is_dir()
+
+
+def generate(results: Results, method: str, outpaint: Outpaint, case: str, clips: Sequence[str], first: bool) -> None:
+    """Outpaints clips, together where they are several, and notes what each cost: its share of their seconds.
 
     Args:
-      results: holds the reference.
-      method, case, clip: names.
+      results: holds the references.
+      method, case, clips: names.
       outpaint: the method.
       first: whether the method has made nothing yet of this case in this process.
 
     Raises:
       ValueError: the method's frames have another size or number, or changed observed pixels.
     """
-    target, canvas = results.generated(method, case, clip), results.protocol.cases[case]
-    assert target is not None  # of what is made here it has a place
-    if target.is_dir():
-        return False
-    truth = read_clip(results.reference(clip))
-    source = np.ascontiguousarray(truth[(slice(None), *canvas.observed)])
-    made, cost = measured(lambda: outpaint(source, canvas))
-    _check(made, source, canvas, method)
-    # The timing first: it counts only beside its frames.
-    timing = Timing(method, case, clip, len(made), *cost, first)
-    write_json(results.part("timing", method, case, clip), asdict(timing))
-    _write(target, made)
-    return True
+    canvas = results.protocol.cases[case]
+    truths = (read_clip(results.reference(clip)) for clip in clips)
+    sources = [np.ascontiguousarray(truth[(slice(None), *canvas.observed)]) for truth in truths]
+    videos, cost = measured(lambda: outpaint(sources, canvas))
+    frames = sum(map(len, sources))
+    for clip, source, made in zip(clips, sources, videos, strict=True):
+        _check(made, source, canvas, method)
+        # The timing first: it counts only beside its frames.
+        seconds = cost.seconds * len(source) / frames
+        timing = Timing(method, case, clip, len(made), seconds, cost.peak_memory, cost.memory_of, first)
+        write_json(results.part("timing", method, case, clip), asdict(timing))
+        target = results.generated(method, case, clip)
+        assert target is not None  # of what is made here it has a place
+        _write(target, made)
 
 
 def _check(made: np.ndarray, source: np.ndarray, canvas: Canvas, method: str) -> None:

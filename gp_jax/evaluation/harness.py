@@ -30,18 +30,21 @@ from gp_jax.data.sources import Frames
 from gp_jax.errors import UserError
 from gp_jax.evaluation.assemble import assemble, is_complete, problems
 from gp_jax.evaluation.datasets import DATASETS, Readers
-from gp_jax.evaluation.generate import generate, store_reference
+from gp_jax.evaluation.generate import generate, is_made, store_reference
 from gp_jax.evaluation.protocols import PROTOCOLS
 from gp_jax.evaluation.results import MEAN, REFERENCE, Manifest, Results, add_to_manifest, check_manifest, claimed
 from gp_jax.evaluation.scoring import score, score_reference
 from gp_jax.files import is_name
 from gp_jax.geometry import Canvas
 from gp_jax.methods.method import ArrayClip, Method
+from gp_jax.methods.together import Together
 from gp_jax.metrics import METRICS
 from gp_jax.parallel import use_mesh
 from gp_jax.published import weights
 
 PACKAGES = ("jax", "numpy", "opencv-python-headless", "av")  # that numbers depend on, beside this one
+
+MOST_BYTES = 10**9  # of frames that are made together and held
 
 Progress = Callable[[int, int, str], None]
 
@@ -62,9 +65,17 @@ class Contender:
         """Whether it makes frames, and not another system did."""
         return self.method.outputs is None
 
-    def outpaint(self, source: np.ndarray, canvas: Canvas) -> np.ndarray:
-        """From the observed rectangle, uint8 [T, Hs, Ws, 3], to the frame, uint8 [T, H, W, 3]."""
-        return np.stack(list(self.method.prepare(ArrayClip(source), canvas, self.options).frames()))
+    def at_once(self, frames: int, canvas: Canvas) -> int:
+        """How many clips, of so many frames each, are best made together, and are held in memory."""
+        fit = MOST_BYTES // (3 * canvas.height * canvas.width * frames)
+        return max(1, min(fit, self.method.side_by_side(self.options)))
+
+    def outpaint(self, sources: Sequence[np.ndarray], canvas: Canvas) -> list[np.ndarray]:
+        """From the observed rectangle of each clip, uint8 [T, Hs, Ws, 3], to the frame, uint8 [T, H, W, 3]; of several
+        clips at most `at_once`."""
+        clips = list(map(ArrayClip, sources))
+        frames = self.method.prepare(Together(clips) if len(clips) > 1 else clips[0], canvas, self.options).frames()
+        return [np.stack(list(islice(frames, len(clip)))) for clip in clips]
 
     def check(self, frames: int, canvas: Canvas) -> None:
         """Raises UserError where a clip of so many frames can't be outpainted to a canvas."""
@@ -163,11 +174,14 @@ def _work(
         step(f"reading {clip}")
         store_reference(results, clip, readers[clip])
     for (name, contender), case in product(methods.items(), cases):
-        first = True
-        for clip in clips:
+        missing = [clip for clip in clips if contender.works and not is_made(results, name, case, clip)]
+        done += len(clips) - len(missing)
+        size = contender.at_once(max(results.manifest.clips.values()), cases[case])
+        for begin in range(0, len(missing), size):
+            group = missing[begin : begin + size]
             step(f"{name}: making {case}")
-            if contender.works and generate(results, name, contender.outpaint, case, clip, first):
-                first = False
+            generate(results, name, contender.outpaint, case, group, first=begin == 0)
+            done += len(group) - 1
     with use_mesh(mesh):
         for case, clip in product(cases, clips):
             step("measuring the truth")

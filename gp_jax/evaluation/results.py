@@ -105,9 +105,10 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What one clip cost: seconds of wall time for all its frames, and the highest memory use meanwhile.
+    """What one clip cost: seconds of wall time for all its frames, and the highest memory use meanwhile; of clips that
+    were made together its share of the seconds, by frames.
 
-    `first` marks the clip that a method began a case with, whose time includes compilation.
+    `first` marks the clips that a method began a case with, whose time includes compilation.
     """
 
     method: str

@@ -9,7 +9,7 @@ the others need neither the data set nor the folder of results, and what is ther
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -30,10 +30,10 @@ def following(contenders: Mapping[str, Contender]) -> int:
     while isinstance(asked := on_first(lambda: None), dict):
         contender, canvas = contenders[asked["name"]], Canvas(**asked["canvas"])
         if asked["makes"]:
-            source = np.empty((asked["frames"], canvas.source_height, canvas.source_width, 3), np.uint8)
-            contender.outpaint(from_first({"source": source})["source"], canvas)
+            size = canvas.source_height, canvas.source_width, 3
+            contender.outpaint(_from_first([np.empty((count, *size), np.uint8) for count in asked["frames"]]), canvas)
         else:
-            contender.check(asked["frames"], canvas)
+            contender.check(max(asked["frames"]), canvas)
     return asked
 
 
@@ -49,16 +49,20 @@ class _Led(Contender):
         super().__init__(contender.method, contender.options)
         self.name = name
 
-    def outpaint(self, source: np.ndarray, canvas: Canvas) -> np.ndarray:
+    def outpaint(self, sources: Sequence[np.ndarray], canvas: Canvas) -> list[np.ndarray]:
         """See `Contender`."""
-        self._tell(len(source), canvas, makes=True)
-        return super().outpaint(from_first({"source": source})["source"], canvas)
+        self._tell(list(map(len, sources)), canvas, makes=True)
+        return super().outpaint(_from_first(sources), canvas)
 
     def check(self, frames: int, canvas: Canvas) -> None:
         """See `Contender`."""
-        self._tell(frames, canvas, makes=False)
+        self._tell([frames], canvas, makes=False)
         super().check(frames, canvas)
 
-    def _tell(self, frames: int, canvas: Canvas, makes: bool) -> None:
+    def _tell(self, frames: list[int], canvas: Canvas, makes: bool) -> None:
         asked = {"name": self.name, "frames": frames, "canvas": dataclasses.asdict(canvas), "makes": makes}
         on_first(lambda: asked)
+
+
+def _from_first(sources: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return list(from_first({str(number): source for number, source in enumerate(sources)}).values())
