@@ -8,7 +8,7 @@ import pytest
 
 from gp_jax.cli.main import main
 from gp_jax.video import VideoReader, VideoWriter
-from tests import small_m3ddm, small_networks
+from tests import small_m3ddm, small_motia, small_networks
 from tests.parallel import together
 
 # A texture under a moving camera; its seven frames are two levels of the plan.
@@ -121,6 +121,7 @@ def test_all_wait_for_one_that_is_slow(request_of, one, cache, tmp_path):
 REQUESTS = [
     ["--overlap", "2"],
     ["--method", "m3ddm"],
+    ["--method", "motia", "--steps", "2", "--adapt", "1"],
     ["--pad", "36,36,8,8", "--detail", "tiles"],  # in rounds
     ["--pad", "36,36,8,8", "--detail", "source"],
     ["--propagate"],
@@ -137,6 +138,8 @@ def test_other_requests_are_shared_too(request_of, cache, tmp_path, more):
     if "m3ddm" in more:
         checkpoint = small_m3ddm.write(tmp_path / "m3ddm", native_area=1024, steps=3, global_frames=4)
         more = [*more, "--checkpoint", checkpoint]
+    if "motia" in more:
+        more = [*more, "--checkpoint", small_motia.write(tmp_path / "motia")]
     one, two = (
         request_of(tmp_path / name, *(str(part).replace("LORA", f"{tmp_path / name}.safetensors") for part in more))
         for name in ("one", "two")
