@@ -108,12 +108,12 @@ def run(arguments: argparse.Namespace) -> int:
             "--coordinator is for networks that lie on a mesh over several processes: give --mesh too, or share clips "
             "by --shard"
         )
-    _share_out(arguments)
     with joined(arguments) as first:
         from gp_jax.parallel import make_mesh
 
         mesh = make_mesh(arguments.mesh) if arguments.mesh else None
         contenders = _contenders(names, arguments, mesh)
+        _share_out(arguments)
         if not arguments.coordinator:
             return _evaluate(arguments, contenders, mesh)
         from gp_jax.evaluation.together import dismiss, following, leading

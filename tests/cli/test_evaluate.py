@@ -101,6 +101,16 @@ def check(output, printed, model="globalpaint"):
         assert (output / name).is_file()
 
 
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes(data, tmp_path):
+    words = "--dataset", "folder", "--data", str(data), "--method", "edge,mirror", "--metric", "psnr", "--frames", "16"
+    for output, more in (("one", ()), ("two", ("--processes", "2", "--shards", "3"))):
+        options = "--protocol", "m3ddm-96", "--output", str(tmp_path / output), *words, *more
+        assert main(["evaluate", *options]) == 0
+    one, two = (Results(tmp_path / output).scores() for output in ("one", "two"))
+    assert one == two and len(one) > 0
+
+
 def test_a_bad_output_is_told_and_shows_in_the_exit_code(data, tmp_path, capsys):
     (tmp_path / "motia" / "0.5").mkdir(parents=True)
     assert run(data, tmp_path / "out", "--method", f"edge,folder:{tmp_path / 'motia'}", "--clips", "pond") == 1
@@ -126,6 +136,9 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
         (["--method", "folder:nowhere"], "no folder nowhere"),
         (["--checkpoint", "nowhere"], "no checkpoint nowhere"),
         (["--shard", "2/2"], "not of the form K/N"),
+        (["--method", "edge", "--shards", "4"], "--shards is of --processes and --engine ray"),
+        (["--method", "edge", "--ask", "GPU=1"], "--ask is of --engine ray"),
+        (["--method", "edge", "--shard", "0/2", "--processes", "2"], "--shard shares the work too"),
         (["--lora", "nowhere.safetensors:0.5"], "there is no LoRA nowhere.safetensors"),
         (["--lora", __file__], "is not a whole safetensors file"),
         (["--method", "edge", "--lora", __file__], "--lora is for networks, and edge has none"),
