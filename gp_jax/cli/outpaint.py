@@ -66,7 +66,7 @@ from gp_jax.jobs.journal import holds_work
 from gp_jax.memory import most_used_bytes, require
 from gp_jax.methods.method import Job
 from gp_jax.methods.registry import METHODS, options_of
-from gp_jax.methods.shots import prepare, shots_of
+from gp_jax.methods.shots import prepare, shots_of, sources
 from gp_jax.video import CODECS, FORMATS, Coding, VideoReader, VideoWriter, check_target
 from gp_jax.video.colours import PLANES, RGB
 
@@ -193,7 +193,7 @@ def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
     whole = _part(arguments, original)
     reader, canvas = _canvas(arguments, whole)
     coding = Coding(arguments.codec, arguments.crf, arguments.pix_fmt)
-    comparison = Comparison(reader, canvas)
+    comparison = Comparison(canvas)
     sizes = (canvas.height, canvas.width), comparison.size
     writer, *beside = (
         VideoWriter(path, reader.info, audio_from=reader, size=size, overwrite=arguments.overwrite, coding=coding)
@@ -204,7 +204,7 @@ def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
     if notes := [*reader.info.notes, *writer.notes]:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
-    job = _job(arguments, options, reader, canvas, work)
+    job, shots = _job(arguments, options, reader, canvas, work)
     encoding = Encoding(target, canvas, len(reader), coding)
     estimate = job.estimate  # takes its time: programs are compiled here
     if told := estimate.told(encoding.seconds + time.monotonic() - begin, encoding.peak_bytes):
@@ -212,7 +212,8 @@ def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
     with _told_where(work), progress(len(reader)) as report, ExitStack() as stack:
         frames = job.frames(report)
         for second in beside:
-            frames = comparison.watched(frames, stack.enter_context(second).write)
+            seen = sources(reader, canvas, options, shots)
+            frames = comparison.watched(frames, seen, stack.enter_context(second).write)
         encoding.write(writer, frames)
     if work is not None and arguments.work_folder is None:
         shutil.rmtree(work, ignore_errors=True)
@@ -230,14 +231,17 @@ def _help_outpaint(arguments: argparse.Namespace, options: Any) -> None:
     """What the processes beside the first do: the same programs, of the same frames, which the first one writes."""
     whole = _part(arguments, VideoReader(arguments.input, arguments.frame_rate))
     reader, canvas = _canvas(arguments, whole)
-    job = _job(arguments, options, reader, canvas, _work_folder(arguments))
+    job, _ = _job(arguments, options, reader, canvas, _work_folder(arguments))
     _ = job.estimate  # programs are compiled together
     with contextlib.closing(job.frames()) as frames:
         for _ in frames:
             pass
 
 
-def _job(arguments: argparse.Namespace, options: Any, reader: VideoReader, canvas: Canvas, work: Path | None) -> Job:
+def _job(
+    arguments: argparse.Namespace, options: Any, reader: VideoReader, canvas: Canvas, work: Path | None
+) -> tuple[Job, list[range]]:
+    """What is to be done, and of which shots."""
     check_alike(arguments, len(reader), canvas)
     mesh = None
     if arguments.mesh:
@@ -246,7 +250,7 @@ def _job(arguments: argparse.Namespace, options: Any, reader: VideoReader, canva
         mesh = make_mesh(arguments.mesh)
     method = load_method(arguments.method, arguments.checkpoint, arguments, mesh)
     shots = [range(len(reader))] if arguments.no_shots or method.outputs else _shots(reader)
-    return prepare(method, reader, canvas, options, work, shots)
+    return prepare(method, reader, canvas, options, work, shots), shots
 
 
 def _shots(reader: VideoReader) -> list[range]:

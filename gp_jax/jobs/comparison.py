@@ -8,13 +8,12 @@
 All three are scaled down alike where they would be wider than `WIDEST` pixels together.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 
 import cv2
 import numpy as np
 
 from gp_jax.geometry import Canvas
-from gp_jax.video import VideoReader
 
 WIDEST = 3840  # pixels: up to which players keep pace
 GREY = 40
@@ -22,38 +21,33 @@ STRONGER = 8
 
 
 class Comparison:
-    """How frames lie beside their source.
-
-    Args:
-      reader: the source.
-      canvas: its place.
+    """How frames of a canvas lie beside their source.
 
     Attributes:
       size: height and width of what is shown, both even.
     """
 
-    def __init__(self, reader: VideoReader, canvas: Canvas):
-        self._reader, self._canvas = reader, canvas
+    def __init__(self, canvas: Canvas):
         small = min(1.0, WIDEST / (3 * canvas.width))
         self._height, self._width = (max(2, round(side * small / 2) * 2) for side in (canvas.height, canvas.width))
         self.size = self._height, 3 * self._width
 
     def watched(
-        self, frames: Generator[np.ndarray, None, None], write: Callable[[np.ndarray], object]
+        self,
+        frames: Generator[np.ndarray, None, None],
+        sources: Iterable[np.ndarray],
+        write: Callable[[np.ndarray], object],
     ) -> Generator[np.ndarray, None, None]:
         """The frames, uint8 [H, W, 3], each given to `write` beside its source too, uint8 of `size`."""
-        for frame, source in zip(frames, self._reader.frames_at(range(len(self._reader)))):
+        for frame, source in zip(frames, sources):
             write(self.beside(frame, source))
             yield frame
 
     def beside(self, frame: np.ndarray, source: np.ndarray) -> np.ndarray:
-        """One frame, uint8 [H, W, 3], beside its source, uint8 [Hs, Ws, 3]."""
-        there = np.full_like(frame, GREY)
-        there[self._canvas.observed] = source
-        difference = np.full_like(frame, GREY)
-        difference[self._canvas.observed] = cv2.convertScaleAbs(
-            cv2.absdiff(frame[self._canvas.observed], source), alpha=STRONGER
-        )
+        """One frame, uint8 [H, W, 3], beside its source, uint8 [H, W, 4]: colours, and 255 where it is seen, else 0."""
+        colours, seen = source[..., :3], source[..., 3:] == 255
+        there = np.where(seen, colours, np.uint8(GREY))
+        difference = np.where(seen, cv2.convertScaleAbs(cv2.absdiff(frame, colours), alpha=STRONGER), np.uint8(GREY))
         size = self._width, self._height
         parts = [cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (there, frame, difference)]
         return np.concatenate(parts, axis=1)

@@ -43,7 +43,7 @@ from gp_jax.methods.placement import Placement, shrink
 from gp_jax.methods.rows import slices_of
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import CHUNK_FRAMES, Make, chunk_size, fill, finished, native_frames, not_finite, reporting
-from gp_jax.methods.tiling import Grid
+from gp_jax.methods.tiling import Window
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.parallel import use_mesh
 from gp_jax.parallel.gather import whole
@@ -78,7 +78,8 @@ class LatentJob(ABC):
       held: the type of what is told of the frames of a segment that are complete already.
       known: the shape of what is told of a frame that is complete, its latents' if nothing else is.
       prefix: of the names of stages that take another time here than in other methods.
-      channels: of what `_pixels` gives: 3 for the source, 4 for layers (placement.py), which say of each frame what is
+      carrying: the same of stages that wait for what other frames show.
+      channels: of what `pixels` gives: 3 for the source, 4 for layers (placement.py), which say of each frame what is
         seen of it.
       tokens: of the clip, once they are read.
 
@@ -88,6 +89,7 @@ class LatentJob(ABC):
 
     held: ClassVar[Any]
     prefix: ClassVar[str] = ""
+    carrying: str = ""
     channels: int = 3
     tokens: np.ndarray | None = None
 
@@ -166,25 +168,19 @@ class LatentJob(ABC):
         """The program of a level; arguments with a row for each segment, arrays or shapes."""
 
     @property
+    @abstractmethod
     def refinements(self) -> int:
         """Network evaluations of a tile of a window in `refining`."""
-        raise NotImplementedError
 
-    def refining(
-        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
-    ) -> Call:
-        """The program that refines the finished frames of a window in tiles, for methods that can (tiled.py).
+    @abstractmethod
+    def refining(self, name: str, is_first: bool, window: Window) -> Call:
+        """The program that refines frames in tiles (tiled.py): its outcome is their latents, [T, h, w, C].
 
         Args:
           name: of the stage of work.
           is_first: whether no frame of it is refined yet.
-          times: [T] int.
-          frames: uint8 [T, H, W, 3] of the canvas.
-          latents: [T, h, w, C], of those that are refined.
-          known: [T] bool, which these are.
-          place, grid: of the frame that is made.
+          window: the frames, arrays or shapes.
         """
-        raise NotImplementedError
 
     def _gathered(self, segments: Sequence[Segment], made: np.ndarray) -> dict[int, np.ndarray]:
         """By frame, what segments made of it: of [B, T, h, w, C]."""
@@ -207,13 +203,17 @@ class LatentJob(ABC):
         raise NotImplementedError
 
     def _finishing(self, latents: Any, pixels: Any) -> Call:
-        """What makes frames of the canvas, of [N, h, w, C] latents and N of what `_pixels` gives."""
+        """What makes frames of the canvas, of [N, h, w, C] latents and N of what `pixels` gives."""
         size = {"size": (self.canvas.height, self.canvas.width)}
-        return Call(FINISH, finish, (self.vae, latents, pixels, self.place), size)
+        return Call(self.carrying + FINISH, finish, (self.vae, latents, pixels, self.place), size)
 
-    def _pixels(self) -> Iterator[np.ndarray]:
-        """Uint8 of `_pixels_shape`, what networks are told of each frame, and what is put into it: the source."""
+    def pixels(self) -> Iterator[np.ndarray]:
+        """Uint8 of `_pixels_shape`: what networks are told of each frame, and what is put into it: the source."""
         return observed(self.clip, self.canvas, range(len(self.clip)))
+
+    def hidden(self, indices: Sequence[int]) -> np.ndarray | None:
+        """Bool [K, Hs, Ws], which pixels of the source nobody may see in frames with rising indices; None for none."""
+        return None
 
     @property
     def _pixels_shape(self) -> tuple[int, int, int]:
@@ -221,7 +221,7 @@ class LatentJob(ABC):
         return *(source if self.channels == 3 else (self.canvas.height, self.canvas.width)), self.channels
 
     def _pixels_bytes(self) -> int:
-        """What `_pixels` holds, beside the frames that it gives, where it runs once."""
+        """What `pixels` holds, beside the frames that it gives, where it runs once."""
         return 0
 
     def _native_frames(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
@@ -230,7 +230,7 @@ class LatentJob(ABC):
             pixels = observed(self.clip, self.canvas, indices)
         else:  # layers come in the order of time
             wanted = set(indices)
-            layers = enumerate(itertools.islice(self._pixels(), max(wanted, default=-1) + 1))
+            layers = enumerate(itertools.islice(self.pixels(), max(wanted, default=-1) + 1))
             pixels = (layer for index, layer in layers if index in wanted)
         return native_frames(pixels, self.place)
 
@@ -306,13 +306,18 @@ class LatentJob(ABC):
             others = iter(prepare([call for call in calls if call.function is not shrink]))
         return [next(local if call.function is shrink else others) for call in calls]
 
-    def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
-        """See `Job`; nothing is to be made of a canvas that the source fills."""
+    def frames(
+        self, progress: Progress = quiet, pixels: Iterator[np.ndarray] | None = None
+    ) -> Generator[np.ndarray, None, None]:
+        """See `Job`; nothing is to be made of a canvas that the source fills.
+
+        `pixels` are those of `pixels()`, which goes into the frames, where somebody looks at them on the way.
+        """
         if self.is_complete:
             return observed(self.clip, self.canvas, range(len(self.clip)))
-        return self._frames(progress)
+        return self._frames(progress, self.pixels() if pixels is None else pixels)
 
-    def _frames(self, progress: Progress) -> Generator[np.ndarray, None, None]:
+    def _frames(self, progress: Progress, pixels: Iterator[np.ndarray]) -> Generator[np.ndarray, None, None]:
         progress(0, self.total, "reading")
         clock = Clock()
         with ExitStack() as stack:
@@ -337,13 +342,18 @@ class LatentJob(ABC):
             made = self._run(reporting(self.journal, make, self.total, self._label, progress))
             finishing = self.costs[-1]
             timed = functools.partial(clock, finishing.name, finishing.work)
-            yield from finished(made, self._pixels(), self._finish, chunk_size(self.frame), timed)
+            yield from finished(made, pixels, self._finish, chunk_size(self.frame), timed)
         self.rates.learn(clock)
 
     @property
     def _decoding(self) -> str:
         """The name of the stage in which a frame comes, is brought to the network's size and kept."""
-        return self.prefix + DECODE
+        return self.carrying + self.prefix + DECODE
+
+    @property
+    def _told_tokens(self) -> Any:
+        """Those of the clip; as long as they are not read, their shape; None for a method or a checkpoint without."""
+        return Shape(self._token_shape(), np.float32) if self.tokens is None and self._reading() else self.tokens
 
     def _tokens(self, spool: Spool | Passes) -> np.ndarray | None:
         if self._reading() is None:
@@ -398,17 +408,17 @@ class LatentJob(ABC):
         """How the programs will be called."""
         chunk, size = Shape((CHUNK_FRAMES, *self._pixels_shape), np.uint8), chunk_size(self.frame)
         calls = [Call(SHRINK, shrink, (chunk, self.place), times=-(-len(self.clip) // CHUNK_FRAMES)), *self._fitting()]
-        tokens = None
         if reading := self._reading():
             calls.append(reading)
-            tokens = Shape(self._token_shape(), np.float32)
         stages: dict[str, list[int]] = {}
         for number, _ in self._missing:
             stages.setdefault(self._stage(number), []).append(number)
         for numbers in stages.values():
             rows = self._rows(numbers[0]), self.length
             pixels, latents = (Shape((*rows, *inner), np.float32) for inner in (self.shape, self.known))
-            call = self._denoising(numbers[0], tokens, Shape(rows, np.int32), pixels, latents, Shape(rows, self.held))
+            call = self._denoising(
+                numbers[0], self._told_tokens, Shape(rows, np.int32), pixels, latents, Shape(rows, self.held)
+            )
             calls.append(_often(call, len(numbers)))
         pixels = Shape((size, *self._pixels_shape), np.uint8)
         last = self._finishing(Shape((size, *self.latents), np.float32), pixels)

@@ -52,6 +52,15 @@ def detail_option() -> Any:
     return option("none", help, choices=("none", "source", "tiles"))
 
 
+def overlap_option() -> Any:
+    """Of a method on latents: how far what is made grows into the source."""
+    help = (
+        "pixels of the network's frame by which what is made grows into the source, and as many over which it fades; "
+        "with 0 the source's pixels stay"
+    )
+    return option(Whole(0), help, "N")
+
+
 def check_detail(options: Any) -> None:
     """Raises UserError where the `detail` of options is none of its field's choices."""
     choices = next(field for field in dataclasses.fields(options) if field.name == "detail").metadata["choices"]

@@ -4,7 +4,7 @@
     Masked(clip, canvas, mask)          the source but for what a mask hides                  --mask FILE
     Moving(clip, canvas, path)          the source at a place of its own in each frame        --path FILE
     Steadied(clip, canvas)              the same, on a path that a smooth camera takes        --stabilize
-    Feathered(clip, canvas, of, width)  any of these, or the source, fading at its borders    --overlap N
+    Feathered(clip, canvas, of, width)  any of these, fading at its borders                   --overlap N
 
 Each gives layers (placement.py), uint8 [H, W, 4] of the canvas, as often as they are asked for: colours, and 255 where
 they are the source's, 0 where nothing is known. Networks make the rest, and what is trusted wholly comes back as it is.
@@ -24,7 +24,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ from gp_jax.errors import UserError
 from gp_jax.flow.camera import drift, steadying
 from gp_jax.geometry import Canvas
 from gp_jax.methods.flow_propagation import carried, held
+from gp_jax.methods.lapped import check_width
 from gp_jax.methods.method import ArrayClip, Clip, observed
 from gp_jax.methods.placement import ENOUGH
 from gp_jax.video import VideoReader
@@ -69,6 +70,10 @@ class Seen(Protocol):
 
     def layers(self) -> Iterator[np.ndarray]:
         """uint8 [H, W, 4] for each frame, in the order of time."""
+        ...
+
+    def hidden(self, indices: Sequence[int]) -> np.ndarray | None:
+        """Bool [K, Hs, Ws], which pixels of the source are to be made in frames with rising indices; None for none."""
         ...
 
     def identity(self) -> Any:
@@ -115,6 +120,9 @@ class Carried:
         """See `Seen`."""
         return ["carried", self.moves and self.moves.identity()]
 
+    def hidden(self, indices: Sequence[int]) -> None:
+        """See `Seen`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
@@ -151,20 +159,27 @@ class Masked:
 
     def layers(self) -> Iterator[np.ndarray]:
         """See `Seen`."""
-        masks = self._masks() if len(self.mask) > 1 else itertools.repeat(next(self._masks()))
+        count = len(self.mask)
+        masks = self._masks(range(count)) if count > 1 else itertools.repeat(next(self._masks([0])))
         for frame, mask in zip(_frames(self.clip, self.canvas), masks):
             yield np.pad(np.dstack([frame, np.where(mask, 0, 255).astype(np.uint8)]), (*self.canvas.pads, (0, 0)))
 
     def identity(self) -> Any:
         """See `Seen`."""
         total = hashlib.sha256()
-        for mask in self._masks():
+        for mask in self._masks(range(len(self.mask))):
             total.update(np.packbits(mask).data)
         return {"mask": total.hexdigest()}
 
-    def _masks(self) -> Iterator[np.ndarray]:
+    def hidden(self, indices: Sequence[int]) -> np.ndarray:
+        """See `Seen`."""
+        if len(self.mask) > 1:
+            return np.stack(list(self._masks(indices)))
+        return np.stack([next(self._masks([0]))] * len(indices))
+
+    def _masks(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         """Bool [Hs, Ws], True where a pixel is to be made."""
-        for mask in self.mask.frames_at(range(len(self.mask))):
+        for mask in self.mask.frames_at(indices):
             yield mask.mean(axis=-1) >= WHITE
 
 
@@ -210,6 +225,9 @@ class Moving:
         """See `Seen`."""
         return {"path": self.path.tolist()}
 
+    def hidden(self, indices: Sequence[int]) -> None:
+        """See `Seen`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Steadied:
@@ -238,48 +256,45 @@ class Steadied:
         """See `Seen`."""
         return "steadied"
 
+    def hidden(self, indices: Sequence[int]) -> None:
+        """See `Seen`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Feathered:
     """What is seen, and trusted the less the nearer it is to what is not, so that the rest grows into it.
 
     Attributes:
-      inner: what is seen; None for the source where the canvas says.
+      inner: what is seen.
       width: pixels of the canvas from a border up to where all is trusted; half of it is made anew.
     """
 
     clip: Clip
     canvas: Canvas
-    inner: Seen | None
+    inner: Seen
     width: float
     enough: int = ENOUGH
     stands: bool = False
 
     @classmethod
-    def of(cls, clip: Clip, canvas: Canvas, inner: Seen | None, width: float) -> "Feathered":
+    def of(cls, clip: Clip, canvas: Canvas, inner: Seen, width: float) -> "Feathered":
         """Raises UserError where nothing is left of the source that is trusted."""
-        shorter = min(canvas.source_height, canvas.source_width)
-        if 2 * width >= shorter:
-            raise UserError(
-                f"an overlap that takes {width:.0f} pixels from each border leaves nothing of a source whose shorter "
-                f"side is {shorter}: ask for less"
-            )
+        check_width(canvas, width)
         return cls(clip, canvas, inner, width)
 
     @property
     def bytes(self) -> int:
         """See `Seen`."""
-        return self.inner.bytes if self.inner else 0
+        return self.inner.bytes
 
     @property
     def is_carried(self) -> bool:
         """See `Seen`."""
-        return self.inner is not None and self.inner.is_carried
+        return self.inner.is_carried
 
     def layers(self) -> Iterator[np.ndarray]:
         """See `Seen`."""
-        whole = Moving(self.clip, self.canvas, np.array([[self.canvas.left, self.canvas.top]] * len(self.clip)))
-        for layer in (self.inner or whole).layers():
+        for layer in self.inner.layers():
             seen = (layer[..., 3] == 255).astype(np.uint8)
             inside = cv2.distanceTransform(seen, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # 1 at the last pixel that is seen
             trust = np.minimum(255 * (inside - 0.5) / self.width, 255).round().astype(np.uint8)
@@ -287,7 +302,11 @@ class Feathered:
 
     def identity(self) -> Any:
         """See `Seen`."""
-        return {"overlap": self.width, "of": self.inner and self.inner.identity()}
+        return {"overlap": self.width, "of": self.inner.identity()}
+
+    def hidden(self, indices: Sequence[int]) -> np.ndarray | None:
+        """See `Seen`."""
+        return self.inner.hidden(indices)
 
 
 def seen_of(

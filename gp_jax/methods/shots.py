@@ -142,6 +142,16 @@ def _each(options: Any, clip: Clip, canvas: Canvas, shots: Sequence[range]) -> I
         yield dataclasses.replace(options, **own) if own else options
 
 
+def sources(clip: Clip, canvas: Canvas, options: Any, shots: Sequence[range]) -> Iterator[np.ndarray]:
+    """The source as it lies in each frame, uint8 [H, W, 4]: colours, and 255 where it is shown, else 0."""
+    from gp_jax.methods.seen import Moving, seen_of
+
+    for shot, own in zip(shots, _each(options, clip, canvas, shots)):
+        part, asked = _part(clip, shot), [getattr(own, name, None) for name in ("mask", "path", "stabilize")]
+        seen = seen_of(part, canvas, *asked[:2], stabilize=bool(asked[2]))
+        yield from (seen or Moving(part, canvas, np.array([[canvas.left, canvas.top]] * len(shot)))).layers()
+
+
 def _told(clip: Clip, progress: Progress) -> Iterator[np.ndarray]:
     for done, frame in enumerate(clip.frames_at(range(len(clip))), 1):
         yield frame

@@ -12,13 +12,15 @@ source patch whose residual is uneven, a line or an outline and no texture, cost
     72 x 128                          shrunk, enlarged          residual
     made patch  <- looks like ->      source patch              source - enlarged      added to the made patch, enlarged
 
-Frames stream; beside one at a time there are the residuals of `EXAMPLES` frames.
+Where what is seen is no rectangle, or moves (seen.py), detail is added wherever it is not trusted wholly, and none is
+taken from what a mask hides. Frames stream; beside one at a time there are the residuals of `EXAMPLES` frames.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -65,11 +67,14 @@ class Patches(NamedTuple):
 
 
 @functools.partial(Program, static_argnames=("size",))
-def learn(sources: Array, place: Placement, patches: Patches, *, size: tuple[int, int]) -> Examples:
+def learn(
+    sources: Array, hidden: Array | None, place: Placement, patches: Patches, *, size: tuple[int, int]
+) -> Examples:
     """Looks at source frames.
 
     Args:
       sources: uint8 [K, Hs, Ws, 3].
+      hidden: bool [K, Hs, Ws], what nobody may see of them; None for nothing.
       place: of the source at the networks' size.
       patches: those that lie within the source.
       size: height and width of the canvas.
@@ -79,20 +84,29 @@ def learn(sources: Array, place: Placement, patches: Patches, *, size: tuple[int
     seen = jax.lax.dynamic_slice(large, (0, *place.corner, 0), sources.shape)
     looks = _all_looks(low, patches.corners)
     residuals = to_float(sources) - seen
-    # How strong the residual is, at the networks' size.
-    energy = jnp.abs(residuals).mean(axis=-1, keepdims=True)
-    shape, offset = (*low.shape[:3], 1), place.scale * place.corner
-    strength = jax.image.scale_and_translate(energy, shape, (1, 2), place.scale, offset, "linear", antialias=True)
-    uneven = 3 * PATCH**2 * _all_looks(strength, patches.corners).var(axis=1)
+
+    def shrunk(x: Array) -> Array:
+        """[K, Hs, Ws, 1], at the networks' size."""
+        shape, offset = (*low.shape[:3], 1), place.scale * place.corner
+        return jax.image.scale_and_translate(x, shape, (1, 2), place.scale, offset, "linear", antialias=True)
+
+    strength = shrunk(jnp.abs(residuals).mean(axis=-1, keepdims=True))
+    costs = (looks**2).sum(axis=1) + UNEVEN * 3 * PATCH**2 * _all_looks(strength, patches.corners).var(axis=1)
+    if hidden is not None:
+        around = (1, 2 * MARGIN + 1, 2 * MARGIN + 1, 1)
+        spoilt = jax.lax.reduce_window(shrunk(1.0 * hidden[..., None]), 0.0, jax.lax.max, around, (1, 1, 1, 1), "SAME")
+        costs = jnp.where(_all_looks(spoilt, patches.corners).any(axis=1), jnp.inf, costs)
+        residuals = jnp.where(jnp.isfinite(costs).any(), residuals, 0.0)
     count = len(patches.full)
     which = jnp.repeat(jnp.arange(len(low)), count)[:, None]
     corners = jnp.concatenate([which, jnp.tile(patches.full - place.corner, (len(low), 1))], axis=1)
-    return Examples(looks, (looks**2).sum(axis=1) + UNEVEN * uneven, corners, residuals)
+    return Examples(looks, costs, corners, residuals)
 
 
 @functools.partial(Program, static_argnames=("patch", "observed"))
 def carry(
     frame: Array,
+    trust: Array | None,
     before: Array,
     examples: Examples,
     place: Placement,
@@ -105,6 +119,7 @@ def carry(
 
     Args:
       frame: uint8 [H, W, 3], made at the networks' size and enlarged, the source in it.
+      trust: uint8 [H, W], how far what is seen is trusted; None for a source at its place.
       before: [M] int, the choice of the frame before; any number below 0 for none.
       examples: of `learn`.
       place: of the source.
@@ -140,8 +155,11 @@ def carry(
 
     empty = jnp.zeros((*frame.shape[:2], 4))
     total, _ = jax.lax.scan(add, empty, (patches.full, examples.corners[chosen]))
-    made = to_float(frame) + total[..., :3] / jnp.maximum(total[..., 3:], 1e-9)
+    detail = total[..., :3] / jnp.maximum(total[..., 3:], 1e-9)
+    made = to_float(frame) + (detail if trust is None else (1 - trust[..., None] / 255.0) * detail)
     made = jnp.round((jnp.clip(made, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+    if trust is not None:
+        return jnp.where(trust[..., None] == 255, frame, made), chosen
     source = jax.lax.dynamic_slice(frame, (*place.corner, 0), (*observed, 3))
     return jax.lax.dynamic_update_slice(made, source, (*place.corner, 0)), chosen
 
@@ -159,11 +177,11 @@ def _all_looks(frames: Array, corners: Array) -> Array:
 
 
 def with_detail(job: LatentJob) -> "LatentJob | SourceDetailJob":
-    """The job, in a `SourceDetailJob` where anything is made smaller than it is shown, in the canvas itself, beside a
-    source that has patches to look at."""
+    """The job, in a `SourceDetailJob` where anything is made smaller than it is shown, beside a source that has patches
+    to look at."""
     canvas, native = job.canvas, _native(job)
     is_smaller = native.height < canvas.height or native.width < canvas.width
-    if job.frame != canvas or canvas.is_complete or not is_smaller or not len(_within(native)):
+    if job.is_complete or not is_smaller or not len(_within(native)):
         return job
     return SourceDetailJob(job)
 
@@ -183,9 +201,10 @@ class SourceDetailJob:
         sides = canvas.source_height, canvas.source_width
         self.patch = tuple(min(math.ceil(PATCH * factor), side) for factor, side in zip(scale, sides))
         self.source = self._patches(_within(native), (canvas.top, canvas.left), sides)
-        made = tiles((native.height, native.width), (PATCH, PATCH), OVERLAP, self.place.pixel_mask).corners
+        unknown = self.place.pixel_mask if coarse.channels == 3 else None  # else another one in each frame
+        made = tiles((native.height, native.width), (PATCH, PATCH), OVERLAP, unknown).corners
         self.made = self._patches(made, (0, 0), (canvas.height, canvas.width))
-        self.examples = np.unique(np.linspace(0, len(self.clip) - 1, EXAMPLES).round().astype(int))
+        self.examples = np.unique(np.linspace(0, len(self.clip) - 1, EXAMPLES).round().astype(int)).tolist()
 
     def _patches(self, corners: np.ndarray, first: tuple[int, int], sides: tuple[int, int]) -> Patches:
         """Patches of the canvas at these corners of the networks' frame, within a rectangle."""
@@ -217,30 +236,42 @@ class SourceDetailJob:
         source = self.canvas.source_height, self.canvas.source_width, 3
         learning = self._learning(Shape((len(self.examples), *source), np.uint8))
         found = jax.eval_shape(functools.partial(learning.function, **learning.static), *learning.arguments)
-        frame = Shape((self.canvas.height, self.canvas.width, 3), np.uint8)
-        carrying = self._carrying(frame, Shape((len(self.made.full),), np.int32), found)
+        size, layered = (self.canvas.height, self.canvas.width), self.coarse.channels == 4
+        trust = Shape(size, np.uint8) if layered else None
+        carrying = self._carrying(Shape((*size, 3), np.uint8), trust, Shape((len(self.made.full),), np.int32), found)
         return [learning, dataclasses.replace(carrying, times=len(self.clip))]
 
     def frames(self, progress: Progress = quiet) -> Generator[np.ndarray, None, None]:
         """See `Job`."""
         clock, work = Clock(), {cost.name: cost.work for cost in self.costs}
-        with closing(self.coarse.frames(progress)) as frames:
-            sources = np.stack(list(observed(self.clip, self.canvas, map(int, self.examples))))
+        trusts: deque[np.ndarray | None] = deque()
+
+        def told() -> Iterator[np.ndarray]:
+            for pixels in self.coarse.pixels():
+                trusts.append(pixels[..., 3] if self.coarse.channels == 4 else None)
+                yield pixels
+
+        with closing(self.coarse.frames(progress, told())) as frames:
+            sources = np.stack(list(observed(self.clip, self.canvas, self.examples)))
             examples, before = self.coarse.called(self._learning(sources)), np.full(len(self.made.full), -1, np.int32)
             for frame in frames:
                 with clock(CARRY, work[CARRY]):
-                    made, before = self.coarse.called(self._carrying(frame, before, examples))
+                    made, before = self.coarse.called(self._carrying(frame, trusts.popleft(), before, examples))
                     made = np.asarray(made)
                 yield made
         self.coarse.rates.learn(clock)
 
+    @functools.cached_property
+    def _hidden(self) -> np.ndarray | None:
+        return self.coarse.hidden(self.examples)
+
     def _learning(self, sources: Any) -> Call:
         size = {"size": (self.canvas.height, self.canvas.width)}
-        return Call(LEARN, learn, (sources, self.place, self.source), size)
+        return Call(LEARN, learn, (sources, self._hidden, self.place, self.source), size)
 
-    def _carrying(self, frame: Any, before: Any, examples: Any) -> Call:
+    def _carrying(self, frame: Any, trust: Any, before: Any, examples: Any) -> Call:
         sizes = {"patch": self.patch, "observed": (self.canvas.source_height, self.canvas.source_width)}
-        return Call(CARRY, carry, (frame, before, examples, self.place, self.made), sizes)
+        return Call(CARRY, carry, (frame, trust, before, examples, self.place, self.made), sizes)
 
 
 def _native(job: LatentJob) -> Canvas:

@@ -33,9 +33,8 @@ from gp_jax.methods.method import Estimate, Progress, quiet
 from gp_jax.methods.placement import Placement
 from gp_jax.methods.rows import rows_of_calls
 from gp_jax.methods.segments import Segment, chain
-from gp_jax.methods.source_detail import SourceDetailJob, with_detail
 from gp_jax.methods.streams import chunk_size, fill, not_finite
-from gp_jax.methods.tiling import Grid, finish_frames
+from gp_jax.methods.tiling import Grid, Window, finish_frames
 from gp_jax.parallel import use_mesh
 
 TILES = "tiles"  # the folder of its journal, and after a method's prefix the stage of work
@@ -56,13 +55,6 @@ def needs_tiles(job: LatentJob) -> bool:
     tile = job.place.pixel_mask.shape
     frame = full_size(job.canvas, job.vae.config.downsampling, tile)
     return not job.canvas.is_complete and (frame.height > tile[0] or frame.width > tile[1])
-
-
-def detailed(job: LatentJob, detail: str, overlap: int) -> "LatentJob | SourceDetailJob | TiledJob":
-    """A job and what is to become of its frames by the option of that name, where anything is; see `TiledJob`."""
-    if detail == "source":
-        return with_detail(job)
-    return TiledJob(job, overlap) if detail == "tiles" and needs_tiles(job) else job
 
 
 class TiledJob:
@@ -124,11 +116,12 @@ class TiledJob:
         length, size = self.coarse.length, (self.canvas.height, self.canvas.width, 3)
         missing = [w for w in self.windows if self.journal is None or not self.journal.has(name_of(0, [w]))]
         times, frames = Shape((length,), np.int32), Shape((length, *size), np.uint8)
-        window = times, frames, Shape((length, *self.latents), np.float32), Shape((length,), np.bool_)
+        columns = times, frames, Shape((length, *self.latents), np.float32), Shape((length,), np.bool_)
+        window = Window(*columns, self.place, self.grid)
         calls = []
         for is_first in (True, False):
             if count := sum((one is self.windows[0]) == is_first for one in missing):
-                call = self.coarse.refining(self.stage, is_first, *window, place=self.place, grid=self.grid)
+                call = self.coarse.refining(self.stage, is_first, window)
                 calls.append(dataclasses.replace(call, times=count))
         chunks = -(-len(self.coarse.clip) // self.chunk)
         frames, latents = Shape((self.chunk, *size), np.uint8), Shape((self.chunk, *self.latents), np.float32)
@@ -190,8 +183,9 @@ class TiledJob:
         completed = [latents[frame] if known else nothing for frame, known in zip(window.frames, window.known)]
         pixels = np.stack([frames[frame] for frame in window.frames])
         columns = np.array(window.times, np.int32), pixels, np.stack(completed), np.array(window.known)
+        told = Window(*columns, self.place, self.grid)
         with timed(self.stage):
-            call = self.coarse.refining(self.stage, not window.boundary, *columns, place=self.place, grid=self.grid)
+            call = self.coarse.refining(self.stage, not window.boundary, told)
             made = np.asarray(self.coarse.called(call))
         if not np.isfinite(made).all():
             raise not_finite("denoiser", window.frames)

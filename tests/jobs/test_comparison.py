@@ -13,8 +13,9 @@ def test_source_result_and_difference(height, width):
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 200, (height, width, 3), np.uint8)
     source = frame[canvas.observed] + np.uint8(2)
-    comparison = Comparison(None, canvas)
-    shown = comparison.beside(frame, source)
+    comparison = Comparison(canvas)
+    seen = np.dstack([source, np.full(source.shape[:2], 255, np.uint8)])
+    shown = comparison.beside(frame, np.pad(seen, (*canvas.pads, (0, 0))))
     assert shown.shape == (*comparison.size, 3) and shown.shape[1] <= 3840
     there, result, difference = np.split(shown, 3, axis=1)
     if (height, width) == there.shape[:2]:

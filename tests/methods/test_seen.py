@@ -42,6 +42,8 @@ def test_a_picture_is_the_mask_of_all_frames(tmp_path):
     alike = Masked.of(CLIP, SAME, np.repeat(hidden[None], 4, axis=0))
     np.testing.assert_array_equal(layers_of(picture), layers_of(alike))
     assert picture.identity() == Masked.of(CLIP, SAME, 255 * hidden.astype(np.uint8)).identity()
+    np.testing.assert_array_equal(picture.hidden([1, 3]), alike.hidden([1, 3]))
+    np.testing.assert_array_equal(picture.hidden([2]), hidden[None])
     assert picture.identity() != Masked.of(CLIP, SAME, ~hidden).identity()
 
 
@@ -123,7 +125,8 @@ def test_a_shaking_camera_is_steadied():
 def test_a_border_fades_over_a_width_and_the_rest_is_exact(width):
     frames = RNG.integers(0, 256, (2, 20, 24, 3), dtype=np.uint8)
     canvas = Canvas(30, 24, 6, 0, 20, 24)  # open above and below only
-    layers = layers_of(Feathered.of(ArrayClip(frames), canvas, None, width))
+    clip = ArrayClip(frames)
+    layers = layers_of(Feathered.of(clip, canvas, Moving.of(clip, canvas, [[0, 6]] * 2), width))
     np.testing.assert_array_equal(layers[:, 6:26, :, :3], frames)
     trust = layers[0, :, 0, 3].astype(int)
     assert (layers[..., 3] == trust[:, None]).all()  # no border to the left or right
@@ -137,4 +140,4 @@ def test_a_border_fades_over_a_width_and_the_rest_is_exact(width):
 
 def test_an_overlap_that_leaves_nothing_is_told():
     with pytest.raises(UserError, match="leaves nothing of a source whose shorter side is 8"):
-        Feathered.of(CLIP, WIDE, None, 4)
+        Feathered.of(CLIP, WIDE, Moving.of(CLIP, WIDE, PATH), 4)

@@ -24,34 +24,42 @@ def scene(count=3):
     return np.stack([np.repeat((bands + texture)[..., None], 3, axis=2).astype(np.uint8)] * count)
 
 
+def softened(film):
+    """What a network of half the size would make of it."""
+    return np.stack([cv2.resize(cv2.resize(f, (96, 40), interpolation=cv2.INTER_AREA), (192, 80)) for f in film])
+
+
 def soft(film):
-    """What a network of half the size would make of it: the source as it is, the sides shrunk and enlarged."""
-    made = np.stack([cv2.resize(cv2.resize(f, (96, 40), interpolation=cv2.INTER_AREA), (192, 80)) for f in film])
+    """The same of the sides, the source as it is."""
+    made = softened(film)
     made[:, *CANVAS.observed] = film[:, *CANVAS.observed]
     return made
 
 
-def coarse_job(canvas, native, film, made):
-    """A job on latents that has made `made` of a film."""
+def coarse_job(canvas, native, film, made, trust=None, hidden=None):
+    """A job on latents that has made `made` of a film; `trust` and `hidden` as seen.py tells them."""
     return types.SimpleNamespace(
         **{
             "canvas": canvas,
-            "frame": canvas,
             "mesh": None,
             "total": 1,
             "journal": None,
             "rates": rates_of_this_device(),
+            "is_complete": canvas.is_complete and trust is None,
+            "channels": 3 if trust is None else 4,
         },
         clip=ArrayClip(film[:, *canvas.observed]),
         place=Placement.of(canvas, native, 1),
         estimate=Estimate(3, 1.0, 10),
-        frames=lambda progress: (frame for frame in made),
+        frames=lambda progress, pixels: (frame for frame, _ in zip(made, pixels)),
+        pixels=lambda: (np.dstack([frame, *([] if trust is None else [trust])]) for frame in film),
+        hidden=lambda indices: hidden,
         called=lambda call: call.function(*call.arguments, **call.static),
     )
 
 
-def detailed(film, made):
-    job = with_detail(coarse_job(CANVAS, NATIVE, film, made))
+def detailed(film, made, canvas=CANVAS, native=NATIVE, **seen):
+    job = with_detail(coarse_job(canvas, native, film, made, **seen))
     return job, np.stack(list(job.frames()))
 
 
@@ -78,6 +86,37 @@ def test_what_stands_still_does_not_flicker():
     _, frames = detailed(film, noisy.clip(0, 255).astype(np.uint8))
     steps = np.abs(np.diff(frames.astype(float), axis=0)).mean()
     assert steps < 1.5 * np.abs(np.diff(noisy.astype(float), axis=0)).mean()
+
+
+def test_what_is_seen_of_a_frame_stays_wherever_it_lies():
+    """Here a hole in the middle of the source, made soft; around it all is trusted but for a border that fades."""
+    film, canvas = scene(), Canvas(80, 192, 0, 0, 80, 192)
+    trust = np.full((80, 192), 255, np.uint8)
+    trust[20:60, 60:130] = 0
+    trust[20:60, 50:60] = 128
+    made = np.where(trust[..., None] == 255, film, softened(film))
+    hidden = np.repeat((trust < 255)[None], 3, axis=0)
+    _, frames = detailed(film, made, canvas, canvas.resize(40, 96), trust=trust, hidden=hidden)
+    np.testing.assert_array_equal(frames[:, trust == 255], film[:, trust == 255])
+    for band in (1, 2):
+        rows, columns = slice(20 * band + 7, 20 * band + 13), slice(66, 124)
+        contrasts = [x[:, rows, columns].astype(float).std(axis=(1, 2)).mean() for x in (made, frames, film)]
+        assert contrasts[0] < 3 and contrasts[1] > 0.8 * contrasts[2]
+
+
+def test_nothing_is_taken_from_what_a_mask_hides():
+    """Whatever stands there; of a source that is hidden all, nothing at all."""
+    film, canvas = scene(), Canvas(80, 192, 0, 0, 80, 192)
+    trust = np.full((80, 192), 255, np.uint8)
+    trust[:, 40:150] = 0
+    hidden = np.repeat((trust == 0)[None], 3, axis=0)
+    made, native = np.where(trust[..., None] == 255, film, softened(film)), canvas.resize(40, 96)
+    logo = np.where(hidden[..., None], np.random.default_rng(0).integers(0, 256, film.shape), film).astype(np.uint8)
+    results = [detailed(source, made, canvas, native, trust=trust, hidden=hidden)[1] for source in (film, logo)]
+    np.testing.assert_array_equal(*results)
+    assert (results[0] != made).any()
+    nothing = detailed(logo, made, canvas, native, trust=0 * trust, hidden=np.ones_like(hidden))[1]
+    np.testing.assert_array_equal(nothing, made)
 
 
 @pytest.mark.parametrize(

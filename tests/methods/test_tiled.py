@@ -20,7 +20,7 @@ from gp_jax.methods.globalpaint.refining import refine_frames
 from gp_jax.methods.latents import encode
 from gp_jax.methods.placement import Placement, to_float
 from gp_jax.methods.tiled import TiledJob
-from gp_jax.methods.tiling import Grid
+from gp_jax.methods.tiling import Grid, Window
 from gp_jax.metrics.seam import slope_difference
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.parallel import make_mesh
@@ -57,8 +57,9 @@ def test_an_oracle_in_tiles_is_the_oracle(sampler, steps, strength):
         np.array([True, False, False]),
     )
     times, text = np.arange(3, dtype=np.int32), np.zeros((1, 1, 16), np.float32)
-    more = None, text, np.zeros((1, 2, 16), np.float32), place, grid, sampling, level
-    made = refine_frames(Oracle(), vae, jax.random.key(0), times, frames, completed, known, *more, shared_noise=0.5)
+    window = Window(times, frames, completed, known, place, grid)
+    more = None, text, np.zeros((1, 2, 16), np.float32), sampling, level
+    made = refine_frames(Oracle(), vae, jax.random.key(0), window, *more, shared_noise=0.5)
     expected = encode(vae, FILLS["edge"](to_float(frames)[None], place.pixel_mask[None, None]))[0]
     np.testing.assert_allclose(made[0], completed[0], atol=1e-5)
     np.testing.assert_allclose(made[1:], expected[1:], atol=1e-4)
@@ -125,9 +126,19 @@ def test_batches_and_meshes_change_nothing(folder, pipe, result):
 
 
 def test_what_does_not_go_with_tiles_is_refused(pipe):
-    for options in (Options(detail="tiles", propagate=True), Options(detail="much")):
-        with pytest.raises(UserError, match=r"propagate|detail"):
+    for options in (Options(detail="tiles", propagate=True), Options(detail="tiles", stabilize=True)):
+        with pytest.raises(UserError, match="leave mask, path, stabilize and propagate out"):
             pipe.prepare(FRAMES, WIDE, options)
+    with pytest.raises(UserError, match="there is no detail 'much'"):
+        pipe.prepare(FRAMES, WIDE, Options(detail="much"))
+
+
+def test_with_an_overlap_tiles_are_made_around_less_of_the_source(pipe):
+    job = pipe.prepare(FRAMES, WIDE, Options(detail="tiles", overlap=1))
+    source = np.stack(list(job.frames()))[:, *WIDE.observed]
+    trusted = job.trust[..., 0] == 1
+    np.testing.assert_array_equal(source[:, trusted], FRAMES[:, trusted])
+    assert 0.4 < trusted.mean() < 0.9 and (source[:, 0] != FRAMES[:, 0]).mean() > 0.5
 
 
 @pytest.mark.slow

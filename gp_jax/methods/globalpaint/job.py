@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax import nnx
-from jax import ShapeDtypeStruct as Shape
 from jax.sharding import Mesh
 
 from gp_jax.checkpoint.folder import Checkpoint
@@ -36,16 +35,13 @@ from gp_jax.methods.seen import Seen, hull
 from gp_jax.methods.segments import Plan, Segment
 from gp_jax.methods.streams import Make, fill, surroundings
 from gp_jax.methods.tiled import STRENGTH
-from gp_jax.methods.tiling import Grid
+from gp_jax.methods.tiling import Window
 from gp_jax.methods.together import lengths_of
 from gp_jax.models.unet import UNet
 from gp_jax.seeds import random_key
 
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
     from gp_jax.methods.globalpaint.clip_lora import ClipLora
-
-# Stages that wait for the flow.
-CARRY_FIRST, CARRY = "carry and shrink", "carry and finish"
 
 
 class OutpaintJob(LatentJob):
@@ -99,6 +95,7 @@ class OutpaintJob(LatentJob):
         place, length = Placement.of(canvas, self.native, cell), settings.segment_frames
         if seen is not None:
             place = place._replace(enough=np.uint8(seen.enough))
+            self.carrying = "carry and " * seen.is_carried
         super().__init__(mesh, clip, canvas, canvas, place, checkpoint.vae, length=length, batch=batch, work=work)
 
     def _evaluations(self, number: int) -> int:
@@ -222,41 +219,26 @@ class OutpaintJob(LatentJob):
         assert options.sampler is not None and options.steps is not None
         return rest(schedule, options.sampler, options.steps, STRENGTH, options.eta)
 
-    def refining(
-        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
-    ) -> Call:
+    def refining(self, name: str, is_first: bool, window: Window) -> Call:
         path, level = self._rest
-        tokens = self.tokens
-        if tokens is None and self._reading():
-            tokens = Shape(self._token_shape(), np.float32)  # nothing is read yet
         arguments = (
             self._networks[0 if is_first else 1],
             self.vae,
             self.key,
-            times,
-            frames,
-            latents,
-            known,
+            window,
             self.text,
             self.null_text,
-            tokens,
-            place,
-            grid,
+            self._told_tokens,
             dataclasses.replace(self.sampling, path=path),
             level,
         )
         return Call(name, refine_frames, arguments, {"shared_noise": self.checkpoint.schedule.shared_noise})
 
-    def _finishing(self, latents: Any, pixels: Any) -> Call:
-        call = super()._finishing(latents, pixels)
-        return dataclasses.replace(call, name=CARRY) if self.seen and self.seen.is_carried else call
+    def pixels(self) -> Iterator[np.ndarray]:
+        return self.seen.layers() if self.seen else super().pixels()
 
-    def _pixels(self) -> Iterator[np.ndarray]:
-        return self.seen.layers() if self.seen else super()._pixels()
-
-    @property
-    def _decoding(self) -> str:
-        return CARRY_FIRST if self.seen and self.seen.is_carried else super()._decoding
+    def hidden(self, indices: Sequence[int]) -> np.ndarray | None:
+        return self.seen.hidden(indices) if self.seen else None
 
     def _pixels_bytes(self) -> int:
         return self.seen.bytes if self.seen else 0

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gp_jax.diffusion.tables import SAMPLERS, TAKE_ETA
 from gp_jax.methods.globalpaint.plan import PLANS
-from gp_jax.methods.options import Count, Seed, Text, Whole, detail_option, option
+from gp_jax.methods.options import Count, Seed, Text, Whole, detail_option, option, overlap_option
 
 ADAPT_RATE = 1e-4
 
@@ -33,12 +33,7 @@ class Options:
         "where the source lies in each frame: lines x,y in pixels from the upper left; by default it stands still",
         "FILE",
     )
-    overlap: Whole = option(
-        Whole(0),
-        "pixels of the network's frame by which what is made grows into the source, and as many over which it fades; "
-        "with 0 the source's pixels stay",
-        "N",
-    )
+    overlap: Whole = overlap_option()
     stabilize: bool = option(False, "the camera's path is made smooth, and what wanders into the frame is made")
     eta: float | None = option(
         None, f"share of fresh noise, from 0 to 1, of the sampler {', '.join(TAKE_ETA)}; by default 0.3", "E"

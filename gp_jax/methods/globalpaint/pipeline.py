@@ -40,12 +40,10 @@ from gp_jax.methods.globalpaint.plan import KNOWN, PLANS
 from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole, check_detail
-from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of, slices_of
 from gp_jax.methods.seen import Feathered, seen_of
 from gp_jax.methods.segments import Plan
-from gp_jax.methods.source_detail import SourceDetailJob
-from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.methods.together import Together, joint, lengths_of
 from gp_jax.seeds import check_seed
 
@@ -291,7 +289,7 @@ class OutpaintPipeline:
         prompt_embeds: np.ndarray | None = None,
         on_step: OnStep | None = None,
         batch: int | None = None,
-    ) -> LatentJob | TiledJob | SourceDetailJob | RoundsJob:
+    ) -> Any:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -335,21 +333,24 @@ class OutpaintPipeline:
         )
         shown = options.mask if mask is None else mask, options.path if path is None else path
         seen = seen_of(reader, canvas, *shown, stabilize=options.stabilize, propagate=options.propagate)
-        if options.overlap and not (seen is None and canvas.is_complete):
-            native = canvas.native(settings.native_area, self.checkpoint.vae.config.downsampling)
-            seen = Feathered.of(reader, canvas, seen, 2 * options.overlap * canvas.height / native.height)
-        if seen is not None and options.detail != "none":
-            raise UserError("detail would change what is seen beside the source: leave it out, or what shows that")
+        native, overlap = canvas.native(settings.native_area, self.checkpoint.vae.config.downsampling), options.overlap
+        if seen is not None and options.detail == "tiles":
+            raise UserError(
+                "tiles are made around a source that stands still and is seen whole: leave mask, path, stabilize and "
+                "propagate out, or choose another detail"
+            )
+        if seen is not None and overlap:
+            seen, overlap = Feathered.of(reader, canvas, seen, 2 * overlap * canvas.height / native.height), 0
         if seen is not None and options.adapt and not seen.stands:
             raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         levels = plan.levels[len(plans) == 1 :]  # key frames of a single clip are one segment
         batch = batch or batch_of([len(level) for level in levels], self.mesh, MOST_AT_ONCE)
 
-        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
+        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob:
             timesteps = sampling.path.steps.timestep
             lora = self._clip_lora(clip, canvas, plan, options, timesteps, text, null_text, work)
-            job = OutpaintJob(
+            return OutpaintJob(
                 self.checkpoint,
                 self.mesh,
                 clip,
@@ -365,11 +366,18 @@ class OutpaintPipeline:
                 lora=lora,
                 on_step=on_step,
             )
-            return detailed(job, options.detail, KNOWN)
 
-        # What is fitted to a clip would be fitted anew to what a round has made.
-        canvases = rounds(canvas) if options.detail == "tiles" and not options.adapt else [canvas]
-        return in_rounds(prepare, reader, canvases, work)
+        return outcome(
+            prepare,
+            reader,
+            canvas,
+            work,
+            detail=options.detail,
+            overlap=overlap,
+            native=native,
+            known=KNOWN,
+            at_once=bool(options.adapt),
+        )
 
     def side_by_side(self, options: Options) -> int:
         """See `gp_jax.methods.method.Method`."""

@@ -19,8 +19,8 @@ from gp_jax.jobs.kept import Program
 from gp_jax.methods.globalpaint.conditioning import FILLS
 from gp_jax.methods.globalpaint.programs import Sampling, guided
 from gp_jax.methods.latents import complete
-from gp_jax.methods.placement import Placement, continued, to_float
-from gp_jax.methods.tiling import Grid, blended, cut, encode_tiles, laid_out, resized
+from gp_jax.methods.placement import continued
+from gp_jax.methods.tiling import Grid, Window, blended, cut, encode_tiles, laid_out
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.layers import for_loops
 from gp_jax.models.unet import UNet
@@ -33,15 +33,10 @@ def refine_frames(
     unet: UNet,
     vae: AutoencoderKL,
     key: Array,
-    times: Array,
-    frames: Array,
-    completed: Array,
-    known: Array,
+    window: Window,
     text: Array | None,
     null_text: Array,
     tokens: Array | None,
-    place: Placement,
-    grid: Grid,
     sampling: Sampling,
     level: Array,
     *,
@@ -51,15 +46,10 @@ def refine_frames(
 
     Args:
       key: of the clip.
-      times: [T] int, of the frames.
-      frames: uint8 [T, Hc, Wc, 3] of the canvas, complete but soft.
-      completed: [T, h, w, C] latents, read where `known`.
-      known: [T] bool, whether a frame is refined already and a condition for the others.
+      window: the frames.
       text: [1, L, D], or None for no prompt.
       null_text: [1, L, D].
       tokens: [1, K, D], or None for a model without.
-      place: of the source in the frame that is made, [H, W] of the canvas or the nearest multiples of a cell.
-      grid: its tiles.
       sampling: how to sample, from `diffusion.samplers.rest`.
       level: [2], the rates of clean latents and of noise to begin with.
       shared_noise: that of the schedule.
@@ -67,8 +57,8 @@ def refine_frames(
     Returns:
       [T, h, w, C] float32, scaled latents, 0 where no tile lies.
     """
-    unet, times = for_loops(unet), times[None]
-    pixels = resized(to_float(frames), place.pixel_mask.shape)
+    times, _, completed, known, place, grid = window
+    unet, times, pixels = for_loops(unet), times[None], window.pixels
     if (fill := unet.config.masked_fill) == "edge":  # of a rectangle, without a search for the nearest pixel
         filled = continued(pixels, place.pixel_mask)
     else:

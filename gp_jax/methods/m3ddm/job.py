@@ -38,7 +38,7 @@ from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import Make, surroundings
 from gp_jax.methods.tiled import STRENGTH
-from gp_jax.methods.tiling import Grid
+from gp_jax.methods.tiling import Window
 from gp_jax.models.m3ddm.encoder import token_count
 from gp_jax.seeds import random_key
 
@@ -191,22 +191,15 @@ class OutpaintJob(LatentJob):
         assert self.options.steps is not None
         return rest(self.parts.schedule, "ddim", self.options.steps, STRENGTH)
 
-    def refining(
-        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
-    ) -> Call:
+    def refining(self, name: str, is_first: bool, window: Window) -> Call:
         path, level = self._rest
         arguments = (
             self.network,
             self.vae,
             self.key,
-            times,
-            frames,
-            latents,
-            known,
+            window,
             np.float32(math.floor(self.frame_rate)),
-            Shape(self._token_shape(), np.float32) if self.tokens is None else self.tokens,  # nothing is read yet
-            place,
-            grid,
+            self._told_tokens,
             self._scales,
             path,
             level,

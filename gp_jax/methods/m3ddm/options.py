@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gp_jax.methods.options import Count, Seed, detail_option, option
+from gp_jax.methods.options import Count, Seed, Whole, detail_option, option, overlap_option
 
 
 @dataclass(frozen=True)
@@ -14,4 +14,5 @@ class Options:
     guidance: float | None = option(None, "weight of what the whole clip shows; by default the checkpoint's", "S")
     local_guidance: float | None = option(None, "weight of what each window shows; by default the checkpoint's", "S")
     detail: str = detail_option()
+    overlap: Whole = overlap_option()
     faithful: bool = option(False, "as published: in a square of 256 pixels, pasted with a hard edge")

@@ -8,6 +8,7 @@ for frame in job.frames():                               uint8 [H, W, 3], observ
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -23,11 +24,9 @@ from gp_jax.methods.m3ddm.job import OutpaintJob
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.plan import hierarchy
 from gp_jax.methods.method import Clip
-from gp_jax.methods.options import check_detail
-from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.options import changed, check_detail
+from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of
-from gp_jax.methods.source_detail import SourceDetailJob
-from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.seeds import check_seed
 from gp_jax.video.clock import DEFAULT_RATE
 
@@ -63,7 +62,7 @@ class Model:
 
     def prepare(
         self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None
-    ) -> LatentJob | TiledJob | SourceDetailJob | RoundsJob:
+    ) -> Any:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -88,13 +87,25 @@ class Model:
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         # Windows of the first level come one by one.
         batch = batch or batch_of([len(level.windows) for level in hierarchy(len(clip))[1:]], self.mesh, MOST_AT_ONCE)
-        if options.faithful and options.detail == "tiles":
-            raise UserError("faithful is the published way, in a square of its own: leave it out, or detail")
+        for name in ("detail", "overlap"):
+            if options.faithful and name in changed(options):
+                raise UserError(f"faithful is the published way, in a square of its own: leave it out, or {name}")
         info = getattr(clip, "info", None)
         rate = DEFAULT_RATE if info is None else float(info.frame_rate)
 
-        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
-            job = OutpaintJob(self.parts, self.mesh, clip, canvas, options, rate, batch=batch, work=work)
-            return detailed(job, options.detail, KNOWN)
+        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob:
+            return OutpaintJob(self.parts, self.mesh, clip, canvas, options, rate, batch=batch, work=work)
 
-        return in_rounds(prepare, clip, rounds(canvas) if options.detail == "tiles" else [canvas], work)
+        network, vae = self.parts.networks["m3ddm"].config, self.parts.networks["vae"].config
+        native = canvas.native(self.parts.settings.native_area, network.downsampling * vae.downsampling)
+        return outcome(
+            prepare,
+            clip,
+            canvas,
+            work,
+            detail=options.detail,
+            overlap=options.overlap,
+            native=native,
+            known=KNOWN,
+            at_once=False,
+        )

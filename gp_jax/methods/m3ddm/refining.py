@@ -15,8 +15,7 @@ from gp_jax.diffusion.noise import frame_noise
 from gp_jax.diffusion.samplers import Trajectory, follow
 from gp_jax.jobs.kept import Program
 from gp_jax.methods.m3ddm.programs import INITIAL, MASKED, NOISE, conditions, guided
-from gp_jax.methods.placement import Placement, to_float
-from gp_jax.methods.tiling import Grid, blended, cut, encode_tiles, laid_out, resized
+from gp_jax.methods.tiling import Grid, Window, blended, cut, encode_tiles, laid_out
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.layers import for_loops
 from gp_jax.models.m3ddm.network import M3DDM
@@ -29,14 +28,9 @@ def refine_frames(
     network: M3DDM,
     vae: AutoencoderKL,
     key: Array,
-    times: Array,
-    frames: Array,
-    completed: Array,
-    known: Array,
+    window: Window,
     rate: Array,
     tokens: Array,
-    place: Placement,
-    grid: Grid,
     scales: Array,
     path: Trajectory,
     level: Array,
@@ -45,21 +39,17 @@ def refine_frames(
 
     Args:
       key: of the clip.
-      times: [T] int, of the frames.
-      frames: uint8 [T, Hc, Wc, 3] of the canvas, complete but soft.
-      completed: [T, h, w, C] latents, read where `known`.
-      known: [T] bool, whether a frame is refined already and a condition for the others.
+      window: the frames.
       rate: frames per second of the clip, float32.
       tokens: of `programs.read_clip`.
-      place: of the source in the frame that is made, [H, W] of the canvas or the nearest multiples of a cell.
-      grid: its tiles.
       scales: [2] float32, weights of the local and of the global condition.
       path, level: of `diffusion.samplers.rest`, the steps, and the rates of clean latents and of noise to begin with.
 
     Returns:
       [T, h, w, C] float32, scaled latents, 0 where no tile lies; those of known frames are of no use.
     """
-    pixels = resized(to_float(frames), place.pixel_mask.shape)
+    times, _, completed, known, place, grid = window
+    pixels = window.pixels
     predict = guided(for_loops(network), rate, tokens, scales)
 
     def drawn(number: int, pixels: Array) -> Array:

@@ -39,7 +39,7 @@ from gp_jax.methods.placement import Placement
 from gp_jax.methods.segments import Segment
 from gp_jax.methods.streams import Make, surroundings
 from gp_jax.methods.tiled import STRENGTH, full_size
-from gp_jax.methods.tiling import Grid
+from gp_jax.methods.tiling import Window
 from gp_jax.models.unet import UNet
 from gp_jax.seeds import random_key
 
@@ -208,9 +208,7 @@ class OutpaintJob(LatentJob):
         level = np.concatenate(rates(schedule, np.array([last[0].timestep], np.float64)))
         return Row(*map(np.stack, zip(*last))), level.astype(np.float32), tuple(map(any, zip(*branches)))
 
-    def refining(
-        self, name: str, is_first: bool, times: Any, frames: Any, latents: Any, known: Any, place: Placement, grid: Grid
-    ) -> Call:
+    def refining(self, name: str, is_first: bool, window: Window) -> Call:
         last, level, branches = self._rest
         frame = full_size(self.canvas, self.vae.config.downsampling, self.shape[:2])
         arguments = (
@@ -218,15 +216,10 @@ class OutpaintJob(LatentJob):
             self.parts.networks["controlnet"],
             self.vae,
             self.key,
-            times,
-            frames,
-            latents,
-            known,
+            window,
             self.text,
             self.null_text,
             insertion(frame, self.options.insertion),
-            place,
-            grid,
             last,
             level,
         )

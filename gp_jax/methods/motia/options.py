@@ -10,7 +10,7 @@ Two sets of numbers are published: the paper's, which are the default, and those
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from gp_jax.methods.options import Count, Seed, Text, Whole, detail_option, option
+from gp_jax.methods.options import Count, Seed, Text, Whole, detail_option, option, overlap_option
 
 
 class Published(NamedTuple):
@@ -44,6 +44,7 @@ class Options:
     save_lora: str | None = option(None, "keep that LoRA, for --lora; by default nowhere", "FILE")
     insertion: float = option(0.5, "how far from the source a LoRA counts, in largest expansions", "K")
     detail: str = detail_option()
+    overlap: Whole = overlap_option()
     released: bool = option(False, "the released configuration's numbers in the place of the paper's")
 
     def filled(self) -> "Options":

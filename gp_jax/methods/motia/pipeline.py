@@ -8,6 +8,7 @@ for frame in job.frames():                               uint8 [H, W, 3], observ
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -30,10 +31,8 @@ from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.plan import windows
 from gp_jax.methods.motia.schedule import rows
 from gp_jax.methods.options import Whole, check_detail
-from gp_jax.methods.rounds import RoundsJob, in_rounds, rounds
+from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of
-from gp_jax.methods.source_detail import SourceDetailJob
-from gp_jax.methods.tiled import TiledJob, detailed
 from gp_jax.seeds import check_seed
 
 MOST_AT_ONCE = 2  # windows, on each slice of the mesh: of full size each takes gigabytes beside the parameters
@@ -76,7 +75,7 @@ class Model:
 
     def prepare(
         self, clip: Clip, canvas: Canvas, options: Options, work: Path | None = None, *, batch: int | None = None
-    ) -> LatentJob | TiledJob | SourceDetailJob | RoundsJob:
+    ) -> Any:
         """A clip's way through the networks, checked; see `gp_jax.methods.method.Method`.
 
         Args:
@@ -112,10 +111,10 @@ class Model:
             raise UserError("save_lora is of a LoRA that is fitted to the clip, and none is: ask for one by adapt")
         batch = batch or batch_of([len(windows(len(clip)))], self.mesh, MOST_AT_ONCE)
 
-        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob | TiledJob | SourceDetailJob:
-            native = canvas.native(self.parts.settings.native_area, self.parts.networks["vae"].config.downsampling)
+        def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob:
+            native = self._native(canvas)
             fitted = ClipLora(self.parts, self.mesh, clip, canvas, native, text, options) if options.adapt else None
-            job = OutpaintJob(
+            return OutpaintJob(
                 self.parts,
                 self.mesh,
                 clip,
@@ -129,11 +128,21 @@ class Model:
                 work=work,
                 lora=fitted,
             )
-            return detailed(job, options.detail, KNOWN)
 
-        # What is fitted to a clip would be fitted anew to what a round has made.
-        canvases = rounds(canvas) if options.detail == "tiles" and not options.adapt else [canvas]
-        return in_rounds(prepare, clip, canvases, work)
+        return outcome(
+            prepare,
+            clip,
+            canvas,
+            work,
+            detail=options.detail,
+            overlap=options.overlap,
+            native=self._native(canvas),
+            known=KNOWN,
+            at_once=options.adapt > 0,
+        )
+
+    def _native(self, canvas: Canvas) -> Canvas:
+        return canvas.native(self.parts.settings.native_area, self.parts.networks["vae"].config.downsampling)
 
     def _embedded(self, prompt: str) -> np.ndarray:
         return embed_text(self.parts.networks["text"], self.parts.tokenizer, prompt)

@@ -19,8 +19,8 @@ from gp_jax.jobs.kept import Program
 from gp_jax.methods.latents import complete
 from gp_jax.methods.motia.programs import guided, moved, shown
 from gp_jax.methods.motia.schedule import Row
-from gp_jax.methods.placement import Placement, continued, to_float
-from gp_jax.methods.tiling import Grid, blended, cut, encode_tiles, resized
+from gp_jax.methods.placement import continued
+from gp_jax.methods.tiling import Grid, Window, blended, cut, encode_tiles
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.controlnet import ControlNet
 from gp_jax.models.unet import UNet
@@ -35,15 +35,10 @@ def refine_frames(
     controlnet: ControlNet,
     vae: AutoencoderKL,
     key: Array,
-    times: Array,
-    frames: Array,
-    completed: Array,
-    known: Array,
+    window: Window,
     text: Array | None,
     null_text: Array,
     insertion: Array,
-    place: Placement,
-    grid: Grid,
     rows: Row,
     level: Array,
     *,
@@ -53,15 +48,10 @@ def refine_frames(
 
     Args:
       key: of the clip.
-      times: [T] int, of the frames.
-      frames: uint8 [T, Hc, Wc, 3] of the canvas, complete but soft.
-      completed: [T, h, w, C] latents, read where `known`.
-      known: [T] bool, whether a frame is refined already.
+      window: the frames.
       text: [1, L, D], or None for no prompt.
       null_text: [1, L, D].
       insertion: [H, W], of `insertion.insertion`.
-      place: of the source in the frame that is made, [H, W] of the canvas or the nearest multiples of a cell.
-      grid: its tiles.
       rows: the steps, [S] each.
       level: [2], the rates of clean latents and of noise to begin with.
       branches: of guidance, see `guide`.
@@ -69,7 +59,8 @@ def refine_frames(
     Returns:
       [T, h, w, C] float32, scaled latents, 0 where no tile lies; those of known frames are of no use.
     """
-    pixels, times = resized(to_float(frames), place.pixel_mask.shape), times[None]
+    times, _, completed, known, place, grid = window
+    pixels, times = window.pixels, times[None]
     source = encode_tiles(vae, continued(pixels, place.pixel_mask), grid)[None]
     mask, source = complete(source, place.latent_mask[None, None], known[None], completed[None])
     picture, network = shown(pixels, place), guided(unet, controlnet, text, null_text, branches)

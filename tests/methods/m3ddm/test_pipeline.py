@@ -171,7 +171,13 @@ def test_what_cannot_be_done_is_said_before(model, options, message):
 def test_detail_of_the_clip_is_asked_for(model):
     source, canvas = np.zeros((1, 54, 60, 3), np.uint8), Canvas.from_size(54, 60, 54, 72)
     assert isinstance(model.prepare(ArrayClip(source), canvas, Options(detail="source")), SourceDetailJob)
-    job = model.prepare(ArrayClip(source), canvas, Options(detail="source", faithful=True))
-    assert not isinstance(job, SourceDetailJob), "its frame is another one than the canvas"
     with pytest.raises(UserError, match=r"detail 'much'.*none, source, tiles"):
         model.prepare(ArrayClip(source), canvas, Options(detail="much"))
+
+
+def test_with_an_overlap_it_makes_some_of_the_source_too(model):
+    """Of one at the left, its right border: of a frame of 27 pixels that is made of 32, by two at most."""
+    source = RNG.integers(0, 256, (2, 27, 18, 3), dtype=np.uint8)
+    made = outpaint(model, source, overlap=1)
+    np.testing.assert_array_equal(made[:, :, :16], source[:, :, :16])
+    assert (made[:, :, 17] != source[:, :, 17]).mean() > 0.5

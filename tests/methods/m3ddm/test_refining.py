@@ -21,7 +21,7 @@ from gp_jax.methods.method import ArrayClip
 from gp_jax.methods.placement import Placement, to_float
 from gp_jax.methods.rounds import RoundsJob
 from gp_jax.methods.tiled import TiledJob
-from gp_jax.methods.tiling import Grid
+from gp_jax.methods.tiling import Grid, Window
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.parallel import make_mesh
 from tests import small_m3ddm
@@ -53,8 +53,8 @@ def test_an_oracle_in_tiles_is_the_oracle(steps, local, whole):
     frames = RNG.integers(0, 256, (3, 64, 96, 3), dtype=np.uint8)
     completed = RNG.normal(size=(3, 8, 12, config.latent_channels)).astype(np.float32)
     times, known, scales = np.arange(3, dtype=np.int32), np.array([True, False, False]), np.float32([local, whole])
-    more = np.float32(25), np.zeros((2, 1, 8), np.float32), place, grid, scales, path, level
-    made = refine_frames(Oracle(), vae, key, times, frames, completed, known, *more)
+    more = np.float32(25), np.zeros((2, 1, 8), np.float32), scales, path, level
+    made = refine_frames(Oracle(), vae, key, Window(times, frames, completed, known, place, grid), *more)
 
     def drawn(times, pixels):
         return np.asarray(sampled_latents(vae, jax.random.fold_in(key, MASKED), times[None], pixels[None])[0])
@@ -132,8 +132,9 @@ def test_rounds_have_the_frame_rate_of_the_clip(model):
 
 
 def test_what_does_not_go_with_tiles_is_refused(model):
-    with pytest.raises(UserError, match="faithful"):
-        model.prepare(ArrayClip(FRAMES), WIDE, Options(detail="tiles", faithful=True))
+    for more in ({"detail": "tiles"}, {"detail": "source"}, {"overlap": 1}):
+        with pytest.raises(UserError, match=f"faithful .* leave it out, or {next(iter(more))}"):
+            model.prepare(ArrayClip(FRAMES), WIDE, Options(faithful=True, **more))
 
 
 @pytest.mark.slow  # two more programs, one of them for eight devices

@@ -155,3 +155,11 @@ def test_detail_of_the_clip_is_asked_for(model):
     assert isinstance(model.prepare(ArrayClip(source), canvas, options(detail="source")), SourceDetailJob)
     with pytest.raises(UserError, match=r"detail 'much'.*none, source, tiles"):
         model.prepare(ArrayClip(source), canvas, options(detail="much"))
+
+
+def test_with_an_overlap_it_makes_some_of_the_source_too(model):
+    """Of one at the left, its right border: of a frame of 27 pixels that is made of 32, by two at most."""
+    source = RNG.integers(0, 256, (2, 27, 18, 3), dtype=np.uint8)
+    made = outpaint(model, source, overlap=1)
+    np.testing.assert_array_equal(made[:, :, :16], source[:, :, :16])
+    assert (made[:, :, 17] != source[:, :, 17]).mean() > 0.5

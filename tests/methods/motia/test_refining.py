@@ -21,7 +21,7 @@ from gp_jax.methods.motia.schedule import Row, rows
 from gp_jax.methods.placement import Placement, to_float
 from gp_jax.methods.rounds import RoundsJob
 from gp_jax.methods.tiled import TiledJob
-from gp_jax.methods.tiling import Grid
+from gp_jax.methods.tiling import Grid, Window
 from gp_jax.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from gp_jax.parallel import make_mesh
 from tests import small_motia
@@ -80,14 +80,9 @@ def test_an_oracle_in_tiles_is_the_oracle(network, steps):
         Steering(),
         vae,
         key,
-        times,
-        frames,
-        completed,
-        known,
+        Window(times, frames, completed, known, place, grid),
         *text,
         reach,
-        place,
-        grid,
         Row(*map(np.stack, zip(*last))),
         level,
         branches=(False, True, False),
