@@ -6,6 +6,7 @@ import pytest
 
 from gp_jax.checkpoint.components import WEIGHTS_FILE
 from gp_jax.checkpoint.tensors import read_tensors
+from gp_jax.convert import convert
 from gp_jax.parallel import make_mesh
 from gp_jax.training.loop import train
 from tests.parallel import together
@@ -126,10 +127,16 @@ def test_what_four_processes_saved_before_one_was_killed_goes_on_in_two(several,
     assert ends[2].code == -9 and all(end.code not in (0, -9) for end in (*ends[:2], ends[3])), ends
     assert all("has died or cannot be reached" in ends[number].printed for number in (0, 1, 3)), ends
     assert not (tmp_path / "run" / "checkpoint").exists()
+    convert(tmp_path / "run", tmp_path / "newest")  # one process exports what four have saved
     ends = several(call, tmp_path / "run")
     assert [end.code for end in ends] == [0, 0], ends
     assert train(small.autoencoder(records), tmp_path / "one", mesh=make_mesh("fsdp=2", jax.devices()[:2]))
     same(tmp_path / "run", tmp_path / "one", "vae")
+    middle, last = (
+        read_tensors(folder / "vae" / WEIGHTS_FILE) for folder in (tmp_path / "newest", tmp_path / "run" / "checkpoint")
+    )
+    assert middle.keys() == last.keys()
+    assert all(np.abs(np.asarray(middle[name]) - np.asarray(last[name])).max() < 0.1 for name in last)
 
 
 def same(run, other, component):
