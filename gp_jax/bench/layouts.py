@@ -62,10 +62,11 @@ class _Walk:
     def __init__(self, sizes: Mapping[str, int]):
         self.sizes, self.turns, self.flops = sizes, 1, 0.0
         self.moved: dict[tuple[str, str], float] = defaultdict(float)
-        self._there: set[tuple[Any, Layout]] = set()  # what lies somewhere else too, since it was sent there before
+        self._there: set[tuple[Any, Layout]] = set()  # what was sent somewhere and is there
 
     def run(self, program: Any, layouts: Sequence[Layout]) -> list[Layout]:
         """The layouts of what a program returns."""
+        before, self._there = self._there, set()  # a program may be run again, of other arrays
         known: dict[Any, Layout] = {x: _whole(x) for x in program.constvars}
         for x, layout in zip(program.invars, layouts, strict=True):
             known[x] = self.fit(x.aval.shape, layout)
@@ -76,6 +77,7 @@ class _Walk:
         for equation in _needed(program):
             made = self._step(equation, [layout_of(x) for x in equation.invars])
             known.update(zip(equation.outvars, made, strict=True))
+        self._there = before
         return [layout_of(x) for x in program.outvars]
 
     def _step(self, equation: Any, inputs: list[Layout]) -> list[Layout]:
@@ -119,10 +121,9 @@ class _Walk:
 
     def move(self, x: Any, old: Layout, new: Layout) -> None:
         """From one layout to another, once; to cut a piece smaller costs nothing."""
-        if old == new or (not hasattr(x, "val") and (x, new) in self._there):
+        if old == new or hasattr(x, "val") or (x, new) in self._there:
             return
-        if not hasattr(x, "val"):
-            self._there.add((x, new))
+        self._there.add((x, new))
         place = {axis: i for i, axes in enumerate(new) for axis in axes}
         now = [list(axes) for axes in old]
         for i, axes in enumerate(old):

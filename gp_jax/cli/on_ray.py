@@ -126,7 +126,8 @@ def _cluster(address: str | None, tools: str | None) -> Iterator[Any]:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"there is no Ray cluster at {address or 'this machine'}: {reason:.200}") from None
+        token = " (or it has a token, as RAY_AUTH_MODE=token says)" if address else ""
+        raise UserError(f"there is no Ray cluster at {address or 'this machine'}{token}: {reason:.200}") from None
     try:
         yield ray
     finally:

@@ -42,6 +42,19 @@ def test_what_both_factors_cut_is_gathered_once():
     assert made.moved == {("all-gather", "tensor"): 5 * 16 * 4} and made.flops == flops / 4
 
 
+def test_a_function_that_is_called_twice_sends_twice():
+    @jax.jit
+    def layer(x, weights):
+        return x @ weights
+
+    def both(x, y, weights):
+        return layer(x, weights), layer(y, weights)
+
+    cut = (2, 5, 16), PartitionSpec("data", None, "tensor")
+    made, _ = followed(both, cut, cut, ((16, 8), PartitionSpec(None, "tensor")))
+    assert made.moved == {("all-gather", "tensor"): 2 * 5 * 16 * 4}
+
+
 def test_frames_become_positions_all_to_all_and_gradients_are_not_followed():
     def there_and_back(x):
         y = constrain(x, "batch", "frame", None, None).swapaxes(1, 2)

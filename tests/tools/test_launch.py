@@ -21,7 +21,7 @@ STAND_INS = {
         [[ ${!#} != "${FAIL:-}" ]] || { sleep 0.5; exit 3; }
         for _ in {1..200}; do sleep 0.05; done""",
     "ssh": 'echo "on $1"; exec sh -c "$2"',  # as sshd does, which hands the words to a shell
-    "ray": 'echo "ray $*"',
+    "ray": 'echo "$*|$RAY_AUTH_TOKEN" >>"$HOME/clusters"',
     "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
     "gcloud": 'cd "$HOME"; bash -c "${!#}"; while [[ ! -s gp-jax.log ]]; do sleep 0.05; done; cat gp-jax.log',
     "xpk": 'bash -c "${!#}"',
@@ -80,12 +80,13 @@ def test_one_that_fails_makes_the_others_save(environment):
 
 
 def test_a_cluster_is_started_used_and_stopped(environment):
-    output, errors = start(
-        "ray.sh", "one,me@two", "gp-jax", "evaluate", "--data", "a b", env=environment | {"BRIEF": "1"}
-    ).communicate(timeout=20)
+    words = "gp-jax", "evaluate", "--data", "a b"
+    output, errors = start("ray.sh", "one,me@two", *words, env=environment | {"BRIEF": "1"}).communicate(timeout=20)
     assert given(output) == [["evaluate", "--data", "a b", "--engine", "ray", "--address", "one:6379"]], errors
-    assert "ray start --head --port 6379" in errors and "on me@two\nray start --address one:6379" in errors
-    assert output.endswith("on me@two\nray stop\nray stop\n")
+    lines = Path(environment["HOME"], "clusters").read_text().splitlines()
+    told, tokens = zip(*(line.split("|") for line in lines))
+    assert told == ("start --head --port 6379", "start --address one:6379", "stop", "stop")
+    assert "on me@two" in errors and len(set(tokens[:2])) == 1 and len(tokens[0]) == 64
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -16,11 +16,16 @@ fi
 IFS=, read -ra hosts <<<"$1"
 shift
 address="${hosts[0]##*@}:${PORT:-6379}"
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN # nobody else's commands are run
+RAY_AUTH_TOKEN=$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')
 stop() {
   for host in "${hosts[@]:1}"; do ssh "$host" "ray stop" || true; done
   ray stop
 }
-trap stop EXIT
+trap 'stop >/dev/null 2>&1' EXIT
 ray start --head --port "${address##*:}" >&2
-for host in "${hosts[@]:1}"; do ssh "$host" "ray start --address $address" >&2; done
+for host in "${hosts[@]:1}"; do
+  join="read -r RAY_AUTH_TOKEN; export RAY_AUTH_TOKEN RAY_AUTH_MODE=token; ray start --address $address"
+  ssh "$host" "bash -c $(printf %q "$join")" <<<"$RAY_AUTH_TOKEN" >&2
+done
 "$@" --engine ray --address "$address"
