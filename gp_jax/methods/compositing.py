@@ -100,7 +100,7 @@ def blend(made: Array, seen: Array, pixel_mask: Array, shorter: float) -> Array:
     distance, outwards = (_of_rectangle if observed.ndim == 2 else _of_any)(observed)
     width = max(2.0, shorter / 4)
     # Each pixel outside gets the value of the nearest border pixel, of ever smoother residuals.
-    size = made.shape[1:3]
+    size = made.shape[1], made.shape[2]
     weights = jnp.broadcast_to(observed[..., None], (*made.shape[:3], 1)).astype(jnp.float32)
     residual = jnp.where(observed[..., None], seen - made, 0.0)
     result, before, scale = made, 0.0, 1
@@ -139,9 +139,8 @@ def _smoothed(residual: Array, weights: Array, deviation: float) -> Array:
     def along(x: Array, axis: int) -> Array:
         padded = jnp.pad(x, [(reach, reach) if at == axis else (0, 0) for at in range(4)])
         length = x.shape[axis]
-        return sum(
-            tap * jax.lax.slice_in_dim(padded, offset, offset + length, axis=axis) for offset, tap in enumerate(taps)
-        )
+        shifted = (jax.lax.slice_in_dim(padded, offset, offset + length, axis=axis) for offset in range(len(taps)))
+        return functools.reduce(jnp.add, (tap * part for tap, part in zip(taps, shifted)))
 
     # Rows of numbers that lie side by side take a fifth of the time of rows of colours.
     summed = jnp.moveaxis(jnp.concatenate([weights * residual, weights], axis=-1), -1, 1)
@@ -165,7 +164,7 @@ def _enlarged(cells: Array, scale: int, size: tuple[int, int]) -> Array:
     for axis, length in enumerate(size, start=1):
         at = np.clip((np.arange(length) + 0.5) / scale - 0.5, 0, cells.shape[axis] - 1)
         first = np.minimum(at.astype(int), max(cells.shape[axis] - 2, 0))
-        share = (at - first).astype(np.float32).reshape([-1 if here == axis else 1 for here in range(4)])
+        share = jnp.asarray(at - first, jnp.float32).reshape([-1 if here == axis else 1 for here in range(4)])
         after = np.minimum(first + 1, cells.shape[axis] - 1)
         cells = (1 - share) * jnp.take(cells, first, axis=axis) + share * jnp.take(cells, after, axis=axis)
     return cells

@@ -186,7 +186,7 @@ def finish_frames(
     made = jnp.where(cover > 0.5, made, pixels)
     source = jax.lax.dynamic_slice(frames, (0, *place.corner, 0), (len(frames), *observed, 3))
     shorter = min(side * own / full for side, own, full in zip(observed, pixels.shape[1:3], frames.shape[1:3]))
-    large = resized(blend(made, pixels, place.pixel_mask, shorter), frames.shape[1:3], "cubic")
+    large = resized(blend(made, pixels, place.pixel_mask, shorter), (frames.shape[1], frames.shape[2]), "cubic")
     return laid_over(large, source, place), jnp.isfinite(made).all()
 
 
