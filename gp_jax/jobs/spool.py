@@ -7,9 +7,10 @@
 Levels of a plan read a clip each in their own order, the first one from all over it. Without a spool the clip would be
 decoded and scaled once per level; with it once.
 
-Small clips lie in memory. Others lie in a file that has no name, so that nothing stays behind, not even after kill -9.
-Its room is reserved at once: a full disk is told before the work. It is read and written, not mapped, since the pages
-of a mapped file would count as memory of this process, and a failing disk would be the signal SIGBUS, not an error.
+Clips of up to 4 MB lie in memory. Others lie in a file that has no name, so that nothing stays behind, not even after
+kill -9. Its room is reserved at once: a full disk is told before the work. It is read and written, not mapped, since
+the pages of a mapped file would count as memory of this process, and a failing disk would be the signal SIGBUS, not an
+error.
 
 Frames are float32, as they come, so that a spool changes nothing. float16 would take half the room and change one of
 800 new values by one level of 255 (`tiny`, 40 frames of 720p): nothing to see, but no longer the same clip.
@@ -30,7 +31,7 @@ from numpy.typing import DTypeLike
 
 from gp_jax.errors import UserError
 
-MEMORY = 2**26  # bytes that may lie in memory
+MEMORY = 2**22  # bytes that may lie in memory: no clip takes more of it than a longer one
 MOST = 2**30  # bytes that may lie anywhere: of a longer clip frames are read again and again (passes.py)
 DTYPE = np.dtype(np.float32)
 
