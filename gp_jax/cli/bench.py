@@ -32,9 +32,10 @@ take is projected: the calls of their plan, each as long as one that was measure
 
 With --on-paper nothing is compiled either: FLOPs, memory and traffic of step or denoise are counted from the traced
 program and the rules of sharding, and their time from what makers publish of --chip v5p, h100 (hosts of eight) and h200
-(gp_jax/bench/chips.py has the figures and where they are from), for the best of all meshes of data and fsdp that fit.
-"gather", "scatter" and "sum" are what a device sends of parameters and gradients, "near" within its host or slice,
-"far" beyond it. "efficiency" is the share of a step in which it computes, that of weak scaling.
+(gp_jax/bench/chips.py has the figures and where they are from), for the best of all meshes that fit. --segments 1/8
+gives each device an eighth of a segment, as where a clip has fewer of them than there are devices. "gather", "scatter",
+"sum" and "other" (exchanges between all, shifts) are what a device sends, "near" within its host or slice, "far" beyond
+it. "efficiency" is the share of the time that a lone device with room for everything would take too: weak scaling.
 
 --record FILE runs a checkpoint on fixed inputs, by default a small one in the layout of Stable Diffusion with random
 weights, and keeps what comes out of each stage: text, features, global tokens, latents, one call of the denoiser, every
@@ -55,6 +56,7 @@ examples:
   gp-jax bench --config configs/sd2.py:keyframes --attention einsum,cudnn
   gp-jax bench --config configs/sd2.py:keyframes --on 1,8,256
   gp-jax bench step --config configs/sd2.py:keyframes --on-paper 8,64,256,1024 --chip v5p,h100,h200
+  gp-jax bench denoise --config configs/sd2.py:keyframes --on-paper 8,64,256,1024 --segments 1/8
   gp-jax bench denoise --config configs/sd2.py:keyframes --config.data.size=512x512 --image --against torch
   gp-jax bench denoise --config configs/m3ddm.py --on 1
   gp-jax bench pipeline --config configs/sd2.py:keyframes --source 192x256 --size 256x256 --steps 25 --guidance 2
