@@ -68,15 +68,17 @@ def read_networks(folder: Path, *, averaged: bool = True) -> dict[str, dict[str,
 
     tree = _guarded(folder, lambda: ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder, "state")).tree)
     replaced = tree["average"] if averaged else ()
-    places = {name: "average" if name in replaced else "params" for name in sorted(tree["params"])}
+    networks: dict[str, dict[str, LazyTensor]] = {
+        component: {} for component in read_json(folder / "meta" / "metadata")["networks"]
+    }
+    # A discriminator that was trained along is of no checkpoint.
+    names = sorted(name for name in tree["params"] if name.partition(".")[0] in networks)
+    places = {name: "average" if name in replaced else "params" for name in names}
 
     @functools.lru_cache(maxsize=1)
     def read_group(names: tuple[str, ...]) -> dict[str, np.ndarray]:
         return _guarded(folder, lambda: _restore(folder, {name: places[name] for name in names}))
 
-    networks: dict[str, dict[str, LazyTensor]] = {
-        component: {} for component in read_json(folder / "meta" / "metadata")["networks"]
-    }
     for names in _groups({name: tree[place][name] for name, place in places.items()}):
         for name in names:
             component, _, own = name.partition(".")

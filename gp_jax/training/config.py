@@ -148,6 +148,7 @@ _OBJECTIVES = {
         "teacher_steps": 0,
         "perceptual": 0.0,  # weight of LPIPS; needs raw pixels, and weights that `gp-jax fetch` fetches
         "flicker": 0.0,  # weight of changes from frame to frame that are not true; needs raw pixels
+        "adversarial": 0.0,  # weight of a discriminator's word, a network trained along; needs raw pixels
         "drop_text": 0.05,
         "drop_tokens": 0.05,
         "drop_both": 0.05,

@@ -36,7 +36,8 @@ _HUBER = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Distillation(Diffusion):
-    """See the module's docstring; with `perceptual` and `flicker` the pupil's frames are compared with the true ones.
+    """See the module's docstring; with `perceptual`, `flicker` or `adversarial` the pupil's frames are compared with
+    the true ones.
 
     Attributes:
       teacher_steps: of the teacher's whole path; a divisor of the schedule's timesteps.
@@ -103,8 +104,8 @@ class Distillation(Diffusion):
 
         made = pupil(noisy, t)
         loss = (jnp.sqrt(jnp.square(made - goal) + _HUBER**2) - _HUBER).mean(axis=(1, 2, 3, 4))
-        if self.perceptual or self.flicker:
-            loss += self.looks(networks["vae"], batch, made)
+        if self.compares_frames:
+            loss += self.looks(networks, batch, made)
         return loss
 
     @property

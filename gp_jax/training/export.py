@@ -20,7 +20,7 @@ from gp_jax.fit.state import State
 from gp_jax.parallel.gather import gathered
 from gp_jax.parallel.processes import on_first
 from gp_jax.training.adapter import LORA
-from gp_jax.training.networks import Networks, within
+from gp_jax.training.networks import CRITIC, Networks, component_of, within
 
 FOLDER = "checkpoint"
 
@@ -45,7 +45,9 @@ def export_checkpoint(
     Raises:
       UserError: the folder can't be written; on all processes.
     """
-    target, averaged = workdir / FOLDER, {**state["params"], **state["average"]}
+    averaged = {**state["params"], **state["average"]}
+    averaged = {name: x for name, x in averaged.items() if component_of(name) != CRITIC}
+    target = workdir / FOLDER
     arrays = gathered(averaged)
 
     def take(name: str) -> np.ndarray:
@@ -73,7 +75,7 @@ def export_checkpoint(
     def write() -> None:
         try:
             with replacing_folder(target) as temporary:
-                live = sorted(networks.live)  # in the order of `gathered`
+                live = sorted({component_of(name) for name in averaged})  # in the order of `gathered`
                 parts = adapted(temporary) if networks.adapter else {name: part(name) for name in live}
                 write_parts(temporary, parts, settings, scheduler)
                 for name in (*COMPONENTS, "tokenizer"):

@@ -34,6 +34,7 @@ from gp_jax.checkpoint.tensors import LazyTensor, cast, check_match, is_floating
 from gp_jax.errors import UserError
 from gp_jax.files import read_json
 from gp_jax.json_config import read_config, short
+from gp_jax.models.discriminator import Discriminator, DiscriminatorConfig
 from gp_jax.models.unet import UNetConfig
 from gp_jax.parallel import parameter_shardings
 from gp_jax.parallel.gather import placed
@@ -44,6 +45,8 @@ from gp_jax.training.image_start import from_image
 
 Tensors = Mapping[str, Any]  # by name, the component in front
 TEACHER = "teacher"  # the diffusion network as it is in the checkpoint, beside the one that learns of it
+CRITIC = "discriminator"  # new in each run, and in no checkpoint
+_CLASSES = {**COMPONENTS, CRITIC: (Discriminator, DiscriminatorConfig)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +136,10 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
             fields = read_json(source / CONFIG_FILE)
         if fields:
             configs[component] = config_cls.from_json({**fields, **config.changes.get(component, {})})
-    needed = _needed(config, configs)
+    critic = (CRITIC,) if config.objective.get("adversarial") else ()
+    configs |= dict.fromkeys(critic, DiscriminatorConfig())
+    sources |= dict.fromkeys(critic)
+    needed = [*_needed(config, configs), *critic]
     if lost := [component for component in needed if component not in configs]:
         raise UserError(f"{lost[0]} is neither in a checkpoint (init_from) nor in the configuration's `networks`")
     _check_fit(config, configs, needed)
@@ -145,7 +151,7 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         sources[TEACHER] = sources[pupil]
         needed.append(TEACHER)
     trainable = [name for name, leaf in _flatten(modules).items() if is_floating(leaf)]
-    alone = (LORA,) if adapter else (pupil,) if pupil else needed
+    alone = (LORA, *critic) if adapter else (pupil, *critic) if pupil else needed
     multipliers = _multipliers(trainable, config.optimizer.groups, alone)
     return Networks(
         configs={component: configs[component] for component in needed},
@@ -184,7 +190,7 @@ def initial(networks: Networks, components: Collection[str], mesh: Mesh) -> dict
             params |= _fresh_updates(networks, mesh)
             continue
         kind = networks.pupil if component == TEACHER else component
-        cls, _ = COMPONENTS[kind]
+        cls, _ = _CLASSES[kind]
         config, dtype = networks.configs[component], networks.held(component)
         expected = within(component, networks.shapes)
         shardings = parameter_shardings(expected, mesh)
@@ -271,7 +277,7 @@ def _check_fit(config: ConfigDict, configs: Mapping[str, Any], needed: Collectio
 
 
 def _abstract(component: str, network: Any, config: ConfigDict, adapter: Adapter | None) -> nnx.Module:
-    cls, _ = COMPONENTS[component]
+    cls, _ = _CLASSES[component]
     options = {"dtype": jnp.float32 if component == "vae" else jnp.dtype(config.dtype)}
     if component in DENOISERS:
         options |= {"attention": config.attention, "remat": config.remat}

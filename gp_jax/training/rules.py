@@ -181,6 +181,7 @@ RULES: dict[str, Rule] = {
     "objective.teacher_steps": whole(0, 100_000),
     "objective.perceptual": number(0),
     "objective.flicker": number(0),
+    "objective.adversarial": number(0),
     "objective.drop_text": SHARE,
     "objective.drop_tokens": SHARE,
     "objective.drop_both": SHARE,
@@ -240,7 +241,7 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
     data, objective, stage = config.data, config.objective, config.stage
     parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
     drops = {drop: chance for drop, chance in objective.items() if drop.startswith("drop_")}
-    looks = [term for term in ("perceptual", "flicker") if objective.get(term)]
+    looks = [term for term in ("perceptual", "flicker", "adversarial") if objective.get(term)]
     images_only, windows = (STAGES[stage].objective == kind for kind in ("reconstruction", "window diffusion"))
     wrong = {
         f"adapter.rank must be 0 in the stage {stage}: there are LoRAs of UNets alone": (

@@ -35,7 +35,7 @@ from gp_jax.parallel.processes import process_rows
 from gp_jax.training.adapter import LORA
 from gp_jax.training.config import STAGES
 from gp_jax.training.distillation import Distillation
-from gp_jax.training.networks import Networks, describe
+from gp_jax.training.networks import CRITIC, Networks, describe
 from gp_jax.training.objectives import OBJECTIVES
 from gp_jax.training.rules import check_fields, check_together
 
@@ -78,7 +78,7 @@ class Run:
 
     def describe(self) -> dict[str, Any]:
         """What a reader of the saved state has to know, as JSON: `networks` are those that the state holds."""
-        adapter, whole = self.networks.adapter, [name for name in self.networks.live if name != LORA]
+        adapter, whole = self.networks.adapter, [name for name in self.networks.live if name not in (LORA, CRITIC)]
         return {
             "stage": self.config.stage,
             "init_from": str(self.origin or ""),

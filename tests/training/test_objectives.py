@@ -1,11 +1,14 @@
 """Both paths of the data give one loss, and what is dropped is dropped."""
 
 import dataclasses
+import filecmp
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+from gp_jax.convert.run import convert
 from gp_jax.errors import UserError
 from gp_jax.methods.globalpaint import objective
 from gp_jax.methods.latents import encode
@@ -13,6 +16,8 @@ from gp_jax.methods.placement import to_float
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import MEAN, STD
+from gp_jax.models.discriminator import Discriminator, DiscriminatorConfig
+from gp_jax.training.loop import train
 from gp_jax.training.networks import initial
 from gp_jax.training.objectives import Reconstruction
 from gp_jax.training.setup import prepare
@@ -102,9 +107,51 @@ def test_how_frames_look_is_compared_where_they_are_made(run, networks, monkeypa
     np.testing.assert_allclose(flicker - plain, 3.0 * change.mean(axis=(1, 2, 3, 4)), rtol=1e-4)
 
 
+def test_each_side_of_the_game_moves_its_own_alone():
+    """The maker is told to go where the discriminator would call it true, which learns to tell the two apart."""
+    critic = Discriminator(DiscriminatorConfig((4, 4)), rngs=nnx.Rngs(0))
+    graph, weights = nnx.split(critic)
+    rng = np.random.default_rng(0)
+    truth, made = rng.uniform(-1, 1, (2, 2, 3, 16, 16, 3)).astype(np.float32)
+    unknown = np.zeros(truth.shape[:4], np.float32)
+    unknown[..., 8:] = 1
+
+    def game(side):
+        def loss(weights, made):
+            return objective.adversary(nnx.merge(graph, weights), truth, made, unknown)[side].sum()
+
+        return jax.grad(loss, argnums=(0, 1))(weights, made)
+
+    def strength(gradient):
+        return sum(float(np.abs(x).sum()) for x in jax.tree.leaves(gradient))
+
+    (of_critic, of_maker), (own, none) = game(0), game(1)
+    assert strength(of_critic) == 0 < strength(of_maker)
+    assert strength(own) > 0 == strength(none)
+    fooled, told_apart = objective.adversary(critic, truth, truth, unknown)
+    logits, _ = critic(truth, unknown)
+    places = np.asarray(jax.image.resize(unknown, logits.shape, "linear"))
+    sure = np.average(jax.nn.softplus(-logits), axis=(1, 2, 3), weights=places)
+    np.testing.assert_allclose(fooled, sure, rtol=1e-5)  # nothing tells the true frames from themselves
+    np.testing.assert_allclose(
+        told_apart - fooled, np.average(jax.nn.softplus(logits), axis=(1, 2, 3), weights=places), rtol=1e-4
+    )
+
+
+def test_a_discriminator_is_trained_along_and_goes_into_no_checkpoint(checkpoint, records, tmp_path):
+    config = small.config("keyframes", records, checkpoint, steps=1)
+    config.objective.adversarial = 0.1
+    assert train(config, tmp_path, mesh=one_device())
+    assert any(name.startswith("discriminator.") for name in prepare(config, one_device()).networks.multipliers)
+    assert not (tmp_path / "checkpoint" / "discriminator").exists()
+    convert(tmp_path, tmp_path / "again")
+    assert filecmp.cmp(*(tmp_path / name / "unet" / "model.safetensors" for name in ("checkpoint", "again")), False)
+
+
 @pytest.mark.parametrize(
     "terms, data, sentence",
     [
+        ({"adversarial": 1.0}, {"precomputed": True}, r"adversarial compares pixels"),
         ({"perceptual": 1.0}, {}, "gp-jax fetch lpips"),
         ({"perceptual": 1.0}, {"precomputed": True}, r"set data\.precomputed to False"),
         ({"flicker": 1.0}, {"precomputed": True}, r"flicker compares pixels"),

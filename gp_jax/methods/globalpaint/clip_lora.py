@@ -94,6 +94,7 @@ class SegmentLoss:
             gamma=5.0,
             perceptual=0.0,
             flicker=0.0,
+            adversarial=0.0,
             drop_text=0.05,
             drop_tokens=0.05,
             drop_both=0.05,

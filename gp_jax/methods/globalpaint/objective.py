@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from gp_jax.diffusion.losses import drop_conditions, sample_timesteps, training_loss
 from gp_jax.diffusion.noise import segment_noise
@@ -21,11 +22,12 @@ from gp_jax.methods.globalpaint.conditioning import clip_tokens, inpainting_cond
 from gp_jax.methods.latents import complete, encode
 from gp_jax.methods.placement import to_float
 from gp_jax.metrics.perceptual import lpips_distance
-from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import preprocess
+from gp_jax.models.discriminator import Discriminator
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+_MATCHING = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Diffusion:
         or predicts the clean latent, is as sharp as its loss asks for (as for consistency models, arXiv 2303.01469).
       flicker: weight of the absolute difference between the changes from frame to frame that these frames show and the
         true ones, pixels in [-1, 1]: sharp frames by themselves do not make a calm video.
+      adversarial: weight of what a discriminator thinks of these frames, see `adversary`; it is trained along, as the
+        network `discriminator`.
       drop_text, drop_tokens, drop_both: probabilities of `diffusion.losses.drop_conditions`.
     """
 
@@ -54,6 +58,7 @@ class Diffusion:
     gamma: float
     perceptual: float
     flicker: float
+    adversarial: float
     drop_text: float
     drop_tokens: float
     drop_both: float
@@ -77,9 +82,14 @@ class Diffusion:
         sample = jnp.concatenate([noisy, mask, masked], axis=-1)
         prediction = networks[self.denoiser](sample, t, text, tokens, batch["frames"])
         loss = training_loss(self.schedule, prediction, clean, noise, t, weights=self.weights, gamma=self.gamma)
-        if self.perceptual or self.flicker:
-            loss += self.looks(networks["vae"], batch, self.schedule.to_clean(prediction, noisy, t))
+        if self.compares_frames:
+            loss += self.looks(networks, batch, self.schedule.to_clean(prediction, noisy, t))
         return loss
+
+    @property
+    def compares_frames(self) -> bool:
+        """Whether the loss has terms of `looks`."""
+        return bool(self.perceptual or self.flicker or self.adversarial)
 
     def conditions(
         self, networks: Mapping[str, Any], batch: Batch, draws: Batch
@@ -90,9 +100,10 @@ class Diffusion:
             draws["drop"], text, self._tokens(networks, batch)
         )
 
-    def looks(self, vae: AutoencoderKL, batch: Batch, latents: Array) -> Array:
-        """[B], the two terms that compare frames: of the true ones with what latents [B, T, h, w, C] decode to."""
+    def looks(self, networks: Mapping[str, Any], batch: Batch, latents: Array) -> Array:
+        """[B], the terms that compare frames: the true ones with what latents [B, T, h, w, C] decode to."""
         truth, unknown = to_float(batch["pixels"]), batch["pixel_mask"][:, None] * ~batch["known"][:, :, None, None]
+        vae = networks["vae"]
         decoded = vae.decode(latents.reshape(-1, *latents.shape[2:]) / vae.config.scaling_factor)
         made = jnp.where(unknown[..., None] > 0, decoded.reshape(truth.shape), truth)
         loss = jnp.zeros(len(truth))
@@ -101,6 +112,9 @@ class Diffusion:
             loss += self.perceptual * distances.reshape(truth.shape[:2]).mean(axis=1)
         if self.flicker:
             loss += self.flicker * _mean(jnp.abs(jnp.diff(made, axis=1) - jnp.diff(truth, axis=1)))
+        if self.adversarial:
+            fooled, told_apart = adversary(networks["discriminator"], truth, made, unknown)
+            loss += self.adversarial * fooled + told_apart
         return loss
 
     def _latents(self, networks: Mapping[str, Any], batch: Batch) -> tuple[Array, Array, Array]:
@@ -138,6 +152,32 @@ class Diffusion:
             p_both=self.drop_both,
         )
         return dropped[0], None if tokens is None else left[0]
+
+
+def adversary(critic: Discriminator, truth: Array, made: Array, unknown: Array) -> tuple[Array, Array]:
+    """The game of two networks, as two losses whose sum one optimizer minimises: each has gradients for its own side.
+
+    The non-saturating losses of Goodfellow et al. (2014, arXiv 1406.2661) of the patches that hold unknown pixels, and
+    for the maker the distance of the discriminator's maps from those of the true frames (Wang et al. 2018, arXiv
+    1711.11585, whose weight of it is 10).
+
+    Args:
+      critic: the discriminator.
+      truth, made: [B, T, H, W, 3] in [-1, 1].
+      unknown: [B, T, H, W] float, 1 where pixels were made.
+
+    Returns:
+      [B], the maker's loss, which moves `made` alone, and [B], the discriminator's, which moves `critic` alone.
+    """
+    graph, parameters = nnx.split(critic)
+    judge = nnx.merge(graph, jax.lax.stop_gradient(parameters))
+    (fake, maps), (_, goals) = judge(made, unknown), judge(truth, unknown)
+    places = jax.image.resize(unknown, fake.shape, "linear")
+    shares = places / jnp.maximum(places.sum(axis=(1, 2, 3), keepdims=True), 1.0)
+    distance = sum(_mean(jnp.abs(ours - theirs)) for ours, theirs in zip(maps, goals)) / len(maps)
+    fooled = (shares * jax.nn.softplus(-fake)).sum(axis=(1, 2, 3)) + _MATCHING * distance
+    (fake, _), (real, _) = critic(jax.lax.stop_gradient(made), unknown), critic(truth, unknown)
+    return fooled, (shares * (jax.nn.softplus(fake) + jax.nn.softplus(-real))).sum(axis=(1, 2, 3))
 
 
 def _mean(x: Array) -> Array:
