@@ -111,7 +111,7 @@ def _run(work: Callable[..., Any], job: tuple, number: int, told: Any, folder: s
 @contextmanager
 def _cluster(address: str | None, tools: str | None) -> Iterator[Any]:
     try:
-        import ray
+        ray = importlib.import_module("ray")  # an extra, which checkers of types need not have
     except ImportError:
         raise UserError("--engine ray needs Ray, which is not here: pip install 'gp_jax[ray]'") from None
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
