@@ -16,7 +16,7 @@ from gp_jax.cli.arguments import aspect, pads, size
 from gp_jax.cli.main import main
 from gp_jax.errors import UserError
 from gp_jax.methods.globalpaint.options import Options
-from gp_jax.methods.method import Estimate
+from gp_jax.methods.method import Estimate, Method
 from gp_jax.video import VideoReader, VideoWriter
 
 
@@ -27,6 +27,7 @@ class FlatMethod:
 
     Options = Options
     estimate = Estimate()
+    side_by_side = Method.side_by_side
 
     @classmethod
     def load(cls, checkpoint, mesh, attention, dtype, lora=()):
