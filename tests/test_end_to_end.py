@@ -136,6 +136,7 @@ def test_a_complete_canvas_returns_the_clip(pipe):
 def test_frames_in_memory_stream_too(pipe, result):
     for frames in (clip(17), list(clip(17))):
         np.testing.assert_array_equal(next(pipe.stream(frames, CANVAS, seed=0)), result[0])
+    np.testing.assert_array_equal(pipe(list(clip(17)), CANVAS, seed=0), result)
 
 
 @pytest.mark.parametrize("call", ["__call__", "stream"])

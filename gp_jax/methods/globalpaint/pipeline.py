@@ -150,10 +150,10 @@ class OutpaintPipeline:
               `stream`.
 
         Returns:
-          uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or seeds,
+          uint8 [T, H, W, 3], observed pixels exactly those of `frames`; a list of such for a list of clips or of seeds,
           of both clip by clip.
         """
-        clips: list[Any] = list(frames) if isinstance(frames, list | tuple) else [frames]
+        clips = _clips(frames)
         seeds = seed if isinstance(seed, Sequence) else [seed]
         videos = [
             self.stream(
@@ -186,7 +186,7 @@ class OutpaintPipeline:
         ]
         made = [[np.stack(list(islice(video, len(clip)))) for clip in clips] for video in videos]
         in_order = [of_seed[number] for number in range(len(clips)) for of_seed in made]
-        return in_order if isinstance(frames, list | tuple) or seeds is seed else in_order[0]
+        return in_order if clips[0] is not frames or seeds is seed else in_order[0]
 
     def stream(
         self,
@@ -271,7 +271,7 @@ class OutpaintPipeline:
             stabilize=stabilize,
         )
         more: dict[str, Any] = {"prompt_embeds": prompt_embeds, "on_step": on_step, "batch": batch}
-        clips: list[Any] = list(reader) if isinstance(reader, list | tuple) else [reader]
+        clips = _clips(reader)
         if len(clips) > 1 and mask is None and path is None and self.side_by_side(options) > 1:
             clips = [Together([_clip(clip) for clip in clips])]
         jobs = [self.prepare(clip, canvas, options, mask=mask, path=path, **more) for clip in clips]
@@ -418,6 +418,12 @@ def side_by_side(mesh: Mesh | None, options: Options) -> int:
     plain = (options.plan, options.detail, options.mask is None, options.path is None)
     more = options.adapt or options.propagate or options.overlap or options.stabilize
     return 1 if plain != ("hierarchical", "none", True, True) or more else slices_of(mesh)
+
+
+def _clips(given: Any) -> list[Any]:
+    """The clips of a list of clips; all else is one clip, a list of frames too."""
+    several = isinstance(given, list | tuple) and any(getattr(part, "ndim", 0) != 3 for part in given)
+    return list(given) if several else [given]
 
 
 def _clip(clip: Any) -> Any:
