@@ -61,7 +61,7 @@ def test_what_is_trusted_is_laid_over_what_was_made():
     carried = layers_of(rng.integers(0, 256, (2, 20, 16, 3), dtype=np.uint8), canvas)
     composite = jax.jit(compositing.composite, static_argnums=3)
     place = Placement.of(canvas, canvas.resize(12, 20), 4)._replace(enough=np.uint8(1))
-    plain = composite(made, carried, place, (24, 40))
+    plain = np.asarray(composite(made, carried, place, (24, 40)), float)  # at once: what it reads changes below
     carried[:, :, :6] = rng.integers(0, 256, (2, 24, 6, 4), dtype=np.uint8)
     laid = {}
     for trust in (1, 51, 255):

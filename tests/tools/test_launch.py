@@ -60,6 +60,7 @@ def given(output: str) -> list[list[str]]:
 def test_arguments_arrive_as_they_were_written(script, before, environment):
     output, errors = start(script, *before, *ARGUMENTS, env=environment | {"BRIEF": "1"}).communicate(timeout=20)
     assert given(output) == [["train", *ARGUMENTS, "--coordinator", "auto"]], errors
+    Path(environment["HOME"], "gp-jax.log").unlink(missing_ok=True)
     other = environment | {"BRIEF": "1", "COMMAND": "evaluate"}
     output, errors = start(script, *before, *ARGUMENTS, env=other).communicate(timeout=20)
     assert ["evaluate", *ARGUMENTS, "--coordinator", "auto"] in given(output), errors
