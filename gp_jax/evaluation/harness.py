@@ -37,7 +37,7 @@ from gp_jax.evaluation.scoring import score, score_reference
 from gp_jax.files import is_name
 from gp_jax.geometry import Canvas
 from gp_jax.methods.method import ArrayClip, Method
-from gp_jax.methods.together import Together
+from gp_jax.methods.together import Together, apart
 from gp_jax.metrics import METRICS
 from gp_jax.parallel import use_mesh
 from gp_jax.published import weights
@@ -75,7 +75,7 @@ class Contender:
         clips at most `at_once`."""
         clips = list(map(ArrayClip, sources))
         frames = self.method.prepare(Together(clips) if len(clips) > 1 else clips[0], canvas, self.options).frames()
-        return [np.stack(list(islice(frames, len(clip)))) for clip in clips]
+        return apart(frames, clips)
 
     def check(self, frames: int, canvas: Canvas) -> None:
         """Raises UserError where a clip of so many frames can't be outpainted to a canvas."""

@@ -9,9 +9,10 @@ else is known of a clip, its tokens and the times of its frames, each row has it
 (but for the last bits of sums).
 """
 
+import bisect
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -38,16 +39,21 @@ class Together:
 
     def frames_at(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
         """See `Clip`."""
-        wanted = list(indices)
-        for start, clip in zip(self.starts, self.clips):
-            if inside := [index - start for index in wanted if start <= index < start + len(clip)]:
-                yield from clip.frames_at(inside)
+        for number, inside in itertools.groupby(indices, lambda index: bisect.bisect_right(self.starts, index) - 1):
+            yield from self.clips[number].frames_at([index - self.starts[number] for index in inside])
 
 
 def lengths_of(clip: Clip) -> list[int]:
     """How many frames each of the clips has that `clip` is."""
     ends = (*getattr(clip, "starts", (0,)), len(clip))
     return [end - start for start, end in itertools.pairwise(ends)]
+
+
+def apart(frames: Iterator[np.ndarray], clips: Sequence[Sized]) -> list[np.ndarray]:
+    """uint8 [T, H, W, 3] of each clip, of frames that come clip by clip; they are asked for to their end, since what a
+    job does behind its last frame belongs to it."""
+    each = [*(itertools.islice(frames, len(clip)) for clip in clips[:-1]), frames]
+    return [np.stack(list(part)) for part in each]
 
 
 def joint(plans: Sequence[Plan], lengths: Sequence[int]) -> Plan:

@@ -1,9 +1,12 @@
 """Several clips that share a mesh: each is what it is alone, and fewer rows of the mesh are idle."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
+from gp_jax.evaluation.harness import Contender
 from gp_jax.geometry import Canvas
 from gp_jax.methods.execute import execute
 from gp_jax.methods.globalpaint.options import Options
@@ -67,6 +70,21 @@ def test_several_clips_are_read_as_one():
     assert lengths_of(ArrayClip(CLIPS[0])) == [9]
     wanted = [0, 8, 9, 25, 26]
     np.testing.assert_array_equal(list(clips.frames_at(wanted)), np.concatenate(CLIPS)[wanted])
+
+
+def test_what_is_behind_the_last_frame_of_several_clips_is_done_too():
+    """A job learns there how fast this device is."""
+    ended = []
+
+    def frames():
+        yield from np.concatenate(CLIPS)
+        ended.append(True)
+
+    job = SimpleNamespace(frames=frames)
+    contender = Contender(SimpleNamespace(prepare=lambda *asked: job), options=())
+    for made, expected in zip(contender.outpaint(CLIPS, CANVAS), CLIPS, strict=True):
+        np.testing.assert_array_equal(made, expected)
+    assert ended
 
 
 @pytest.fixture(scope="module")

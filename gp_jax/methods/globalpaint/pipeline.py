@@ -15,7 +15,6 @@ Frames stream: memory does not grow with the length of the clip (job.py).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of, slices_of
 from gp_jax.methods.seen import Feathered, seen_of
 from gp_jax.methods.segments import Plan
-from gp_jax.methods.together import Together, joint, lengths_of
+from gp_jax.methods.together import Together, apart, joint, lengths_of
 from gp_jax.seeds import check_seed
 
 if TYPE_CHECKING:  # it imports what training is made of, which takes a second
@@ -184,7 +183,7 @@ class OutpaintPipeline:
             )
             for each in seeds
         ]
-        made = [[np.stack(list(islice(video, len(clip)))) for clip in clips] for video in videos]
+        made = [apart(video, clips) for video in videos]
         in_order = [of_seed[number] for number in range(len(clips)) for of_seed in made]
         return in_order if clips[0] is not frames or seeds is seed else in_order[0]
 
