@@ -44,6 +44,7 @@ from gp_jax.published import weights
 
 PACKAGES = ("jax", "numpy", "opencv-python-headless", "av")  # that numbers depend on, beside this one
 
+CHANGING = ("overlap", "mask", "path", "stabilize")  # options by which observed pixels don't come back as they are
 MOST_BYTES = 10**9  # of frames that are made together and held
 
 Progress = Callable[[int, int, str], None]
@@ -78,7 +79,12 @@ class Contender:
         return apart(frames, clips)
 
     def check(self, frames: int, canvas: Canvas) -> None:
-        """Raises UserError where a clip of so many frames can't be outpainted to a canvas."""
+        """Raises UserError where a clip of so many frames can't be outpainted to a canvas, or its pixels would change."""
+        if asked := [name for name in CHANGING if getattr(self.options, name, None)]:
+            raise UserError(
+                f"{asked[0]} changes pixels of the source, and methods are compared by what they make around it: leave "
+                "it out"
+            )
         if self.works:
             source = np.broadcast_to(np.uint8(0), (frames, canvas.source_height, canvas.source_width, 3))
             self.method.prepare(ArrayClip(source), canvas, self.options)

@@ -148,6 +148,8 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
         (["--sampler", "dpm"], "invalid choice: 'dpm'"),
         (["--steps", "1001"], "1001"),
         (["--plan", "random"], "invalid choice: 'random'"),
+        (["--overlap", "2"], "overlap changes pixels of the source"),
+        (["--stabilize"], "stabilize changes pixels of the source"),
     ],
 )
 def test_mistakes_are_one_sentence(data, tmp_path, arguments, sentence, capsys):
