@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 from typing import Any
 
@@ -81,6 +82,9 @@ def share_out(work: Callable[..., Any], jobs: Sequence[tuple], engine: Engine, t
       engine: where. A single job needs no other process.
       title: of the bar.
       total: what the jobs come to, all together.
+
+    Raises:
+      UserError: a process of this machine was killed, or as of `on_ray.on_ray`; and what a job raises.
     """
     with progress() as report:
         reached = 0.0
@@ -108,10 +112,15 @@ def share_out(work: Callable[..., Any], jobs: Sequence[tuple], engine: Engine, t
                         advance(steps.get())
                     for future in finished:
                         future.result()
-            except BaseException:
+            except BaseException as error:
                 for process in active_children():  # the next run sweeps what they were writing
                     process.terminate()
                 pool.shutdown(cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise UserError(
+                        "a process was killed, by a person or for want of memory: the same command goes on where it "
+                        "was, with fewer --processes in less memory"
+                    ) from None
                 raise
             return [future.result() for future in results]
 
@@ -124,4 +133,6 @@ def asked(text: str) -> dict[str, float]:
         parts = []
     if not parts or not all(name and 0 < amount < 1e6 for name, amount in parts):
         raise argparse.ArgumentTypeError(f"'{text:.40}' is not of the form GPU=1,CPU=4")
+    if broken := [name for name, amount in parts if amount > 1 and not amount.is_integer()]:
+        raise argparse.ArgumentTypeError(f"'{text:.40}' asks for a part of a {broken[0]} beside whole ones: round it")
     return dict(parts)

@@ -6,10 +6,10 @@ videos or folders of images of the protocol's size, with all frames. An output t
 is named, and its method gets no score. LPIPS and FVD need `gp-jax fetch` once; `--metric` can leave them out.
 
 Two ways to share the work. --shard K/N takes every N-th clip, on devices of its own, and all write into one folder;
---processes and --engine ray start so many of these, and survive workers that are lost. Of networks that no machine
-holds alone each clip is made by several processes: each gets the same command but for its number, and a --mesh over the
-devices of all. The first one reads the data, measures, writes and prints; if one fails or dies, all end, with its
-reason, and the same commands go on where they were.
+--processes and --engine ray start so many of these; Ray starts those again whose worker was lost. Of networks that no
+machine holds alone each clip is made by several processes: each gets the same command but for its number, and a --mesh
+over the devices of all. The first one reads the data, measures, writes and prints; if one fails or dies, all end, with
+its reason, and the same commands go on where they were.
 
 OUTPUT gets report.html, summary.md and summary.csv, the numbers of every clip and frame in results.jsonl, of all clips
 in scores.jsonl, the times in timing.jsonl, and all frames as PNGs in generated/.

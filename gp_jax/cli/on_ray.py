@@ -37,6 +37,10 @@ def on_ray(
       address: of the cluster; None for one of this machine's cores, which ends with the run.
       ask: what a task needs: "CPU", "GPU", and "TPU" or whatever else nodes offer.
       advance: told what was done since it was told before.
+
+    Raises:
+      UserError: there is no Ray or no such cluster, no node has what is asked for, a job lost its worker too often, or
+        what a job refuses.
     """
     work = _by_name(work)
     with _cluster(address, _tools(work)) as ray:
@@ -59,9 +63,14 @@ def on_ray(
             return ray.get(results)
         except ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, UserError) else error from None
-        except ray.exceptions.WorkerCrashedError:
+        except (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.OutOfMemoryError,
+            ray.exceptions.NodeDiedError,
+        ) as error:
             raise UserError(
-                f"a job lost its worker {RETRIES + 1} times: is there too little memory for --ask?"
+                f"a job lost its worker {RETRIES + 1} times ({type(error).__name__}): is there too little memory for "
+                "what --ask says?"
             ) from None
         finally:
             for one in waiting:

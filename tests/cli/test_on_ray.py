@@ -93,6 +93,8 @@ def test_a_cluster_is_asked_for_in_words():
     for text in ("", "GPU", "GPU=0", "GPU=x", "=1", "GPU=nan", "GPU=1;CPU=2"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not of the form"):
             asked(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="a part of a GPU"):
+        asked("CPU=4,GPU=1.5")
 
 
 def test_ray_that_is_not_there_is_one_sentence(monkeypatch):
