@@ -47,8 +47,8 @@ def digest(module: nnx.Module) -> str:
     """
     about, leaves = f"{type(module).__name__} {getattr(module, 'config', None)}", flatten(module)
     before, known, told = _digests.get(module, ("", {}, ""))
-    same = (leaf is known.get(name) and isinstance(leaf, jax.Array) for name, leaf in leaves.items())
-    if before == about and all(same):
+    same = (leaf is known[name] and isinstance(leaf, jax.Array) for name, leaf in leaves.items())
+    if before == about and known.keys() == leaves.keys() and all(same):
         return told
     total = hashlib.sha256(about.encode())
     for name, leaf in gathered(leaves):
