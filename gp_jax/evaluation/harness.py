@@ -79,7 +79,7 @@ class Contender:
         return apart(frames, clips)
 
     def check(self, frames: int, canvas: Canvas) -> None:
-        """Raises UserError where a clip of so many frames can't be outpainted to a canvas, or its pixels would change."""
+        """Raises UserError where a clip of so many frames cannot be outpainted to a canvas as it is."""
         if asked := [name for name in CHANGING if getattr(self.options, name, None)]:
             raise UserError(
                 f"{asked[0]} changes pixels of the source, and methods are compared by what they make around it: leave "
