@@ -21,7 +21,7 @@ STAND_INS = {
         [[ ${!#} != "${FAIL:-}" ]] || { sleep 0.5; exit 3; }
         for _ in {1..200}; do sleep 0.05; done""",
     "ssh": 'echo "on $1"; exec sh -c "$2"',  # as sshd does, which hands the words to a shell
-    "ray": 'echo "$*|$RAY_AUTH_TOKEN" >>"$HOME/clusters"',
+    "ray": 'echo "$*|$RAY_AUTH_TOKEN" >>"$HOME/clusters"; [[ -z ${TAKEN:-} || $2 != --head ]]',
     "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
     "gcloud": 'cd "$HOME"; bash -c "${!#}"; while [[ ! -s gp-jax.log ]]; do sleep 0.05; done; cat gp-jax.log',
     "xpk": 'bash -c "${!#}"',
@@ -88,6 +88,14 @@ def test_a_cluster_is_started_used_and_stopped(environment):
     told, tokens = zip(*(line.split("|") for line in lines))
     assert told == ("start --head --port 6379", "start --address one:6379", "stop", "stop")
     assert "on me@two" in errors and len(set(tokens[:2])) == 1 and len(tokens[0]) == 64
+
+
+def test_a_cluster_of_somebody_else_is_not_stopped(environment):
+    process = start("ray.sh", "one,two", "gp-jax", "evaluate", env=environment | {"BRIEF": "1", "TAKEN": "1"})
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 1 and not given(output)
+    (line,) = Path(environment["HOME"], "clusters").read_text().splitlines()
+    assert line.startswith("start --head")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -22,8 +22,8 @@ stop() {
   for host in "${hosts[@]:1}"; do ssh "$host" "ray stop" || true; done
   ray stop
 }
-trap 'stop >/dev/null 2>&1' EXIT
 ray start --head --port "${address##*:}" >&2
+trap 'stop >/dev/null 2>&1' EXIT # not before: where that fails, the cluster that is here is somebody else's
 for host in "${hosts[@]:1}"; do
   join="read -r RAY_AUTH_TOKEN; export RAY_AUTH_TOKEN RAY_AUTH_MODE=token; ray start --address $address"
   ssh "$host" "bash -c $(printf %q "$join")" <<<"$RAY_AUTH_TOKEN" >&2
