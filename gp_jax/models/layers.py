@@ -13,8 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gp_jax.models.attention import platform
-from gp_jax.parallel import ANY, constrain
+from gp_jax.parallel import ANY, constrain, platform
 
 Array = jax.Array
 Network = TypeVar("Network", bound=nnx.Module)

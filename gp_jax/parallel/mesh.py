@@ -55,6 +55,13 @@ def make_mesh(shape: str | Mapping[str, int] | None = None, devices: Sequence[De
     return jax.make_mesh(lengths, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
+def platform() -> str:
+    """What a program that is being traced will run on: the devices of the mesh in force, else those that are here."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    name = jax.default_backend() if device is None else device.platform
+    return "gpu" if name in ("cuda", "rocm") else name
+
+
 def parse_mesh(text: str) -> dict[str, int]:
     """`"data=2,context=4"` as `{"data": 2, "context": 4}`; raises UserError for other forms and an axis named twice."""
     try:

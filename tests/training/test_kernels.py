@@ -36,7 +36,7 @@ def lowered(monkeypatch):
     """lowered(config, kernel, platform) -> the step of one device, as text."""
     monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(cudnn, "check_compute_capability", lambda capability: True)
-    monkeypatch.setattr(attention.splash, "_on_cpu", lambda: False)
+    monkeypatch.setattr(attention.splash, "platform", lambda: "tpu")
 
     def lower(config, kernel, platform):
         monkeypatch.setattr(attention, "platform", lambda: {"cuda": "gpu"}.get(platform, platform))

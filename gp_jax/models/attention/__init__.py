@@ -40,7 +40,7 @@ import numpy as np
 
 from gp_jax.errors import UserError
 from gp_jax.models.attention import blocks, einsum, jax_nn, splash
-from gp_jax.parallel import constrain
+from gp_jax.parallel import constrain, platform
 
 Array = jax.Array
 AUTO = "auto"
@@ -124,20 +124,13 @@ def choose(kernel: str, query: Array, key: Array, bias: Array | None, mask: Arra
 
 
 def check_kernel(kernel: str, device: str) -> None:
-    """Raises UserError where there is no such kernel, or a platform, as `platform` calls it, does not have it."""
+    """Raises UserError where there is no such kernel, or a platform, as `parallel.platform` calls it, lacks it."""
     if kernel not in NAMES:
         raise UserError(f"there is no attention {kernel!r}: choose of {', '.join(NAMES)}")
     if ONLY_ON.get(kernel, device) != device:
         raise UserError(
             f"attention {kernel} runs on a {ONLY_ON[kernel].upper()}, and this is a {device.upper()}: use auto"
         )
-
-
-def platform() -> str:
-    """What a program that is being traced will run on: the devices of the mesh in force, else those that are here."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    name = jax.default_backend() if device is None else device.platform
-    return "gpu" if name in ("cuda", "rocm") else name
 
 
 def split_heads(x: Array, heads: int) -> Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+from gp_jax.parallel import platform
 from gp_jax.parallel.sharding import partition_here
 
 Array = jax.Array
@@ -50,7 +51,7 @@ def _run(query: Array, key: Array, value: Array, *, queries: int, keys: int, wid
     segments = kernels.SegmentIds(
         q=jnp.zeros(query.shape[2], jnp.int32), kv=(jnp.arange(key.shape[2]) >= keys).astype(jnp.int32)
     )
-    kernel = _kernel(heads, query.shape[2], key.shape[2], _on_cpu())
+    kernel = _kernel(heads, query.shape[2], key.shape[2], platform() == "cpu")
     made = cast(Array, jax.vmap(functools.partial(kernel, segment_ids=segments))(query, key, value))
     return made[:, :, :count, :width].swapaxes(1, 2).reshape(batch, groups, count, heads, width)
 
@@ -74,8 +75,3 @@ def _kernel(heads: int, queries: int, keys: int, interpret: bool) -> kernels.Spl
     )
     mask = masks.MultiHeadMask([masks.FullMask((queries, keys))] * heads)
     return kernels.make_splash_mha(mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret)
-
-
-def _on_cpu() -> bool:
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return (jax.default_backend() if device is None else device.platform) == "cpu"
