@@ -44,27 +44,21 @@ def lapped(prepare: Prepare, clip: Clip, canvas: Canvas, work: Path | None, widt
 
 
 def without_border(canvas: Canvas, width: float) -> Canvas:
-    """The canvas of a source that lacks its border, `width` rounded up, where that is not the canvas' own."""
-    check_width(canvas, width)
+    """The canvas of a source that lacks its border, `width` rounded up, where that is not the canvas' own; raises
+    UserError where nothing is left."""
     cut = math.ceil(width)
     (top, bottom), (left, right) = ([cut * bool(pad) for pad in pads] for pads in canvas.pads)
-    return Canvas(
-        canvas.height,
-        canvas.width,
-        canvas.top + top,
-        canvas.left + left,
-        canvas.source_height - top - bottom,
-        canvas.source_width - left - right,
-    )
+    sides = canvas.source_height - top - bottom, canvas.source_width - left - right
+    check_left(canvas, width, sides)
+    return Canvas(canvas.height, canvas.width, canvas.top + top, canvas.left + left, *sides)
 
 
-def check_width(canvas: Canvas, width: float) -> None:
-    """Raises UserError where borders of this width may leave nothing of the source."""
-    shorter = min(canvas.source_height, canvas.source_width)
-    if 2 * math.ceil(width) >= shorter:
+def check_left(canvas: Canvas, width: float, sides: tuple[int, int]) -> None:
+    """Raises UserError where borders of this width leave nothing of the source; `sides` are what they leave."""
+    if min(sides) < 1:
         raise UserError(
-            f"an overlap that takes {width:.0f} pixels from each border leaves nothing of a source whose shorter side "
-            f"is {shorter}: ask for less"
+            f"an overlap that takes {width:.0f} pixels from each border leaves nothing of a source of "
+            f"{canvas.source_width}x{canvas.source_height}: ask for less"
         )
 
 

@@ -24,6 +24,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +36,7 @@ from gp_jax.errors import UserError
 from gp_jax.flow.camera import drift, steadying
 from gp_jax.geometry import Canvas
 from gp_jax.methods.flow_propagation import carried, held
-from gp_jax.methods.lapped import check_width
+from gp_jax.methods.lapped import check_left
 from gp_jax.methods.method import ArrayClip, Clip, observed
 from gp_jax.methods.placement import ENOUGH
 from gp_jax.video import VideoReader
@@ -278,8 +279,9 @@ class Feathered:
 
     @classmethod
     def of(cls, clip: Clip, canvas: Canvas, inner: Seen, width: float) -> "Feathered":
-        """Raises UserError where nothing is left of the source that is trusted."""
-        check_width(canvas, width)
+        """Raises UserError where nothing may be left of the source that is trusted."""
+        cut = 2 * math.ceil(width)
+        check_left(canvas, width, (canvas.source_height - cut, canvas.source_width - cut))
         return cls(clip, canvas, inner, width)
 
     @property

@@ -58,5 +58,7 @@ def test_what_is_told_of_a_part_is_of_the_clip():
 
 
 def test_an_overlap_that_leaves_nothing_is_told():
-    with pytest.raises(UserError, match="leaves nothing of a source whose shorter side is 20"):
+    with pytest.raises(UserError, match="leaves nothing of a source of 24x20"):
         lapped(Black, ArrayClip(FRAMES), CANVAS, None, 10)
+    # Of a source that is open at its longer sides alone more can be taken than half of the shorter one.
+    assert without_border(Canvas(20, 60, 0, 18, 20, 24), 11) == Canvas(20, 60, 0, 29, 20, 2)

@@ -139,5 +139,5 @@ def test_a_border_fades_over_a_width_and_the_rest_is_exact(width):
 
 
 def test_an_overlap_that_leaves_nothing_is_told():
-    with pytest.raises(UserError, match="leaves nothing of a source whose shorter side is 8"):
+    with pytest.raises(UserError, match="leaves nothing of a source of 10x8"):
         Feathered.of(CLIP, WIDE, Moving.of(CLIP, WIDE, PATH), 4)
