@@ -6,7 +6,8 @@ The source's own pixels stay as they are; frame rate and sound are kept. Give th
   --size 1920x1080   exactly that many pixels
   --pad 64,64,0,0    so many pixels more on the left, right, top and bottom
 
-What is made may also lie within the frame, and the source may move; both need none of the three, and go with each:
+What is made may also lie within the frame, and the source may move; --mask and --stabilize need none of the three, and
+all of them go with each:
 
   --mask FILE        a video or a picture of the source's size: what is white there is made anew
   --path FILE        a line x,y for each frame, or JSON [[x, y], ...]: where the source's upper left corner lies in the
