@@ -106,7 +106,12 @@ def _tools(work: Any) -> str | None:
 
 
 def _run(work: Callable[..., Any], job: tuple, number: int, told: Any, folder: str) -> Any:
-    os.chdir(folder)  # paths may be relative to it
+    try:
+        os.chdir(folder)  # paths may be relative to it
+    except OSError as error:
+        raise UserError(
+            f"{socket.gethostname()} has no {folder}, where the command runs: all machines must see the same folders"
+        ) from error
     reached = 0.0
 
     def advance(step: float) -> None:

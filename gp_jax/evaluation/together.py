@@ -26,7 +26,11 @@ def leading(contenders: Mapping[str, Contender]) -> dict[str, Contender]:
 
 
 def following(contenders: Mapping[str, Contender]) -> int:
-    """Does what process 0 asks for, until that ends; returns what it gave to `dismiss`."""
+    """Does what process 0 asks for, until that ends; returns what it gave to `dismiss`.
+
+    Raises:
+      UserError: what is asked for cannot be done, as process 0 finds too.
+    """
     while isinstance(asked := on_first(lambda: None), dict):
         contender, canvas = contenders[asked["name"]], Canvas(**asked["canvas"])
         if asked["makes"]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gp_jax.cli import engine
+from gp_jax.cli import engine, on_ray
 from gp_jax.cli.engine import Engine, asked, share_out
 from gp_jax.data.shards import begin, finish, sha256, shard_names, write_shard
 from gp_jax.errors import UserError
@@ -95,6 +95,11 @@ def test_a_cluster_is_asked_for_in_words():
             asked(text)
     with pytest.raises(argparse.ArgumentTypeError, match="a part of a GPU"):
         asked("CPU=4,GPU=1.5")
+
+
+def test_a_machine_without_the_folders_is_named(tmp_path):
+    with pytest.raises(UserError, match="all machines must see the same folders"):
+        on_ray._run(refuse, (0,), 0, None, str(tmp_path / "nowhere"))
 
 
 def test_ray_that_is_not_there_is_one_sentence(monkeypatch):
