@@ -6,15 +6,11 @@ motion too, and which pixels were made.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-
-from gp_jax.json_config import Foreign, read_fields, within, write_fields
 
 Array = jax.Array
 _SLOPE = 0.2  # of the leaky ReLUs, as in arXiv 1511.06434
@@ -24,16 +20,7 @@ _SLOPE = 0.2  # of the leaky ReLUs, as in arXiv 1511.06434
 class DiscriminatorConfig:
     """`widths`: channels of the maps, each of half the size of the one before."""
 
-    widths: tuple[int, ...] = within((32, 64, 128), 1, 8192)
-
-    @classmethod
-    def from_json(cls, config: Mapping[str, Any]) -> "DiscriminatorConfig":
-        """Reads a section of a configuration; raises UserError where it cannot be meant."""
-        return read_fields(cls, config, Foreign(classes=("Discriminator",)), "discriminator config")
-
-    def to_json(self) -> dict[str, Any]:
-        """As `from_json` takes it."""
-        return {"_class_name": "Discriminator", **write_fields(self)}
+    widths: tuple[int, ...] = (32, 64, 128)
 
 
 class Discriminator(nnx.Module):
