@@ -34,6 +34,10 @@ class Done:
         return lambda share: self(before + size * share)
 
 
+class _Unasked(int):
+    """A number by default."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Engine:
     """Where jobs run.
@@ -56,13 +60,15 @@ class Engine:
         for name in ("address", "ask"):
             if not chosen and getattr(arguments, name):
                 raise UserError(f"--{name} is of --engine ray: give that too, or leave it out")
+        if chosen and not isinstance(arguments.processes, _Unasked):
+            raise UserError("--processes is of this machine, and --engine ray takes workers of a cluster: leave it out")
         return cls(arguments.processes, chosen, arguments.address, arguments.ask or {"CPU": 1.0})
 
     @staticmethod
     def add_arguments(parser: Any, processes: int) -> None:
         """So many processes by default."""
         add = parser.add_argument
-        add("--processes", type=count, default=processes, help="that work at the same time, a shard each")
+        add("--processes", type=count, default=_Unasked(processes), help="that work at the same time, a shard each")
         add(
             "--engine",
             choices=("local", "ray"),

@@ -138,6 +138,7 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
         (["--shard", "2/2"], "not of the form K/N"),
         (["--method", "edge", "--shards", "4"], "--shards is of --processes and --engine ray"),
         (["--method", "edge", "--ask", "GPU=1"], "--ask is of --engine ray"),
+        (["--method", "edge", "--engine", "ray", "--processes", "2"], "--processes is of this machine"),
         (["--method", "edge", "--shard", "0/2", "--processes", "2"], "--shard shares the work too"),
         (["--lora", "nowhere.safetensors:0.5"], "there is no LoRA nowhere.safetensors"),
         (["--lora", __file__], "is not a whole safetensors file"),
