@@ -10,6 +10,7 @@ losses = training_loss(schedule, prediction, clean, noise, t)             # [B],
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gp_jax.diffusion.schedules import NoiseSchedule
 
@@ -75,8 +76,10 @@ def drop_conditions(
     return text, jnp.where(only_tokens | both, jnp.zeros_like(tokens), tokens)
 
 
-def sample_timesteps(key: jax.Array, batch: int, schedule: NoiseSchedule) -> jax.Array:
+def sample_timesteps(key: jax.Array, batch: int, schedule: NoiseSchedule, steps: int = 0) -> jax.Array:
     """Timesteps for a batch, spread evenly: each is uniform over the schedule, and each of B equal ranges gets one.
+
+    With `steps` above 0 they are uniform over those alone that sampling in so many steps visits.
 
     One random offset shifts an even grid (Kingma et al., Variational Diffusion Models, arXiv:2107.00630), which makes
     the mean loss of a small batch less noisy than independent draws do.
@@ -84,9 +87,10 @@ def sample_timesteps(key: jax.Array, batch: int, schedule: NoiseSchedule) -> jax
     Returns:
       [batch] int32.
     """
-    count = schedule.num_train_timesteps
+    visited = schedule.timesteps(steps)[::-1] if steps else np.arange(schedule.num_train_timesteps)
     levels = (jax.random.uniform(key) + jnp.arange(batch) / batch) % 1.0
-    return jnp.minimum((levels * count).astype(jnp.int32), count - 1)
+    places = jnp.minimum((levels * len(visited)).astype(jnp.int32), len(visited) - 1)
+    return jnp.asarray(visited, jnp.int32)[places]
 
 
 def _uniform(schedule: NoiseSchedule, t: jax.Array, gamma: float) -> jax.Array:

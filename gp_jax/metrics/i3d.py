@@ -64,15 +64,23 @@ class I3D(nnx.Module):
         Returns:
           [B, classes] float32.
         """
-        x = nnx.relu(_fold_time(self.conv_1a, video))
+        x = nnx.avg_pool(self.features(video)[-1], (2, 7, 7), (1, 1, 1), "VALID")
+        return self.logits(x).mean(axis=(1, 2, 3))
+
+    def features(self, video: Array) -> list[Array]:
+        """What each Inception block makes of a video [B, T, H, W, 3] of any size: [B, t, h, w, C] each."""
+        features, x = [], nnx.relu(_fold_time(self.conv_1a, video))
         x = _max_pool(x, (1, 3, 3), (1, 2, 2))
         x = nnx.relu(self.conv_2b(x))
         x = nnx.relu(self.conv_2c(x))
         x = _max_pool(x, (1, 3, 3), (1, 2, 2))
         for name, detail in STAGES:
-            x = _max_pool(x, *detail) if name == "pool" else getattr(self, name)(x)
-        x = nnx.avg_pool(x, (2, 7, 7), (1, 1, 1), "VALID")
-        return self.logits(x).mean(axis=(1, 2, 3))
+            if name == "pool":
+                x = _max_pool(x, *detail)
+            else:
+                x = getattr(self, name)(x)
+                features.append(x)
+        return features
 
 
 class Inception(nnx.Module):
@@ -103,6 +111,33 @@ def load_i3d() -> I3D:
         model = abstract(I3D, FEATURES)
         load_into(model, load(WEIGHTS), source=WEIGHTS)
     return model
+
+
+def i3d_distance(reference: Array, generated: Array, side: int) -> Array:
+    """How different two videos look, motion included, as a loss: differentiable, and usable within a traced function.
+
+    The mean over I3D's blocks of the squared distance between features of unit length (the formula of LPIPS, arXiv
+    1801.03924, without its learned heads).
+
+    Args:
+      reference, generated: [B, T, H, W, 3] float in [-1, 1].
+      side: pixels of the shorter side at which the network sees them; 224 as for FVD, or fewer for less work.
+
+    Returns:
+      [B] float32, from 0 to 4.
+
+    Raises:
+      UserError: the weights were not fetched.
+    """
+    count, frames, height, width, _ = reference.shape
+    scale = side / min(height, width)
+    shape = 2 * count, frames, round(scale * height), round(scale * width), 3
+    videos = jax.image.resize(jnp.concatenate((reference, generated)), shape, "linear")
+    distances = []
+    for x in load_i3d().features(videos):
+        unit = x * jax.lax.rsqrt(jnp.square(x).sum(axis=-1, keepdims=True) + 1e-6)
+        distances.append(jnp.square(unit[:count] - unit[count:]).sum(axis=-1).mean(axis=(1, 2, 3)))
+    return sum(distances[1:], start=distances[0]) / len(distances)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:

@@ -144,10 +144,12 @@ _OBJECTIVES = {
     "diffusion": {
         "weights": "uniform",
         "gamma": 5.0,
+        "sampled_steps": 0,  # above 0: only the timesteps that sampling in so many steps visits are trained
         # Above 0: learn to sample in few steps of the checkpoint's own network, which takes so many (distillation.py).
         "teacher_steps": 0,
         "perceptual": 0.0,  # weight of LPIPS; needs raw pixels, and weights that `gp-jax fetch` fetches
         "flicker": 0.0,  # weight of changes from frame to frame that are not true; needs raw pixels
+        "video": 0.0,  # weight of I3D's view of the frames together; as for LPIPS
         "adversarial": 0.0,  # weight of a discriminator's word, a network trained along; needs raw pixels
         "drop_text": 0.05,
         "drop_tokens": 0.05,

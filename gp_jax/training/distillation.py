@@ -36,8 +36,8 @@ _HUBER = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Distillation(Diffusion):
-    """See the module's docstring; with `perceptual`, `flicker` or `adversarial` the pupil's frames are compared with
-    the true ones.
+    """See the module's docstring; with `perceptual`, `flicker`, `video` or `adversarial` its frames are compared
+    with the true ones.
 
     Attributes:
       teacher_steps: of the teacher's whole path; a divisor of the schedule's timesteps.

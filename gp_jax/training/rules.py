@@ -179,8 +179,10 @@ RULES: dict[str, Rule] = {
     "objective.weights": name(WEIGHTS),
     "objective.gamma": number(0, above=True),
     "objective.teacher_steps": whole(0, 100_000),
+    "objective.sampled_steps": whole(0, 1000),
     "objective.perceptual": number(0),
     "objective.flicker": number(0),
+    "objective.video": number(0),
     "objective.adversarial": number(0),
     "objective.drop_text": SHARE,
     "objective.drop_tokens": SHARE,
@@ -241,7 +243,7 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
     data, objective, stage = config.data, config.objective, config.stage
     parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
     drops = {drop: chance for drop, chance in objective.items() if drop.startswith("drop_")}
-    looks = [term for term in ("perceptual", "flicker", "adversarial") if objective.get(term)]
+    looks = [term for term in ("perceptual", "flicker", "video", "adversarial") if objective.get(term)]
     images_only, windows = (STAGES[stage].objective == kind for kind in ("reconstruction", "window diffusion"))
     wrong = {
         f"adapter.rank must be 0 in the stage {stage}: there are LoRAs of UNets alone": (
@@ -262,6 +264,9 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
         != bool(data.global_frames),
         f"objective.{', '.join(drops)} add up to {sum(drops.values()):g}, more than 1": sum(drops.values()) > 1 + 1e-9,
         f"objective.{'/'.join(looks)} compares pixels: set data.precomputed to False": looks and data.precomputed,
+        "objective.sampled_steps and objective.teacher_steps each choose the timesteps: set one of them to 0": (
+            objective.get("sampled_steps") and objective.get("teacher_steps")
+        ),
         "objective.flicker compares neighbouring frames, and data.segment_frames is 1": (
             "flicker" in looks and data.segment_frames < 2
         ),

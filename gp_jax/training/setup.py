@@ -107,6 +107,10 @@ def prepare(config: ConfigDict, mesh: Mesh | None = None) -> Run:
         from gp_jax.metrics.perceptual import load_lpips  # beside metrics that read flow
 
         load_lpips("alex")  # refuses where its weights were not fetched
+    if config.objective.get("video"):
+        from gp_jax.metrics.i3d import load_i3d  # the same
+
+        load_i3d()
     origin = find_checkpoint(config.init_from) if config.init_from else None
     networks = describe(config, origin)
     schedule = NoiseSchedule.from_config(

@@ -102,6 +102,16 @@ def test_certain_events_are_certain(p, dropped):
     assert bool((text == 1).all()) == bool((tokens == 1).all()) != dropped
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_timesteps_of_few_steps_are_those_that_sampling_visits(steps):
+    schedule = NoiseSchedule(timestep_spacing="trailing")
+    keys = jax.random.split(jax.random.key(0), 50)
+    drawn = np.concatenate([sample_timesteps(key, 4, schedule, steps) for key in keys])
+    visited, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_array_equal(visited[::-1], schedule.timesteps(steps))
+    assert counts.min() == counts.max()
+
+
 def test_timesteps_cover_the_schedule_evenly_in_every_batch_and_over_batches():
     schedule, batch = NoiseSchedule(), 7
     draw = jax.jit(jax.vmap(lambda key: sample_timesteps(key, batch, schedule)))

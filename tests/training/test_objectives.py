@@ -13,6 +13,7 @@ from gp_jax.errors import UserError
 from gp_jax.methods.globalpaint import objective
 from gp_jax.methods.latents import encode
 from gp_jax.methods.placement import to_float
+from gp_jax.metrics.i3d import load_i3d
 from gp_jax.metrics.perceptual import load_lpips
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import MEAN, STD
@@ -87,21 +88,24 @@ def test_how_frames_look_is_compared_where_they_are_made(run, networks, monkeypa
     """Observed pixels and known frames are true, whatever the network predicts."""
     compared = []
 
-    def distance(truth, made):
+    def distance(truth, made, side=None):
         compared.append((truth, made))
-        return np.abs(truth - made).mean(axis=(1, 2, 3))
+        return np.abs(truth - made).mean(axis=tuple(range(1, truth.ndim)))
 
     monkeypatch.setattr(objective, "lpips_distance", distance)
+    monkeypatch.setattr(objective, "i3d_distance", distance)
     draws = run.objective.draw(jax.random.key(0), BATCH)
-    plain, perceptual, flicker = (
+    plain, perceptual, flicker, video = (
         dataclasses.replace(run.objective, **terms).losses(networks, BATCH, draws)
-        for terms in ({}, {"perceptual": 0.5}, {"flicker": 3.0})
+        for terms in ({}, {"perceptual": 0.5}, {"flicker": 3.0}, {"video": 2.0})
     )
-    ((truth, made),) = compared
+    (truth, made), videos = compared
     error = np.asarray(made - truth).reshape(BATCH["pixels"].shape)
     np.testing.assert_array_equal(np.asarray(truth).reshape(error.shape), to_float(BATCH["pixels"]))
     unknown = (BATCH["pixel_mask"][:, None] * ~BATCH["known"][:, :, None, None]).astype(bool)
     assert (error[~unknown] == 0).all() and np.abs(error[unknown]).mean() > 0.1
+    np.testing.assert_array_equal(videos, np.stack((truth, made)).reshape(2, *error.shape))
+    np.testing.assert_allclose(video - plain, 2.0 * np.abs(error).mean(axis=(1, 2, 3, 4)), rtol=1e-4)
     np.testing.assert_allclose(perceptual - plain, 0.5 * np.abs(error).mean(axis=(1, 2, 3, 4)), rtol=1e-4)
     change = np.abs(error[:, 1:] - error[:, :-1])
     np.testing.assert_allclose(flicker - plain, 3.0 * change.mean(axis=(1, 2, 3, 4)), rtol=1e-4)
@@ -153,9 +157,12 @@ def test_a_discriminator_is_trained_along_and_goes_into_no_checkpoint(checkpoint
     [
         ({"adversarial": 1.0}, {"precomputed": True}, r"adversarial compares pixels"),
         ({"perceptual": 1.0}, {}, "gp-jax fetch lpips"),
+        ({"video": 1.0}, {}, "gp-jax fetch i3d"),
+        ({"video": 1.0}, {"precomputed": True}, r"video compares pixels"),
         ({"perceptual": 1.0}, {"precomputed": True}, r"set data\.precomputed to False"),
         ({"flicker": 1.0}, {"precomputed": True}, r"flicker compares pixels"),
         ({"flicker": 1.0}, {"segment_frames": 1}, "segment_frames is 1"),
+        ({"sampled_steps": 1, "teacher_steps": 5}, {}, "set one of them to 0"),
     ],
 )
 def test_what_the_look_of_frames_needs_is_named(checkpoint, monkeypatch, tmp_path, terms, data, sentence):
@@ -164,6 +171,7 @@ def test_what_the_look_of_frames_needs_is_named(checkpoint, monkeypatch, tmp_pat
     config.data.update(data)
     monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path))
     load_lpips.cache_clear()
+    load_i3d.cache_clear()
     with pytest.raises(UserError, match=sentence):
         prepare(config, one_device())
 

@@ -21,6 +21,7 @@ from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.methods.globalpaint.conditioning import clip_tokens, inpainting_condition
 from gp_jax.methods.latents import complete, encode
 from gp_jax.methods.placement import to_float
+from gp_jax.metrics.i3d import i3d_distance
 from gp_jax.metrics.perceptual import lpips_distance
 from gp_jax.models.clip import preprocess
 from gp_jax.models.discriminator import Discriminator
@@ -28,6 +29,7 @@ from gp_jax.models.discriminator import Discriminator
 Array = jax.Array
 Batch = Mapping[str, Array]
 _MATCHING = 10.0
+_I3D_SIDE = 128  # pixels; FVD's 224 take three times as long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +42,14 @@ class Diffusion:
       latent_channels: of the latents.
       null_text: [1, L, D], for batches without text and for text that is dropped.
       weights, gamma: see `diffusion.losses.training_loss`.
+      sampled_steps: above 0, only the timesteps that sampling in so many steps visits: a network that is sampled in one
+        step is asked for the last one alone, which is a thousandth of what it is trained for otherwise.
       perceptual: weight of LPIPS between the true frames and what the prediction decodes to, observed pixels and known
         frames put back; needs `pixels`. Squared errors alone make means, which are soft; a network that has few steps,
         or predicts the clean latent, is as sharp as its loss asks for (as for consistency models, arXiv 2303.01469).
       flicker: weight of the absolute difference between the changes from frame to frame that these frames show and the
         true ones, pixels in [-1, 1]: sharp frames by themselves do not make a calm video.
+      video: weight of `i3d_distance` between these frames and the true ones: LPIPS judges each frame by itself.
       adversarial: weight of what a discriminator thinks of these frames, see `adversary`; it is trained along, as the
         network `discriminator`.
       drop_text, drop_tokens, drop_both: probabilities of `diffusion.losses.drop_conditions`.
@@ -56,8 +61,10 @@ class Diffusion:
     null_text: Array
     weights: str
     gamma: float
+    sampled_steps: int
     perceptual: float
     flicker: float
+    video: float
     adversarial: float
     drop_text: float
     drop_tokens: float
@@ -70,7 +77,7 @@ class Diffusion:
         shape = (count, length, *batch["latent_mask"].shape[1:], self.latent_channels)
         return {
             "noise": segment_noise(noise_key, shape, self.schedule.shared_noise),
-            "t": sample_timesteps(time_key, count, self.schedule),
+            "t": sample_timesteps(time_key, count, self.schedule, self.sampled_steps),
             "drop": jax.random.split(drop_key, count),
         }
 
@@ -89,7 +96,7 @@ class Diffusion:
     @property
     def compares_frames(self) -> bool:
         """Whether the loss has terms of `looks`."""
-        return bool(self.perceptual or self.flicker or self.adversarial)
+        return bool(self.perceptual or self.flicker or self.video or self.adversarial)
 
     def conditions(
         self, networks: Mapping[str, Any], batch: Batch, draws: Batch
@@ -112,6 +119,8 @@ class Diffusion:
             loss += self.perceptual * distances.reshape(truth.shape[:2]).mean(axis=1)
         if self.flicker:
             loss += self.flicker * _mean(jnp.abs(jnp.diff(made, axis=1) - jnp.diff(truth, axis=1)))
+        if self.video:
+            loss += self.video * i3d_distance(truth, made, _I3D_SIDE)
         if self.adversarial:
             fooled, told_apart = adversary(networks["discriminator"], truth, made, unknown)
             loss += self.adversarial * fooled + told_apart

@@ -1,0 +1,20 @@
+"""The distance of two videos that training takes for a loss; I3D itself is held against torch in test_frechet.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gp_jax.metrics.i3d import i3d_distance
+
+
+def test_order_counts_and_no_gradient_is_infinite(weights):
+    """A square that moves: backwards it is another video, though each of its frames is there as well."""
+    video = np.full((1, 8, 32, 32, 3), -0.5, np.float32)
+    for i in range(8):
+        video[:, i, 8:20, 2 + 2 * i : 14 + 2 * i] = 0.7
+    distance = jax.jit(lambda a, b: i3d_distance(a, b, side=64))
+    same, backwards, grey = (float(distance(video, x)[0]) for x in (video, video[:, ::-1], 0 * video))
+    assert same < 1e-6 < 0.02 < backwards < grey < 4
+    black = jnp.full_like(video, -1.0)
+    gradient = np.asarray(jax.grad(lambda x: i3d_distance(video, x, side=64).sum())(black))
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
