@@ -338,10 +338,10 @@ class OutpaintPipeline:
                 "tiles are made around a source that stands still and is seen whole: leave mask, path, stabilize and "
                 "propagate out, or choose another detail"
             )
-        if seen is not None and overlap:
-            seen, overlap = Feathered.of(reader, canvas, seen, 2 * overlap * canvas.height / native.height), 0
         if seen is not None and options.adapt and not seen.stands:
             raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
+        if seen is not None and overlap:
+            seen, overlap = Feathered.of(reader, canvas, seen, 2 * overlap * canvas.height / native.height), 0
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         levels = plan.levels[len(plans) == 1 :]  # key frames of a single clip are one segment
         batch = batch or batch_of([len(level) for level in levels], self.mesh, MOST_AT_ONCE)

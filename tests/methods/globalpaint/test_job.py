@@ -16,6 +16,8 @@ from gp_jax.jobs.journal import SUFFIX
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
 from gp_jax.methods.method import ArrayClip
+from gp_jax.methods.options import Whole
+from gp_jax.methods.seen import Feathered
 from tests import small_networks
 
 CANVAS = Canvas.from_aspect(21, 27, aspect=2.0, anchor="left")  # that of test_end_to_end.py
@@ -229,3 +231,8 @@ def test_a_source_that_moves_comes_back_where_it_lay(pipe):
 def test_what_does_not_go_together_is_told(pipe, asked, told):
     with pytest.raises(UserError, match=told):
         pipe(FRAMES, CANVAS, **asked)
+
+
+def test_a_lora_learns_of_a_source_that_stands_still_though_its_borders_fade(pipe):
+    asked = Options(adapt=Whole(2), overlap=Whole(1), propagate=True)
+    assert isinstance(pipe.prepare(FRAMES, CANVAS, asked).seen, Feathered)
