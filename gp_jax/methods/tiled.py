@@ -174,6 +174,7 @@ class TiledJob:
             # The next window begins with the last frames of this one.
             for index in [index for index in frames if index <= window.frames[-1] - self.overlap]:
                 del frames[index], latents[index]
+        next(coarse, None)  # behind its last frame it learns how fast this device is
 
     def _make(
         self, window: Segment, frames: Mapping[int, np.ndarray], latents: Mapping[int, np.ndarray], timed: Timed

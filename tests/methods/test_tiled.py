@@ -12,6 +12,7 @@ from gp_jax.diffusion.samplers import rest
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
+from gp_jax.jobs.rates import Rates
 from gp_jax.methods.globalpaint.conditioning import FILLS
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
@@ -109,13 +110,16 @@ def test_a_job_that_was_closed_goes_on(pipe, result, count, tmp_path, monkeypatc
         pipe.prepare(FRAMES, WIDE, Options(), tmp_path)
 
 
-def test_the_estimate_counts_tiles_and_progress_ends_at_the_total(pipe):
+def test_the_estimate_counts_tiles_and_progress_ends_at_the_total(pipe, monkeypatch):
+    learned = set()
+    monkeypatch.setattr(Rates, "learn", lambda _, clock: learned.update(stage for stage, _ in clock.spent))
     job, reports = pipe.prepare(FRAMES, WIDE, Options(detail="tiles", steps=8)), []
     # Two of eight steps, in each of three windows.
     assert job.estimate.evaluations == job.coarse.estimate.evaluations + 3 * 2 * job.grid.number
     assert job.estimate.peak_bytes >= job.coarse.estimate.peak_bytes
     list(job.frames(lambda done, total, label: reports.append((done, total))))
     assert reports[-1] == (job.total, job.total) and reports == sorted(reports)
+    assert learned >= {"key frames", "finish", "tiles", "finish tiles"}, "of all stages it is known what they take"
 
 
 @pytest.mark.slow
