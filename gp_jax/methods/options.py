@@ -12,6 +12,7 @@ they mean the same by it. Nothing here imports jax: `--help` comes at once.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Collection
 from typing import Any, NewType
 
@@ -61,11 +62,18 @@ def overlap_option() -> Any:
     return option(Whole(0), help, "N")
 
 
-def check_detail(options: Any) -> None:
-    """Raises UserError where the `detail` of options is none of its field's choices."""
+def check_outcome(options: Any) -> None:
+    """Raises UserError where the `detail` of options is none of its field's choices, or their `overlap` no `Whole`."""
     choices = next(field for field in dataclasses.fields(options) if field.name == "detail").metadata["choices"]
     if options.detail not in choices:
         raise UserError(f"there is no detail {short(options.detail)} here: choose one of {', '.join(choices)}")
+    check_whole("overlap", options.overlap, 0)
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raises UserError unless it is a whole number, Python's or NumPy's, from `least` on."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name} is a whole number from {least} on, not {short(value)}")
 
 
 def changed(options: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How many segments a call takes: the rows of a batch on a mesh.
 
     slices_of(mesh)                                      8 of data=4,fsdp=2,tensor=2: rows that lie side by side
-    batch_of([7, 8], mesh, most=4)                       8: two calls, one idle row; 32 at once would be 49 idle ones
+    batch_of([7, 8], mesh, 4, None)                      8: two calls, one idle row; 32 at once would be 49 idle ones
 
 Calls are of one size, a batch that is not full is filled up, and what only fills is idle work.
 """
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh
 
+from gp_jax.methods.options import check_whole
+
 MOST_ON_CPU = 1  # on each slice: there a larger batch is no faster, only later
 
 
@@ -20,14 +22,21 @@ def slices_of(mesh: Mesh | None) -> int:
     return math.prod(mesh.shape[axis] for axis in ("data", "fsdp")) if mesh else 1
 
 
-def batch_of(levels: Sequence[int], mesh: Mesh | None, most: int) -> int:
+def batch_of(levels: Sequence[int], mesh: Mesh | None, most: int, asked: int | None) -> int:
     """How many segments are denoised at once, so that few rows are idle.
 
     Args:
       levels: see `rows_of_calls`.
       mesh: the devices, None for a single one.
       most: that the memory of an accelerator holds at once, on each slice.
+      asked: as many, where that is not None.
+
+    Raises:
+      UserError: `asked` is no whole number from 1 on.
     """
+    if asked is not None:
+        check_whole("batch", asked, 1)
+        return asked
     slices = slices_of(mesh)
     return rows_of_calls(levels, slices, slices * (MOST_ON_CPU if jax.default_backend() == "cpu" else most))
 

@@ -43,6 +43,6 @@ def test_few_rows_of_a_mesh_are_idle(name, slices, share):
 def test_a_cpu_takes_one_row_on_each_slice_and_an_accelerator_what_it_holds(monkeypatch):
     mesh = make_mesh("data=2,fsdp=2,tensor=2", jax.devices())
     assert (slices_of(mesh), slices_of(None)) == (4, 1)
-    assert batch_of([9], mesh, 4) == 4 and batch_of([9], None, 4) == 1
+    assert batch_of([9], mesh, 4, None) == 4 and batch_of([9], None, 4, None) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert batch_of([9], mesh, 4) == 12 and batch_of([9], None, 4) == 3
+    assert batch_of([9], mesh, 4, None) == 12 and batch_of([9], None, 4, None) == 3 and batch_of([9], mesh, 4, 5) == 5

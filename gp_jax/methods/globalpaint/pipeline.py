@@ -38,7 +38,7 @@ from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
 from gp_jax.methods.globalpaint.plan import KNOWN, PLANS
 from gp_jax.methods.latent_job import LatentJob
 from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
-from gp_jax.methods.options import Count, Seed, Text, Whole, check_detail
+from gp_jax.methods.options import Count, Seed, Text, Whole, check_outcome
 from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of, slices_of
 from gp_jax.methods.seen import Feathered, seen_of
@@ -308,7 +308,7 @@ class OutpaintPipeline:
         reader = _clip(clip)
         if options.plan not in PLANS:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
-        check_detail(options)
+        check_outcome(options)
         settings = self.checkpoint.settings
         own = {name: getattr(settings, name) for name in ("sampler", "steps", "guidance", "text_guidance")}
         own |= {"adapt_rate": ADAPT_RATE} if options.adapt else {}
@@ -344,7 +344,7 @@ class OutpaintPipeline:
             seen, overlap = Feathered.of(reader, canvas, seen, 2 * overlap * canvas.height / native.height), 0
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         levels = plan.levels[len(plans) == 1 :]  # key frames of a single clip are one segment
-        batch = batch or batch_of([len(level) for level in levels], self.mesh, MOST_AT_ONCE)
+        batch = batch_of([len(level) for level in levels], self.mesh, MOST_AT_ONCE, batch)
 
         def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob:
             timesteps = sampling.path.steps.timestep
@@ -426,7 +426,12 @@ def _clips(given: Any) -> list[Any]:
 
 
 def _clip(clip: Any) -> Any:
-    """A clip, or one of frames in memory; raises UserError for a file's name."""
+    """A clip, or one of frames in memory; raises UserError for a file's name, and for frames of several sizes."""
     if isinstance(clip, str | Path):
         raise UserError(f"the clip is the name {str(clip)!r}, not frames: read it by gp_jax.video.VideoReader")
-    return clip if hasattr(clip, "frames_at") else ArrayClip(np.asarray(clip))
+    if hasattr(clip, "frames_at"):
+        return clip
+    try:
+        return ArrayClip(np.asarray(clip))
+    except ValueError as error:  # of NumPy
+        raise UserError("the frames of a clip are not of one size: make them so") from error

@@ -24,7 +24,7 @@ from gp_jax.methods.m3ddm.job import OutpaintJob
 from gp_jax.methods.m3ddm.options import Options
 from gp_jax.methods.m3ddm.plan import hierarchy
 from gp_jax.methods.method import Clip
-from gp_jax.methods.options import changed, check_detail
+from gp_jax.methods.options import changed, check_outcome
 from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of
 from gp_jax.seeds import check_seed
@@ -75,7 +75,7 @@ class Model:
         Raises:
           UserError: an option is out of range, there are no frames, or `work` holds other work.
         """
-        check_detail(options)
+        check_outcome(options)
         own = {name: getattr(self.parts.settings, name) for name in ("steps", "guidance", "local_guidance")}
         options = dataclasses.replace(options, **{name: x for name, x in own.items() if getattr(options, name) is None})
         assert options.steps is not None and options.guidance is not None and options.local_guidance is not None
@@ -86,7 +86,8 @@ class Model:
         check_seed(options.seed)
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         # Windows of the first level come one by one.
-        batch = batch or batch_of([len(level.windows) for level in hierarchy(len(clip))[1:]], self.mesh, MOST_AT_ONCE)
+        levels = [len(level.windows) for level in hierarchy(len(clip))[1:]]
+        batch = batch_of(levels, self.mesh, MOST_AT_ONCE, batch)
         for name in ("detail", "overlap"):
             if options.faithful and name in changed(options):
                 raise UserError(f"faithful is the published way, in a square of its own: leave it out, or {name}")

@@ -30,7 +30,7 @@ from gp_jax.methods.motia.job import OutpaintJob
 from gp_jax.methods.motia.options import Options
 from gp_jax.methods.motia.plan import windows
 from gp_jax.methods.motia.schedule import rows
-from gp_jax.methods.options import Whole, check_detail
+from gp_jax.methods.options import Whole, check_outcome
 from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of
 from gp_jax.seeds import check_seed
@@ -88,7 +88,7 @@ class Model:
         Raises:
           UserError: an option is out of range, there are no frames, or `work` holds other work.
         """
-        check_detail(options)
+        check_outcome(options)
         unet = self.parts.networks["unet"]
         if options.adapt is None:
             fitted = has_updates(unet) or canvas.is_complete
@@ -109,7 +109,7 @@ class Model:
         null_text, text = (self._embedded(prompt) for prompt in prompts)
         if options.save_lora and not options.adapt:
             raise UserError("save_lora is of a LoRA that is fitted to the clip, and none is: ask for one by adapt")
-        batch = batch or batch_of([len(windows(len(clip)))], self.mesh, MOST_AT_ONCE)
+        batch = batch_of([len(windows(len(clip)))], self.mesh, MOST_AT_ONCE, batch)
 
         def prepare(clip: Clip, canvas: Canvas, work: Path | None) -> LatentJob:
             native = self._native(canvas)
