@@ -41,7 +41,7 @@ from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole, check_outcome
 from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of, slices_of
-from gp_jax.methods.seen import Feathered, seen_of
+from gp_jax.methods.seen import Feathered, Seen, seen_of
 from gp_jax.methods.segments import Plan
 from gp_jax.methods.together import Together, apart, joint, lengths_of
 from gp_jax.seeds import check_seed
@@ -330,18 +330,9 @@ class OutpaintPipeline:
             text=text is not None,
             tokens=self.checkpoint.extractor is not None and self.checkpoint.vision is not None,
         )
+        native = canvas.native(settings.native_area, self.checkpoint.vae.config.downsampling)
         shown = options.mask if mask is None else mask, options.path if path is None else path
-        seen = seen_of(reader, canvas, *shown, stabilize=options.stabilize, propagate=options.propagate)
-        native, overlap = canvas.native(settings.native_area, self.checkpoint.vae.config.downsampling), options.overlap
-        if seen is not None and options.detail == "tiles":
-            raise UserError(
-                "tiles are made around a source that stands still and is seen whole: leave mask, path, stabilize and "
-                "propagate out, or choose another detail"
-            )
-        if seen is not None and options.adapt and not seen.stands:
-            raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
-        if seen is not None and overlap:
-            seen, overlap = Feathered.of(reader, canvas, seen, 2 * overlap * canvas.height / native.height), 0
+        seen = _seen(reader, canvas, native, options, *shown)
         require(canvas.frame_bytes, f"a frame of {canvas.width}x{canvas.height} pixels")
         levels = plan.levels[len(plans) == 1 :]  # key frames of a single clip are one segment
         batch = batch_of([len(level) for level in levels], self.mesh, MOST_AT_ONCE, batch)
@@ -372,7 +363,7 @@ class OutpaintPipeline:
             canvas,
             work,
             detail=options.detail,
-            overlap=overlap,
+            overlap=0 if seen else options.overlap,  # what is seen fades by itself
             native=native,
             known=KNOWN,
             at_once=bool(options.adapt),
@@ -417,6 +408,27 @@ def side_by_side(mesh: Mesh | None, options: Options) -> int:
     plain = (options.plan, options.detail, options.mask is None, options.path is None)
     more = options.adapt or options.propagate or options.overlap or options.stabilize
     return 1 if plain != ("hierarchical", "none", True, True) or more else slices_of(mesh)
+
+
+def _seen(clip: Clip, canvas: Canvas, native: Canvas, options: Options, mask: Any, path: Any) -> Seen | None:
+    """What is seen of each frame, faded by the overlap; None for the source alone, to which `outcome` sees.
+
+    Raises:
+      UserError: as of `seen_of`, or something else was asked for that does not go with it.
+    """
+    seen = seen_of(clip, canvas, mask, path, stabilize=options.stabilize, propagate=options.propagate)
+    if seen is None:
+        return None
+    if options.detail == "tiles":
+        raise UserError(
+            "tiles are made around a source that stands still and is seen whole: leave mask, path, stabilize and "
+            "propagate out, or choose another detail"
+        )
+    if options.adapt and not seen.stands:
+        raise UserError("adapt learns from whole frames of a source that stands still: leave it out")
+    if options.overlap:
+        return Feathered.of(clip, canvas, seen, 2 * options.overlap * canvas.height / native.height)
+    return seen
 
 
 def _clips(given: Any) -> list[Any]:
