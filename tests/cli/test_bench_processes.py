@@ -11,11 +11,6 @@ from tests.parallel import together
 PIPELINE = ["--source", "16x16", "--size", "32x16", "--frames", "7", "--steps", "2"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("programs") / "of")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "what, more, mesh, count",

@@ -1,6 +1,7 @@
 """`gp-jax evaluate` in processes that cut the parameters between them: the numbers of one, written once."""
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests import small_networks
 from tests.evaluation import small_protocol
 from tests.parallel import together
 
-# What is measured and made: two clips together, and one, of each case; {who} does something when the third job begins.
+# What is measured and made: two clips together, and one, of each case; `now` is when the third job begins.
 COUNTED = """
 import jax, pytest
 from flax import nnx
@@ -29,14 +30,15 @@ def counted(*arguments):
 def watched(self, *arguments):
     made.append(0)
     cut[:] = jax.tree.leaves(nnx.state(self.vae, nnx.Param))
-    if len(made) == 3 and number == {who}:
-        {does}
+    if len(made) == 3:
+        now()
     return frames(self, *arguments)
 harness.score, LatentJob.frames = counted, watched
 """
 TOLD = """
 print(len(made), "made,", len(scored), "scored,", sum(not x.is_fully_replicated for x in cut), "cut")
 """
+several = functools.partial(together.commands, before=COUNTED, after=TOLD)
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +56,11 @@ def request_of(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("programs") / "of")
-
-
-def several(cache, arguments, mesh="fsdp=2", count=2, who=-1, does="pass", others=()):
-    """How processes ended that were given a request, of which one does something."""
-    code = {"before": COUNTED.format(who=who, does=does), "after": TOLD}
-    return together.commands(arguments, cache, mesh, count, others, **code)
-
-
-@pytest.fixture(scope="module")
 def one(request_of, tmp_path_factory, cache):
     """What one process with both devices leaves."""
     output = tmp_path_factory.mktemp("one") / "out"
-    code = {"before": COUNTED.format(who=-1, does="pass"), "after": TOLD}
-    run = together.command([*request_of(output), "--mesh", "fsdp=2"], cache, "one", devices=2, **code)
+    request = [*request_of(output), "--mesh", "fsdp=2"]
+    run = together.command(request, cache, "one", devices=2, before=COUNTED, after=TOLD)
     (end,) = together.wait([run], 900)
     assert end.code == 0 and "4 made, 12 scored" in end.printed, end
     return Results(output)
@@ -93,7 +84,7 @@ def same(output, one, levels=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("count, mesh", [(2, "fsdp=2"), (4, "fsdp=2,tensor=2")])
 def test_processes_give_the_numbers_of_one(request_of, one, cache, tmp_path, count, mesh):
-    ends = several(cache, request_of(tmp_path / "out"), mesh, count)
+    ends = several(request_of(tmp_path / "out"), cache, mesh, count)
     assert [end.code for end in ends] == [0] * count, ends
     assert same(tmp_path / "out", one, levels=count // 4)
     assert "4 made, 12 scored" in ends[0].printed and "report.html" in ends[0].printed, ends
@@ -106,11 +97,11 @@ def test_processes_give_the_numbers_of_one(request_of, one, cache, tmp_path, cou
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [0, 1])
 def test_what_a_kill_ends_goes_on(request_of, one, cache, tmp_path, who):
-    ends = several(cache, request_of(tmp_path / "out"), who=who, does="os.kill(os.getpid(), 9)")
+    ends = several(request_of(tmp_path / "out"), cache, who=who, does="os.kill(os.getpid(), 9)")
     assert ends[who].code == -9 and ends[1 - who].code not in (0, -9), ends
     assert "has died or cannot be reached" in ends[1 - who].printed and ends[1 - who].seconds < 90, ends
     assert not (tmp_path / "out" / "scores.jsonl").exists()
-    ends = several(cache, request_of(tmp_path / "out"))
+    ends = several(request_of(tmp_path / "out"), cache)
     assert [end.code for end in ends] == [0, 0] and all("2 made," in end.printed for end in ends), ends
     assert same(tmp_path / "out", one)
 
@@ -119,7 +110,7 @@ def test_what_a_kill_ends_goes_on(request_of, one, cache, tmp_path, who):
 def test_all_wait_for_one_that_is_slow_and_a_problem_shows_in_all_exit_codes(request_of, one, cache, tmp_path):
     (tmp_path / "motia" / "0.5").mkdir(parents=True)
     request = request_of(tmp_path / "out", "--method", f"folder:{tmp_path / 'motia'}")
-    ends = several(cache, request, who=1, does=f"time.sleep({3 * together.PATIENCE})")
+    ends = several(request, cache, who=1, does=f"time.sleep({3 * together.PATIENCE})")
     assert [end.code for end in ends] == [1, 1] and "motia has no output" in ends[0].printed, ends
     scores = [score for score in Results(tmp_path / "out").scores() if score.method != "motia"]
     assert [score.value is None for score in scores] == [score.value is None for score in one.scores()]
@@ -136,7 +127,7 @@ def test_both_end_with_one_sentence_where_one_cannot_begin(request_of, cache, tm
         (request_of(tmp_path / "there"), (), "holds no evaluation"),
         (request, [*request, "--seed", "3"], "another command"),
     ):
-        ends = several(cache, arguments, others=others)
+        ends = several(arguments, cache, others=others)
         assert [end.code for end in ends] == [2, 2], ends
         assert all(says in end.printed and end.printed.count("gp-jax: ") == 1 for end in ends), ends
     assert not (tmp_path / "new").exists()

@@ -1,5 +1,6 @@
 """`gp-jax outpaint` in processes that cut the parameters between them: the frames of one, and the same end."""
 
+import functools
 import re
 
 import cv2
@@ -14,7 +15,7 @@ from tests.parallel import together
 # A texture under a moving camera; its seven frames are two levels of the plan.
 TEXTURE = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 9, 3), np.uint8), (48, 16))
 FRAMES = np.stack([TEXTURE[:, 2 * frame : 2 * frame + 24] for frame in range(7)])
-# How often networks were called, and how many parameters no device holds alone; {who} does something in call two.
+# How often networks were called, and how many parameters no device holds alone; `now` is in call two.
 COUNTED = """
 import jax
 from flax import nnx
@@ -23,14 +24,15 @@ make, calls, cut = LatentJob._make, [], []
 def counted(self, *arguments):
     calls.append(0)
     cut[:] = jax.tree.leaves(nnx.state(self.vae, nnx.Param))
-    if len(calls) == 2 and number == {who}:
-        {does}
+    if len(calls) == 2:
+        now()
     return make(self, *arguments)
 LatentJob._make = counted
 """
 TOLD = """
 print(len(calls), "calls,", sum(not x.is_fully_replicated for x in cut), "cut")
 """
+several = functools.partial(together.commands, before=COUNTED, after=TOLD)
 KILLED, SLOW = "os.kill(os.getpid(), 9)", f"time.sleep({3 * together.PATIENCE})"
 
 
@@ -54,17 +56,6 @@ def request_of(tmp_path_factory):
     return arguments
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("programs") / "of")
-
-
-def several(cache, arguments, mesh="fsdp=2", count=2, who=-1, does="pass", others=()):
-    """How processes ended that were given a request, of which one does something."""
-    code = {"before": COUNTED.format(who=who, does=does), "after": TOLD}
-    return together.commands(arguments, cache, mesh, count, others, **code)
-
-
 def alone(arguments, cache, mesh="fsdp=2", devices=2):
     """One process with all devices."""
     return together.command([*arguments, "--mesh", mesh], cache, "one", devices)
@@ -85,7 +76,7 @@ def one(request_of, tmp_path_factory, cache):
 
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(request_of, one, cache, tmp_path):
-    ends = several(cache, request_of(tmp_path / "wide"))
+    ends = several(request_of(tmp_path / "wide"), cache)
     assert [end.code for end in ends] == [0, 0], ends
     assert "7 frames, 32x16" in ends[0].printed and "frames" not in ends[1].printed, ends
     assert np.array_equal(frames(tmp_path / "wide"), one)
@@ -97,14 +88,14 @@ def test_two_processes_make_what_one_makes(request_of, one, cache, tmp_path):
 @pytest.mark.parametrize("mesh", ["tensor=2", "data=2"])
 def test_other_meshes_do_too(request_of, one, cache, tmp_path, mesh):
     """In another order of sums, whose last bits may become one level of 255."""
-    ends = several(cache, request_of(tmp_path / "wide"), mesh)
+    ends = several(request_of(tmp_path / "wide"), cache, mesh)
     assert [end.code for end in ends] == [0, 0], ends
     assert np.abs(frames(tmp_path / "wide").astype(int) - one).max() <= 1
 
 
 @pytest.mark.slow
 def test_four_processes_make_what_one_makes(request_of, one, cache, tmp_path):
-    ends = several(cache, request_of(tmp_path / "wide"), "fsdp=2,tensor=2", count=4)
+    ends = several(request_of(tmp_path / "wide"), cache, "fsdp=2,tensor=2", count=4)
     assert [end.code for end in ends] == [0] * 4, ends
     assert np.abs(frames(tmp_path / "wide").astype(int) - one).max() <= 1
     assert all(int(re.search(r"(\d+) cut", end.printed)[1]) > 20 for end in ends), ends
@@ -113,7 +104,7 @@ def test_four_processes_make_what_one_makes(request_of, one, cache, tmp_path):
 @pytest.mark.slow
 def test_all_wait_for_one_that_is_slow(request_of, one, cache, tmp_path):
     """For longer than a sign of life may take: it gives these meanwhile."""
-    ends = several(cache, request_of(tmp_path / "wide"), who=1, does=SLOW)
+    ends = several(request_of(tmp_path / "wide"), cache, who=1, does=SLOW)
     assert [end.code for end in ends] == [0, 0], ends
     assert np.array_equal(frames(tmp_path / "wide"), one)
 
@@ -144,7 +135,7 @@ def test_other_requests_are_shared_too(request_of, cache, tmp_path, more):
         request_of(tmp_path / name, *(str(part).replace("LORA", f"{tmp_path / name}.safetensors") for part in more))
         for name in ("one", "two")
     )
-    ends = [*together.wait([alone(one, cache)], 600), *several(cache, two)]
+    ends = [*together.wait([alone(one, cache)], 600), *several(two, cache)]
     assert [end.code for end in ends] == [0, 0, 0], ends
     assert np.array_equal(frames(tmp_path / "two"), frames(tmp_path / "one"))
     assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == ("LORA" in more)
@@ -155,13 +146,13 @@ def test_other_requests_are_shared_too(request_of, cache, tmp_path, more):
 def test_what_a_kill_ends_goes_on(request_of, one, cache, tmp_path, who, count, mesh):
     """The others end with a sentence and leave nothing half-written but the journal, with which all go on."""
     request = request_of(tmp_path / "wide", "--resume")
-    ends = several(cache, request, mesh, count, who=who, does=KILLED)
+    ends = several(request, cache, mesh, count, who=who, does=KILLED)
     assert ends[who].code == -9, ends
     for end in ends[:who] + ends[who + 1 :]:
         assert end.code not in (0, -9) and "has died or cannot be reached" in end.printed and end.seconds < 90, ends
     left = {path.name for path in tmp_path.iterdir() if who or not path.name.startswith(".gp_jax")}
     assert left == {"wide.gp-jax-work"}, left
-    ends = several(cache, request, mesh, count)
+    ends = several(request, cache, mesh, count)
     assert [end.code for end in ends] == [0] * count, ends
     assert all("3 calls," in end.printed for end in ends), ends  # of four
     assert np.abs(frames(tmp_path / "wide").astype(int) - one).max() <= count // 4
@@ -173,9 +164,9 @@ def test_both_end_where_one_cannot_begin(request_of, cache, tmp_path):
     """The output stands there already, which process 0 alone looks at; or one was given another command."""
     (tmp_path / "wide").mkdir()
     (tmp_path / "wide" / "own").touch()
-    ends = several(cache, request_of(tmp_path / "wide"))
+    ends = several(request_of(tmp_path / "wide"), cache)
     assert [end.code for end in ends] == [2, 2] and all("is there already" in end.printed for end in ends), ends
-    ends = several(cache, request_of(tmp_path / "new"), others=request_of(tmp_path / "new", "--seed", "3"))
+    ends = several(request_of(tmp_path / "new"), cache, others=request_of(tmp_path / "new", "--seed", "3"))
     assert [end.code for end in ends] == [2, 2] and all("another command" in end.printed for end in ends), ends
     assert not (tmp_path / "new").exists()
 

@@ -8,7 +8,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 4  # seconds, in the place of half a minute
@@ -37,6 +37,9 @@ import os, sys, time
 from gp_jax.parallel import processes
 processes.PATIENCE = {patience}
 number = {number!r}
+def now():  # that something happens to one of them
+    if number == {who!r}:
+        {does}
 {before}
 from gp_jax.cli.main import main
 code = main({arguments!r})
@@ -81,14 +84,22 @@ def run(code: str, devices: int = 1, seconds: float = 120, count: int = 2) -> li
 
 
 def command(
-    arguments: Sequence[str], cache: str, number: int | str, devices: int = 1, before: str = "", after: str = ""
+    arguments: Sequence[str],
+    cache: str,
+    number: int | str,
+    devices: int = 1,
+    before: str = "",
+    after: str = "",
+    who: int = -1,
+    does: str = "pass",
 ) -> subprocess.Popen:
     """Starts `gp-jax ARGUMENTS`; `cache` and `number` name a folder for compiled programs.
 
-    Before and after it runs code that sees `number`, and behind it `code`, that of its end.
+    Before and after it runs code that sees `number`, and `now`, by which process `who` does something; and behind it
+    `code`, that of its end.
     """
-    parts = {"before": textwrap.dedent(before), "after": textwrap.dedent(after), "patience": PATIENCE}
-    program = _COMMAND.format(arguments=[*map(str, arguments)], number=number, **parts)
+    parts = {"before": textwrap.dedent(before), "after": textwrap.dedent(after), "who": who, "does": does}
+    program = _COMMAND.format(arguments=[*map(str, arguments)], number=number, patience=PATIENCE, **parts)
     environment = {
         "JAX_COMPILATION_CACHE_DIR": f"{cache}{number}",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
@@ -98,12 +109,20 @@ def command(
 
 
 def commands(
-    arguments: Sequence[str], cache: str, mesh: str = "fsdp=2", count: int = 2, others: Sequence[str] = (), **code: str
+    arguments: Sequence[str],
+    cache: str,
+    mesh: str = "fsdp=2",
+    count: int = 2,
+    others: Sequence[str] = (),
+    **parts: Any,
 ) -> list[End]:
-    """How so many processes of a device each ended, given one command, or those beside the first `others`."""
+    """How so many processes of a device each ended, given one command, or those beside the first `others`.
+
+    `parts` are further arguments of `command`.
+    """
     where = ["--mesh", mesh, "--coordinator", free_address(), "--num-processes", str(count), "--process-id"]
     running = [
-        command([*((number and others) or arguments), *where, str(number)], cache, number, **code)
+        command([*((number and others) or arguments), *where, str(number)], cache, number, **parts)
         for number in range(count)
     ]
     return wait(running, 900)
