@@ -1,8 +1,9 @@
 """Every command that a reader meets is run, as it is written and in the order he meets it, on small data.
 
-Small are models, protocols, I3D and the programs that the ablation counts, too. Sampling is repeated borders, and
-training leaves a checkpoint that lay ready; the slow test of README trains, and samples what it trained. A command that
-is neither run nor listed in `PARSED`, or that needs what no command before it made and `GIVEN` does not name, fails.
+Small are models, protocols, I3D and the programs that the ablation counts, too. Sampling is repeated borders, for which
+nothing is compiled, and training leaves a checkpoint that lay ready; the slow test of README trains, and samples what
+it trained. A command that is neither run nor listed in `PARSED`, or that needs what no command before it made and
+`GIVEN` does not name, fails.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from gp_jax.files import cache_folder
 from gp_jax.methods import classical
 from gp_jax.methods.globalpaint import pipeline
 from gp_jax.methods.globalpaint.cost import ProgramCost
-from gp_jax.methods.method import Progress, quiet
+from gp_jax.methods.method import Estimate, Progress, quiet
 from gp_jax.methods.options import NoOptions
 from gp_jax.metrics import frechet
 from gp_jax.training.config import load_config
@@ -86,6 +87,7 @@ SMALLER = {
 BESIDE = {
     "gp-jax outpaint": ["--steps", "1"],
     "gp-jax ablation": ["--steps", "1"],
+    "python tools/bench_flow.py": ["--frames", "3"],
     "gp-jax train": [
         *("--config.steps=1", "--config.batch_size=8", "--config.microbatches=1", "--config.data.workers=0"),
         *("--config.data.downsampling=4", "--config.data.view_size=21", "--config.data.view_patch=7"),
@@ -221,6 +223,7 @@ def run(words: list[str], whole: bool, made: Callable[[str], Path]) -> int | str
     with pytest.MonkeyPatch.context() as patch:
         if not (whole and any(part in line for part in SAMPLED)):
             patch.setattr(pipeline.OutpaintJob, "frames", _edges)
+            patch.setattr(pipeline.OutpaintJob, "estimate", Estimate())
         if parsed or trained:
             patch.setattr(argparse.ArgumentParser, "parse_known_args", _parse_and_stop)
         patch.setattr(sys, "argv", words[1:])
