@@ -13,11 +13,11 @@ from gp_jax.cli.main import main
 FRAMES = 4
 CONFIG = """
 from gp_jax.training.config import default_config
-from tests import small_networks
+from tests.training import small
 
 def get_config():
     config = default_config("keyframes")
-    config.networks.update({name: small_networks.NETWORKS[name][1].to_json() for name in config.networks})
+    config.networks.update({name: small.NETWORKS[name].to_json() for name in config.networks})
     config.optimizer.groups = ()
     config.settings.update({"native_area": 16 * 16})
     config.data.update({"precomputed": True, "segment_frames": 4, "feature_frames": 2, "view_size": 8, "view_patch": 4})
@@ -64,8 +64,8 @@ def test_devices_that_are_absent_are_counted(bench):
 
 @pytest.mark.parametrize("bench", [CONFIG, pytest.param(M3DDM, marks=pytest.mark.slow)], indirect=True)
 def test_a_call_of_the_network_is_less_than_half_of_a_step(bench):
-    (step,) = bench("--on", "1")
-    (call,) = bench("denoise", "--on", "1")
+    (step,) = bench("--on", "1", "--segments", "2")  # a program of the test before
+    (call,) = bench("denoise", "--on", "1", "--segments", "2")
     assert 0 < float(call["TFLOP"]) < float(step["TFLOP"]) / 2
     assert 0 < float(call["state GB"]) < float(step["state GB"]) / 1.5  # no moments, no average
     (timed,) = bench("denoise", "--repeats", "3")
@@ -84,8 +84,16 @@ def test_devices_that_cannot_be_had_are_named(tmp_path, capsys, names, words):
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", ["denoise", "step"])
-@pytest.mark.parametrize("image", [[], ["--image"]], ids=["video", "image"])
+@pytest.mark.parametrize(
+    "what, image",
+    [
+        ("denoise", []),
+        ("denoise", ["--image"]),
+        ("step", []),
+        pytest.param("step", ["--image"], marks=pytest.mark.slow),  # each of the two by itself is among the others
+    ],
+    ids=["denoise-video", "denoise-image", "step-video", "step-image"],
+)
 def test_torch_is_measured_beside_it(bench, what, image, monkeypatch):
     monkeypatch.setattr(torch_process, "MODES", ("eager",))  # compiling takes minutes where others work too
     theirs, ours = bench(what, *image, "--against", "torch", "--repeats", "1")
