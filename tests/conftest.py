@@ -19,6 +19,12 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 # A shell starts what is to run in the background deaf to Ctrl-C, and `nohup` to SIGHUP; our children are to hear both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Without most optimizations, and with the emitter of fusions that jaxlib 0.11 has no more, XLA compiles in a third of
+# the time, here and in child processes; the last bits of programs differ.
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 # A program that several tests or their child processes compile is compiled once a run.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="gp_jax-tests-")
@@ -36,17 +42,6 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision")
         _torchvision_library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             _torchvision_library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
-@pytest.fixture(scope="module")
-def fast_compilation():
-    """Programs of a module are compiled in half the time: without most optimizations. The last bits then differ."""
-    import jax
-
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -34,8 +34,6 @@ from gp_jax.training.config import load_config
 from tests.documents import DOCUMENTS, MAKERS, ROOT, commands
 from tests.evaluation import small_protocol
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 # Document -> what lies there before its first command, and which of `MAKERS` made it.
 SD2 = {
     "stable-diffusion-2-inpainting": "stable-diffusion-2-inpainting",

@@ -12,8 +12,6 @@ from gp_jax.methods.options import Count
 from gp_jax.training.config import default_config
 from tests import small_networks
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 
 def run_of(stage):
     config = default_config(stage)

@@ -17,8 +17,6 @@ from gp_jax.methods.placement import Placement
 from gp_jax.parallel import make_mesh
 from tests import small_networks
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

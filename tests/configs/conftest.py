@@ -1,5 +1,5 @@
 """The small checkpoint and records of the training tests."""
 
-from tests.training.conftest import checkpoint, compiled_fast, m3ddm, records, windows
+from tests.training.conftest import checkpoint, m3ddm, records, windows
 
-__all__ = ["checkpoint", "compiled_fast", "m3ddm", "records", "windows"]
+__all__ = ["checkpoint", "m3ddm", "records", "windows"]

@@ -13,8 +13,6 @@ from gp_jax.models import attention
 from gp_jax.models.attention import AUTO, NAMES, attend, blocks, choose
 from gp_jax.parallel import make_mesh, use_mesh
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 # [B, N, Q, K, H, D], as in SD1.5 (40, 80, 160), SD2 (64), M3DDM and EST, with fewer tokens: odd and even ones, the 77
 # of a text, 64 global tokens, a window, frames, a single token.
 SHAPES = {

@@ -103,7 +103,6 @@ def command(
     environment = {
         "JAX_COMPILATION_CACHE_DIR": f"{cache}{number}",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     return _started(program, devices, **environment)
 
@@ -129,7 +128,7 @@ def commands(
 
 
 def _started(program: str, devices: int, *arguments: str, **environment: str) -> subprocess.Popen:
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | environment
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one counts
+    environment = os.environ | {"XLA_FLAGS": flags} | environment
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, "-c", program, *arguments], cwd=ROOT, env=environment, **pipes)

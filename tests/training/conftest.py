@@ -6,11 +6,6 @@ from tests import small_m3ddm
 from tests.training import small
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast(fast_compilation):
-    """All of these tests."""
-
-
 @pytest.fixture(scope="session")
 def records(tmp_path_factory):
     """A folder of records of `small.SIZE`."""

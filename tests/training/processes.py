@@ -24,12 +24,11 @@ def write_config(file: Path, call: str, **fields) -> Path:
 def start(config: Path, workdir: Path, cache: Path, devices: int = 1, more: Sequence[str] = ()) -> subprocess.Popen:
     """Starts a run on so many CPU devices; `cache` keeps compiled programs from one process to the next."""
     arguments = ["train", "--config", str(config), "--workdir", str(workdir), *more]
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one counts
     environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": flags,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     code = f"import sys; from gp_jax.cli.main import main; sys.exit(main({arguments!r}))"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -20,7 +20,6 @@ RUN = """
     from gp_jax.training.loop import train
     jax.config.update("jax_compilation_cache_dir", {cache!r} + sys.argv[1])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    jax.config.update("jax_disable_most_optimizations", True)
     config = {config}
     config.update({fields!r})
     {before}

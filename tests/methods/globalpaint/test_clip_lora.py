@@ -23,8 +23,6 @@ CANVAS = Canvas.from_pads(21, 27, 8, 7, 0, 0)
 FRAMES = np.random.default_rng(0).integers(0, 256, (9, 21, 27, 3), np.uint8)
 ADAPT = {"adapt": 12, "adapt_rate": 1e-2, "seed": 3}
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -32,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pipe(folder, fast_compilation):
+def pipe(folder):
     return OutpaintPipeline.from_pretrained(folder)
 
 

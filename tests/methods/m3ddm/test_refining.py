@@ -30,7 +30,6 @@ RNG = np.random.default_rng(0)
 WIDE = Canvas(45, 61, 6, 10, 33, 47)  # three times the small network's area; 4 divides neither side
 FRAMES = RNG.integers(0, 256, (18, 33, 47, 3), dtype=np.uint8)  # a window of 16 and one of 2 more
 TILES = Options(detail="tiles")
-pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
 class Oracle(nnx.Module):

@@ -19,7 +19,6 @@ from tests import small_motia
 CANVAS = Canvas.from_size(27, 18, 27, 27, anchor="left")
 CLIP = ArrayClip(np.random.default_rng(0).integers(0, 256, (4, 3, 2, 3), np.uint8).repeat(9, 1).repeat(9, 2))
 OPTIONS = {"steps": 2, "regret": 0, "adapt": 6}
-pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ from gp_jax.methods.motia.options import Options
 from tests import small_motia
 from tests.methods.m3ddm.test_method import frames, read
 
-pytestmark = pytest.mark.usefixtures("fast_compilation")
-
 
 @pytest.mark.slow  # 112 s on two busy cores; test_pipeline.py and test_clip_lora.py have its parts
 def test_published_weights_outpaint_40_frames(tmp_path, capsys):

@@ -17,7 +17,6 @@ from tests import small_motia
 
 CANVAS = Canvas.from_size(27, 18, 27, 27, anchor="left")
 RNG = np.random.default_rng(0)
-pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,6 @@ from tests import small_motia
 RNG = np.random.default_rng(0)
 WIDE = Canvas(45, 61, 6, 10, 33, 47)  # three times the small networks' area; 8 divides neither side
 FRAMES = RNG.integers(0, 256, (18, 33, 47, 3), dtype=np.uint8)  # a window of 16 and one of 2 more
-pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 
 class Steering(nnx.Module):
