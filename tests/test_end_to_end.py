@@ -2,6 +2,9 @@
 
 import itertools
 import logging
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -49,6 +52,25 @@ def test_observed_pixels_come_back_exactly(pipe, length):
     assert video.shape == (length, 21, 42, 3) and video.dtype == np.uint8
     np.testing.assert_array_equal(video[:, :, :27], frames)
     assert sides(video).std() > 1
+
+
+def test_programs_that_users_have_make_the_same(folder, result, tmp_path):
+    """The tests' programs are compiled without most optimizations (conftest.py), those of this process with all."""
+    work = """if True:
+        import sys, numpy as np
+        from gp_jax.geometry import Canvas
+        from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
+        folder, clip, made = sys.argv[1:]
+        pipe = OutpaintPipeline.from_pretrained(folder)
+        np.save(made, pipe(np.load(clip), Canvas.from_aspect(21, 27, aspect=2.0, anchor="left"), seed=0))
+    """
+    np.save(tmp_path / "clip.npy", clip(17))
+    ours = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS")
+    theirs = {name: value for name, value in os.environ.items() if name not in ours}
+    command = [sys.executable, "-c", work, folder, tmp_path / "clip.npy", tmp_path / "made.npy"]
+    subprocess.run(command, env=theirs, check=True)
+    difference = sides(np.load(tmp_path / "made.npy")) - sides(result)
+    assert np.abs(difference).max() <= 1 and (difference == 0).mean() > 0.99  # floats differ in the last digits
 
 
 def test_same_seed_same_clip_other_seed_other_sides(pipe, result):
