@@ -112,10 +112,11 @@ def test_sharing_in_more_pieces_holds_less_and_sends_more(work):
 
 
 def test_more_segments_a_device_scale_better_and_a_call_sends_nothing(config, work):
-    few, many = (best([predict(work, CHIPS["h200"], x, n, 0.25) for x in meshes(64)]) for n in (1, 8))
+    tried = [mesh_of(data=16), mesh_of(fsdp=16), mesh_of(data=2, fsdp=8), mesh_of(data=4, context=4)]
+    few, many = (best([predict(work, CHIPS["h200"], x, n, 0.25) for x in tried]) for n in (1, 8))
     assert few.efficiency < many.efficiency and many.alone == pytest.approx(8 * few.alone)
-    call = best([predict(work_of(config, "denoise"), CHIPS["h200"], x, 4, 0.25) for x in meshes(64)])
-    assert call.mesh == mesh_of(data=64) and call.efficiency == 1 and not call.collectives
+    call = best([predict(work_of(config, "denoise"), CHIPS["h200"], x, 4, 0.25) for x in tried[::-1]])
+    assert call.mesh == mesh_of(data=16) and call.efficiency == 1 and not call.collectives
 
 
 @pytest.mark.parametrize("devices, number", [(1, 1), (8, 20), (256, 110)])
