@@ -52,6 +52,7 @@ class Format:
 
 
 REPLACED = {("libvpx-vp9", 4): BT601}  # matrices that a codec has no word for
+_DELAY = 3  # frames; of clips that are shorter x265 says when they are decoded by memory that it has not set
 COSITED = ("libx264", "libx265", "prores_ks")  # with a sample of colour on the left one of its pixels
 TAGGED = ("mp4", "mov")  # containers whose players go by tags
 
@@ -155,7 +156,11 @@ class VideoEncoder:
 
     def finish(self, is_trial: bool = False):
         """Writes what the encoder still holds, the rest of the tracks (a little of each in a trial), and the index."""
-        self._mux(self._stream.encode())
+        packets = self._stream.encode()
+        if self.shown < _DELAY:  # too few to be out of order
+            for packet in packets:
+                packet.dts = packet.pts
+        self._mux(packets)
         if self._tracks and is_trial:
             self._tracks.mux_samples()
         elif self._tracks:

