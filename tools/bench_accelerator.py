@@ -27,6 +27,7 @@ from gp_jax.cli.methods import ATTENTIONS
 from gp_jax.errors import UserError
 from gp_jax.files import write_text
 
+PATIENCE = 20  # seconds
 KERNELS = ",".join(name for name in ATTENTIONS if name != "auto")
 # Name -> what follows `gp-jax bench`; {size} is WIDTHxHEIGHT of the frames, {source} three quarters of their width.
 JOBS = {
@@ -52,7 +53,9 @@ def main() -> None:
         "--sizes", type=_sizes, default="256x256,512x512", metavar="WxH,...", help="of frames, the first one first"
     )
     parser.add_argument("--steps", type=parse.count, default=25, metavar="N", help="of denoising, in pipeline")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="jobs whose name this expression finds; all")
+    parser.add_argument(
+        "--only", type=_pattern, default="", metavar="PATTERN", help="jobs whose name this expression finds; all"
+    )
     parser.add_argument(
         "--limit", type=parse.count, metavar="SECONDS", help="for all jobs; one that is under way then ends; none"
     )
@@ -65,10 +68,10 @@ def bench(arguments: argparse.Namespace) -> int:
     wanted = [
         (arguments.output / f"{name}-{width}x{height}.txt", _command(arguments, words, width, height))
         for (height, width), (name, words) in itertools.product(arguments.sizes, JOBS.items())
-        if re.search(arguments.only, name)
+        if arguments.only.search(name)
     ]
     if not wanted:
-        raise UserError(f"--only {arguments.only} finds none of {', '.join(JOBS)}")
+        raise UserError(f"--only {arguments.only.pattern} finds none of {', '.join(JOBS)}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     missing = []
     for number, (file, command) in enumerate(wanted, start=1):
@@ -93,20 +96,34 @@ def _run(file: Path, command: list[str], number: str, seconds: float) -> bool:
     if seconds <= 0:
         return False
     print(f"{number} {file.stem}: {' '.join(command)}", file=sys.stderr, flush=True)
+    printed = _printed(["-m", "gp_jax", *command[1:]], seconds)
+    if printed is not None:
+        write_text(file, f"$ {' '.join(command)}\n{printed}")
+    return printed is not None
+
+
+def _printed(words: list[str], seconds: float) -> str | None:
+    """What this Python prints, not another one that is on the PATH; None where it fails, or takes longer."""
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            out, _ = process.communicate(timeout=seconds if seconds < float("inf") else None)
+        except BaseException as error:
+            process.terminate()  # it ends what it has started, such as torch, and is killed only if it does not
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None
+            raise
+        return None if process.returncode else out
+
+
+def _pattern(text: str) -> re.Pattern[str]:
     try:
-        # Of this Python, not of another one that is on the PATH.
-        done = subprocess.run(
-            [sys.executable, "-m", "gp_jax", *command[1:]],
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=seconds if seconds < float("inf") else None,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    if done.returncode:
-        return False
-    write_text(file, f"$ {' '.join(command)}\n{done.stdout}")
-    return True
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"'{text:.40}' is no regular expression: {error}") from None
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:

@@ -1,6 +1,5 @@
 """A job that ended well is not run again; one that failed, or had no time, is."""
 
-import subprocess
 import sys
 
 import bench_accelerator
@@ -18,13 +17,11 @@ def bench(monkeypatch, tmp_path, *options):
 def test_the_same_command_goes_on(monkeypatch, tmp_path, capfd):
     ran = []
 
-    def run(command, timeout, **_):
-        ran.append(command[3:])
-        if "step" in command:
-            raise subprocess.TimeoutExpired(command, timeout)
-        return subprocess.CompletedProcess(command, int("vae" in command and len(ran) < 4), "a table\n")
+    def printed(words, seconds):
+        ran.append(words[2:])
+        return None if "step" in words or ("vae" in words and len(ran) < 4) else "a table\n"
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(bench_accelerator, "_printed", printed)
     options = "--only", "^(step|vae|pipeline)$", "--sizes", "64x32", "--config", "my.py"
     assert bench(monkeypatch, tmp_path, *options) == 1
     assert [words[1] for words in ran] == ["step", "pipeline", "vae"]
@@ -41,11 +38,21 @@ def test_the_same_command_goes_on(monkeypatch, tmp_path, capfd):
 
 
 def test_a_limit_ends_them_all(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("there was no time left"))
+    monkeypatch.setattr(bench_accelerator, "_printed", lambda *_: pytest.fail("there was no time left"))
     clock = iter(range(0, 1000, 60))
     monkeypatch.setattr(bench_accelerator.time, "monotonic", lambda: next(clock))
     assert bench(monkeypatch, tmp_path, "--limit", "30", "--only", "vae") == 1
     assert "missing: vae-256x256 vae-512x512" in capfd.readouterr().err
+
+
+def test_what_takes_too_long_ends_by_itself_and_what_fails_prints_nothing(tmp_path):
+    """A kill would leave behind what it has started."""
+    waits = "import sys, time, pathlib\nfrom gp_jax.cli.ending import unwind_at_signals\nunwind_at_signals()\n"
+    waits += "try:\n    time.sleep(60)\nfinally:\n    pathlib.Path(sys.argv[1]).touch()"
+    assert bench_accelerator._printed(["-c", waits, str(tmp_path / "ended")], 5) is None
+    assert (tmp_path / "ended").exists()
+    assert bench_accelerator._printed(["-c", "print(1); exit(2)"], 9) is None
+    assert bench_accelerator._printed(["-c", "print(1)"], float("inf")) == "1\n"
 
 
 def test_it_runs_what_is_written(monkeypatch, tmp_path, capfd):
@@ -55,6 +62,10 @@ def test_it_runs_what_is_written(monkeypatch, tmp_path, capfd):
     assert "gp-jax bench vae --config.data.size=64x64" in capfd.readouterr().out
 
 
-def test_no_job_of_that_name(monkeypatch, tmp_path, capfd):
-    assert bench(monkeypatch, tmp_path, "--only", "nothing") == 2
-    assert "--only nothing finds none of denoise-image" in capfd.readouterr().err and not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    "pattern, sentence",
+    [("nothing", "--only nothing finds none of denoise-image"), ("(step", "'(step' is no regular expression")],
+)
+def test_patterns_that_find_nothing(monkeypatch, tmp_path, capfd, pattern, sentence):
+    assert bench(monkeypatch, tmp_path, "--only", pattern) == 2
+    assert sentence in capfd.readouterr().err and not list(tmp_path.iterdir())
