@@ -45,7 +45,7 @@ def generate(results: Results, method: str, outpaint: Outpaint, case: str, clips
       results: holds the references.
       method, case, clips: names.
       outpaint: the method.
-      first: whether the method has made nothing yet of this case in this process.
+      first: whether the method has not made so many clips of this case together before, in this process.
 
     Raises:
       ValueError: the method's frames have another size or number, or changed observed pixels.

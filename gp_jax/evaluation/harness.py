@@ -186,7 +186,7 @@ def _work(
         for begin in range(0, len(missing), size):
             group = missing[begin : begin + size]
             step(f"{name}: making {case}")
-            generate(results, name, contender.outpaint, case, group, first=begin == 0)
+            generate(results, name, contender.outpaint, case, group, first=begin == 0 or len(group) < size)
             done += len(group) - 1
     with use_mesh(mesh):
         for case, clip in product(cases, clips):

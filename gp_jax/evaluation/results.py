@@ -108,7 +108,8 @@ class Timing:
     """What one clip cost: seconds of wall time for all its frames, and the highest memory use meanwhile; of clips that
     were made together its share of the seconds, by frames.
 
-    `first` marks the clips that a method began a case with, whose time includes compilation.
+    `first` marks the clips that a method began a case with, or the last and smaller number of clips made
+    together: their time includes compilation.
     """
 
     method: str

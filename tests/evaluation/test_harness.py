@@ -85,6 +85,13 @@ def test_everything_has_its_line(whole):
     assert min(timing.seconds for timing in timings) > 0 and min(timing.peak_memory for timing in timings) > 2**20
 
 
+def test_a_smaller_number_of_clips_made_together_counts_as_a_first_one(data, tmp_path, monkeypatch):
+    """Of three clips two are the first, and the third one alone is another shape to compile."""
+    monkeypatch.setattr(Contender, "at_once", lambda self, frames, canvas: 2)
+    run(tmp_path / "out", data, ["edge"], metrics=["psnr"])
+    assert [timing.first for timing in Results(tmp_path / "out").timings()] == [True] * len(CLIPS) * len(CASES)
+
+
 def test_scores_are_those_of_gp_jax_metrics(whole):
     scores = {(s.metric, s.region): s.value for s in Results(whole).scores() if (s.method, s.case) == ("edge", "0.5")}
     pairs = pair_up(whole / "reference", whole / "generated" / "edge" / "0.5")
