@@ -5,8 +5,8 @@ diffusers folder.
 Two additions, for the embedded model, which has to be fast on a CPU and to learn in minutes. With `patch_size` p the
 network works on p x p patches folded into channels (space to depth); p = 1 is the original. With `linear_latents` the
 latents are a linear map of the pixels of their cell, such as its principal components, and the decoder corrects what a
-linear map back makes of them: the encoder costs nothing, distances of latents are those of pixels, and no latent knows
-of pixels beyond its cell.
+linear map back makes of them and their neighbours: the encoder costs nothing, distances of latents are those of pixels,
+and no latent knows of pixels beyond its cell.
 
 Latents come unscaled; whoever diffuses them multiplies by `config.scaling_factor`.
 """
@@ -103,7 +103,7 @@ class AutoencoderKL(nnx.Module):
         if config.linear_latents:
             cell = config.in_channels * config.downsampling**2
             self.encoder = nnx.Linear(cell, latent, dtype=dtype, rngs=rngs)
-            self.inverse = nnx.Linear(latent, cell, dtype=dtype, rngs=rngs)
+            self.inverse = conv3x3(latent, cell, dtype=dtype, rngs=rngs)
         else:
             self.encoder = Encoder(config, rngs=rngs, dtype=dtype)
             self.to_moments = nnx.Conv(2 * latent, 2 * latent, (1, 1), dtype=dtype, rngs=rngs)

@@ -220,7 +220,8 @@ def _with_linear_latents(run: Run, params: dict[str, jax.Array]) -> dict[str, ja
     vae = run.networks.bind(params)["vae"]
     with contextlib.closing(open_data(run, whole=True)) as loader:
         batches = [next(loader)["pixels"] for _ in range(-(-_FRAMES_FOR_LATENTS // run.config.batch_size))]
-    fit_linear_latents(vae, [x.reshape(-1, *x.shape[2:]) / np.float32(127.5) - 1.0 for x in batches])
+    frames = [x.reshape(-1, *x.shape[2:]) / np.float32(127.5) - 1.0 for x in batches]
+    fit_linear_latents(vae, frames, run.config.objective.jitter)
     fitted = {f"vae.{name}": x for name, x in flatten(vae).items()}
     return {name: jax.device_put(fitted[name], x.sharding) for name, x in params.items()}
 

@@ -21,7 +21,7 @@ from tests.training import small
 FOLDER = Path(__file__).parents[2] / "configs"
 SD2 = {"unet": 1_208_935_889, "global_tokens": 69_798_912}
 SD15 = {"unet": 1_195_930_244, "global_tokens": 39_373_056}
-TINY = {"unet": 5_451_776, "vae": 1_495_840, "clip": 631_040, "global_tokens": 588_416}
+TINY = {"unet": 5_507_088, "vae": 1_778_860, "clip": 631_040, "global_tokens": 588_416}
 
 
 def of_interpolation(counts):
@@ -38,13 +38,13 @@ COUNTS = {
     "sd2_ablation.py:est": {"unet": 1_183_376_849},
     "sd2_ablation.py:full": SD2,
     "tiny.py:autoencoder": {"vae": TINY["vae"]},
-    "tiny.py:image": {"unet": 4_006_032, "vae": TINY["vae"]},
+    "tiny.py:image": {"unet": 4_061_344, "vae": TINY["vae"]},
     "tiny.py:keyframes": TINY,
     "tiny.py:sharp": TINY,
     "tiny.py:interpolation": of_interpolation(TINY),
     "tiny.py:sharp_interpolation": of_interpolation(TINY),
-    "tiny_ablation.py:baseline": {"unet": 5_440_528, "vae": TINY["vae"]},
-    "tiny_ablation.py:est": {"unet": 5_518_336, "vae": TINY["vae"]},
+    "tiny_ablation.py:baseline": {"unet": 5_495_840, "vae": TINY["vae"]},
+    "tiny_ablation.py:est": {"unet": 5_573_648, "vae": TINY["vae"]},
     "tiny_ablation.py:full": TINY,
 }
 
