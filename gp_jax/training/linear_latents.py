@@ -54,6 +54,6 @@ def _surroundings(latents: np.ndarray) -> np.ndarray:
     return np.concatenate(shifted, axis=-1).reshape(-1, 9 * channels)
 
 
-def _set(layer: nnx.Linear | nnx.Conv, kernel: np.ndarray, bias: np.ndarray) -> None:
-    assert layer.bias is not None
+def _set(layer: nnx.Module, kernel: np.ndarray, bias: np.ndarray) -> None:
+    assert isinstance(layer, nnx.Linear | nnx.Conv) and layer.bias is not None
     layer.kernel[...], layer.bias[...] = jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32)
