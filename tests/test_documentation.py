@@ -142,7 +142,11 @@ LONG = (
     *(f"gp_jax/cli/{name}.py" for name in ("ablation", "convert", "evaluate", "metrics")),
 )
 # The environment that the tests run in; .ci/run makes it by these.
-SET_UP = ("python3 -m venv .venv", "pip install -e .[samples]", "pip install -e .[test]", "pytest -n 2 --dist loadfile")
+SET_UP = (
+    "python3 -m venv .venv",
+    *(f"pip install -e .[{extras}]" for extras in ("samples", "test", "web,samples")),
+    "pytest -n 2 --dist loadfile",
+)
 
 
 @pytest.fixture(scope="module")
