@@ -10,6 +10,7 @@ CLIP = ["torch==2.13.0", "open_clip_torch>=3.3"]
 CHECKS = ["ruff>=0.14", "basedpyright>=1.40,<1.41"]
 PLOTS = ["matplotlib>=3.9"]
 WEB = ["starlette>=1", "uvicorn>=0.40"]
+TESTS = ["pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6"]
 BROWSER = ["httpx2>=2", "playwright>=1.55"]  # what asks the page in tests; a Chromium has to be there already
 PARITY = [*CLIP, "diffusers>=0.42,<0.43", "peft>=0.17", "scikit-image>=0.25", "lpips==0.1.4"]
 
@@ -53,7 +54,7 @@ setup(
         "ray": ["ray>=2.50"],  # for `--engine ray` of gp-jax evaluate and of tools
         "plots": PLOTS,
         "web": WEB,
-        "test": [*PARITY, *SAMPLES, *PLOTS, *WEB, *CHECKS, "pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", *BROWSER],
+        "test": [*PARITY, *SAMPLES, *PLOTS, *WEB, *CHECKS, *TESTS, *BROWSER],
         "gpu": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
     },

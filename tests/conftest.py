@@ -13,6 +13,12 @@ from pathlib import Path
 
 import pytest
 
+# Of several test processes (pytest -n) each has processors of its own: the threads of XLA and torch that wait for work
+# take turns at looking for it, and several pools on one processor keep each other from finding any.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    number, count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, processors[number::count] or processors)
 # Before anything imports jax: meshes are tested on eight devices that are all this CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -30,6 +36,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="gp_jax-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+# Few of the objects that tracing makes are garbage; to look through all of them so often takes a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 MOST_BYTES = 2.5e9  # of memory that a test process keeps between modules
 

@@ -62,14 +62,15 @@ class Cost:
 
 def prepare(calls: Sequence[Call]) -> list[Cost]:
     """Compiles all programs that are not compiled yet, and counts them; call it under the mesh that they run under."""
-    made: dict[Any, Loaded] = {}
+    made: dict[Any, tuple[int, int]] = {}
     costs = []
     for call in calls:
         leaves, tree = jax.tree.flatten((call.arguments, dict(call.static)))
         program = call.function, tree, *map(kind, leaves)
         if program not in made:
-            made[program] = _load(call) or _compile(call)
-        costs.append(Cost(call.name, call.times, made[program].flops, _bytes(call, made[program].compiled)))
+            loaded = _load(call) or _compile(call)
+            made[program] = loaded.flops, _bytes(call, loaded.compiled)
+        costs.append(Cost(call.name, call.times, *made[program]))
     return costs
 
 

@@ -55,10 +55,10 @@ def test_all_stages_are_kept_and_a_file_gives_them_back(run, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"attention": "xla"},
         {"attention": "blocks"},
         {"mesh": "data=2,tensor=2,context=2"},
-        {"mesh": "fsdp=2,context=4"},
+        pytest.param({"attention": "xla"}, marks=pytest.mark.slow),
+        pytest.param({"mesh": "fsdp=2,context=4"}, marks=pytest.mark.slow),
         {"backend": "torch"},
     ],
     ids=lambda options: ",".join(options.values()),

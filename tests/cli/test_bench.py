@@ -87,12 +87,13 @@ def test_devices_that_cannot_be_had_are_named(tmp_path, capsys, names, words):
 @pytest.mark.parametrize(
     "what, image",
     [
-        ("denoise", []),
         ("denoise", ["--image"]),
         ("step", []),
-        pytest.param("step", ["--image"], marks=pytest.mark.slow),  # each of the two by itself is among the others
+        # Each of the two by itself is among the others.
+        pytest.param("denoise", [], marks=pytest.mark.slow),
+        pytest.param("step", ["--image"], marks=pytest.mark.slow),
     ],
-    ids=["denoise-video", "denoise-image", "step-video", "step-image"],
+    ids=["denoise-image", "step-video", "denoise-video", "step-image"],
 )
 def test_torch_is_measured_beside_it(bench, what, image, monkeypatch):
     monkeypatch.setattr(torch_process, "MODES", ("eager",))  # compiling takes minutes where others work too

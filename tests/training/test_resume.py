@@ -10,48 +10,38 @@ from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.training.log import read_log
 from tests.training import processes
 
-STEPS = 60
 
+@pytest.mark.parametrize("kills, steps", [(2, 16), pytest.param(12, 60, marks=pytest.mark.slow)])
+def test_a_killed_run_equals_an_uninterrupted_one(records, tmp_path, kills, steps):
+    fields = {"steps": steps, "checkpoints": {"interval": 2, "keep": 2}}
+    config = processes.write_config(tmp_path / "config.py", f"autoencoder({str(records)!r})", **fields)
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
 
-@pytest.fixture(scope="module")
-def run(records, tmp_path_factory):
-    """run(workdir) -> the process of a run that saves every second step."""
-    folder = tmp_path_factory.mktemp("resume")
-    fields = {"steps": STEPS, "checkpoints": {"interval": 2, "keep": 2}}
-    config = processes.write_config(folder / "config.py", f"autoencoder({str(records)!r})", **fields)
-    return lambda workdir: processes.start(config, workdir, folder / "cache")
+    def run(workdir):
+        return processes.start(config, workdir, tmp_path / "cache")
 
-
-@pytest.fixture(scope="module")
-def uninterrupted(run, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("uninterrupted")
-    processes.finish(run(workdir))
-    return workdir
-
-
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_a_killed_run_equals_an_uninterrupted_one(run, uninterrupted, tmp_path, kills):
+    processes.finish(run(uninterrupted))
     rng, while_saving = np.random.default_rng(kills), 0
     for number in range(kills):
-        process = run(tmp_path)
-        first, wait = _last_step(tmp_path), rng.integers(1, 4)
-        while process.poll() is None and _last_step(tmp_path) < first + wait:
+        process = run(killed)
+        first, wait = _last_step(killed), rng.integers(1, 4)
+        while process.poll() is None and _last_step(killed) < first + wait:
             time.sleep(0.001)
         if number % 2:  # strikes as soon as a checkpoint is being written, the others somewhere between two steps
-            while process.poll() is None and not _saving(tmp_path):
+            while process.poll() is None and not _saving(killed):
                 time.sleep(0.0002)
         else:
             time.sleep(rng.uniform(0, 0.02))
-        while_saving += _saving(tmp_path)
+        while_saving += _saving(killed)
         process.kill()
         process.communicate()
-        assert _last_step(tmp_path) < STEPS, "the run was over before it was killed"
-    processes.finish(run(tmp_path))
+        assert _last_step(killed) < steps, "the run was over before it was killed"
+    processes.finish(run(killed))
 
     assert while_saving, "no kill struck a save"
-    assert processes.lines(tmp_path) == processes.lines(uninterrupted)
+    assert processes.lines(killed) == processes.lines(uninterrupted)
     found, expected = (
-        read_tensors(workdir / "checkpoint" / "vae" / WEIGHTS_FILE) for workdir in (tmp_path, uninterrupted)
+        read_tensors(workdir / "checkpoint" / "vae" / WEIGHTS_FILE) for workdir in (killed, uninterrupted)
     )
     assert found.keys() == expected.keys()
     for name in expected:
