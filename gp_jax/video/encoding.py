@@ -24,6 +24,7 @@ from gp_jax.video.clock import exact_tick, rate_of, stamps, thinned
 from gp_jax.video.codecs import CODECS, PLAIN, Chosen, Coding, chosen
 from gp_jax.video.colours import BT601, FULL_RANGE, NO_TAGS, RGB, RGB_MATRIX, Colours, ToYuv, matrix_of
 from gp_jax.video.info import VideoInfo
+from gp_jax.video.priority import kept_priority
 from gp_jax.video.reading import VideoReader
 from gp_jax.video.tracks import Tracks, begin_of
 
@@ -131,7 +132,8 @@ class VideoEncoder:
         self._tracks = None
         if tracks_from and tracks_from.is_container:
             self._tracks = Tracks(tracks_from, self._container, style.container, style.sound)
-        self._container.start_encoding()  # a size that is too large is refused here, before a frame of it is made
+        with kept_priority():
+            self._container.start_encoding()  # a size that is too large is refused here, before a frame of it is made
 
     def write(self, frame: np.ndarray):
         """Appends one frame.

@@ -8,6 +8,7 @@ import av
 import numpy as np
 
 from gp_jax.video import VideoReader, VideoWriter
+from gp_jax.video.priority import kept_priority
 
 HEIGHT, WIDTH, RATE = 24, 32, 25
 PAD = 4  # columns added on either side
@@ -65,6 +66,8 @@ def film(
             track.metadata["language"] = language
             tracks.append(track)
         packets = (extras and extras(container)) or []
+        with kept_priority():
+            container.start_encoding()
         stamps = ticks or range(len(video))
         lengths = dict(zip(stamps, [b - a for a, b in itertools.pairwise(stamps)] + [last or 0]))
         for array, pts in zip(video, stamps):
