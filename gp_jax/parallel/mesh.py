@@ -62,6 +62,11 @@ def platform() -> str:
     return "gpu" if name in ("cuda", "rocm") else name
 
 
+def is_alone() -> bool:
+    """Whether a program that is being traced has one device, with a mesh of it in force or none."""
+    return jax.sharding.get_abstract_mesh().size <= 1  # 0 where there is none
+
+
 def parse_mesh(text: str) -> dict[str, int]:
     """`"data=2,context=4"` as `{"data": 2, "context": 4}`; raises UserError for other forms and an axis named twice."""
     try:

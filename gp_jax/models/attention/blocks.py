@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gp_jax.models.attention.einsum import weigh
+from gp_jax.parallel import is_alone
 
 Array = jax.Array
 
@@ -20,7 +21,7 @@ LEAST_QUERIES, LEAST_KEYS = 128, 64  # from which it is faster than the einsum
 
 def takes(query: Array, key: Array, bias: Array | None, mask: Array | None) -> bool:
     """A mesh may cut the queries, and blocks one after the other would all lie on one device then."""
-    return jax.sharding.get_abstract_mesh().empty
+    return is_alone()
 
 
 def pays(query: Array, key: Array, bias: Array | None, mask: Array | None) -> bool:
