@@ -127,6 +127,7 @@ PARSED = {
     "bench_few_steps.py": "minutes for each clip: tests/tools/test_bench_few_steps.py",
     "bench_adaptation.py": "compiles full-size steps: tests/tools/test_bench_adaptation.py",
     "bench_attention.py": "minutes: tests/tools/test_bench_attention.py",
+    "bench_convolution.py": "a minute: tests/tools/test_bench_convolution.py",
     "bench_accelerator.py": "hours: tests/tools/test_bench_accelerator.py",
     "bench_flow.py --estimators": "needs the weights of GMFlow: tests/flow/test_gmflow.py",
     "bench_seams.py": "needs real clips: tests/tools/test_bench_seams.py",

@@ -89,8 +89,8 @@ def _compile(call: Call) -> Loaded:
 def flops_of(program: Any) -> int:
     """Floating-point operations of the matrix products and convolutions of a program, its loops unrolled.
 
-    A product of [m, k] by [k, n] has 2 m n k. A loop whose length is not known counts once, and of branches the
-    largest. XLA's own count takes each loop for a single turn.
+    A product of [m, k] by [k, n] has 2 m n k, a convolution the same however it is computed. A loop whose length is
+    not known counts once, and of branches the largest. XLA's own count takes each loop for a single turn.
 
     Args:
       program: a `Jaxpr`.
@@ -114,6 +114,9 @@ def flops_of_operation(equation: Any) -> int:
     if name in _ATTENTION:
         query, key = (x.aval.shape for x in equation.invars[:2])  # [B, S, H, D]
         return _ATTENTION[name] * 2 * math.prod(query) * key[1]
+    if parameters.get("name") == _WINOGRAD:
+        maps, turned = (x.aval.shape for x in equation.invars)
+        return 2 * math.prod(maps) * 9 * turned[-1]
     within = [flops_of(inner) for value in parameters.values() for inner in _programs(value)]
     if name == "cond":
         return max(within, default=0)
@@ -122,6 +125,7 @@ def flops_of_operation(equation: Any) -> int:
 
 # cuDNN's, in matrix products of queries by keys.
 _ATTENTION = {"dot_product_attention_fwd_wrapper": 2, "dot_product_attention_bwd_wrapper": 5}
+_WINOGRAD = "by_winograd"  # the function of models/cpu_convolution.py
 
 
 def _programs(value: Any) -> list[Any]:

@@ -5,6 +5,8 @@ to these layers and nothing has to be reshaped. Norms use the exact two-pass var
 networks is 1e-5.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -13,7 +15,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from gp_jax.parallel import ANY, constrain, platform
+from gp_jax.models import cpu_convolution
+from gp_jax.parallel import ANY, constrain, is_alone, platform
 
 Array = jax.Array
 Network = TypeVar("Network", bound=nnx.Module)
@@ -62,23 +65,46 @@ class Convolution(nnx.Conv):
 
 
 def _convolve(maps: Array, kernel: Array, *args: Any, **options: Any) -> Array:
+    if _is_for_cpu(maps, *args) and cpu_convolution.takes_columns(maps, kernel):
+        return cpu_convolution.by_columns(maps, kernel)
     return jax.lax.conv_general_dilated(maps, constrain(kernel, None, None, None, "hidden"), *args, **options)
+
+
+def _is_for_cpu(maps: Array, strides: Sequence[int], padding: Any) -> bool:
+    """Whether cpu_convolution.py knows such a convolution."""
+    is_same = tuple(strides) == (1, 1) and padding == [(1, 1), (1, 1)]
+    return is_same and maps.dtype == jnp.float32 and platform() == "cpu" and is_alone()
 
 
 def for_loops(network: Network) -> Network:
     """The network as a loop is to call it, made outside the loop under a trace; `network` stays.
 
     cuDNN reads kernels as [O, kh, kw, I]. XLA turns them anew in each call, 0.87 of 10.2 ms of the image network of
-    Stable Diffusion 2 on an H100, 16 maps of 32 x 32, and does not take that out of a loop by itself.
+    Stable Diffusion 2 on an H100, 16 maps of 32 x 32, and does not take that out of a loop by itself. On a CPU kernels
+    are turned for Winograd's convolution.
     """
-    if platform() != "gpu":
+    if platform() not in ("gpu", "cpu"):
         return network
     network = nnx.clone(network)
     for _, layer in nnx.iter_modules(network):
-        if isinstance(layer, Convolution):
-            layer.kernel.set_value(layer.kernel.get_value().transpose(3, 0, 1, 2))
+        if not isinstance(layer, Convolution):
+            continue
+        kernel = layer.kernel.get_value()
+        if platform() == "gpu":
+            layer.kernel.set_value(kernel.transpose(3, 0, 1, 2))
             layer.conv_general_dilated = _convolve_turned
+        elif cpu_convolution.may_take_winograd(kernel):
+            # Where a call does not take it, none computes it.
+            turned = cpu_convolution.turn_for_winograd(kernel)
+            layer.conv_general_dilated = functools.partial(_convolve_by_winograd, turned)
     return network
+
+
+def _convolve_by_winograd(turned: Array, maps: Array, kernel: Array, *args: Any, **options: Any) -> Array:
+    few = cpu_convolution.takes_columns(maps, kernel)
+    if not few and _is_for_cpu(maps, *args) and cpu_convolution.takes_winograd(maps, turned):
+        return cpu_convolution.by_winograd(maps, turned)
+    return _convolve(maps, kernel, *args, **options)
 
 
 def _convolve_turned(maps: Array, kernel: Array, *args: Any, dimension_numbers: Any, **options: Any) -> Array:
