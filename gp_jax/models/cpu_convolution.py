@@ -14,6 +14,8 @@ Worked in one dimension: of inputs d0 d1 d2 d3 and weights g0 g1 g2, both output
 and in two the same along the rows, then along the columns.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -22,13 +24,14 @@ Array = jax.Array
 FEW_POSITIONS, MANY_CHANNELS = 64, 640
 LEAST_CHANNELS = 128
 # A wide product pays for what is read and written around it, however large the map; a narrow one while all of it lies
-# in the processor's cache.
+# in the processor's cache. Of many wide maps some are taken after the others, as many together as have so many numbers.
 WIDE, MOST_NUMBERS = 512, 1_000_000
 
 
 def takes_columns(maps: Array, kernel: Array) -> bool:
     """Whether `by_columns` is the faster one: of maps [N, h, w, I] and a kernel [3, 3, I, O]."""
-    return maps.size // maps.shape[-1] <= FEW_POSITIONS and min(kernel.shape[2:]) >= MANY_CHANNELS
+    few = maps.size // maps.shape[-1] <= FEW_POSITIONS
+    return few and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= MANY_CHANNELS
 
 
 def by_columns(maps: Array, kernel: Array) -> Array:
@@ -46,8 +49,7 @@ def may_take_winograd(kernel: Array) -> bool:
 
 def takes_winograd(maps: Array, turned: Array) -> bool:
     """Whether `by_winograd` is faster than XLA's: of maps [N, h, w, I] and a kernel [16, I, O]."""
-    inputs, outputs = turned.shape[1:]
-    return min(inputs, outputs) >= WIDE or maps.size // inputs * outputs <= MOST_NUMBERS
+    return min(turned.shape[1:]) >= WIDE or math.prod(maps.shape[:3]) * turned.shape[-1] <= MOST_NUMBERS
 
 
 def turn_for_winograd(kernel: Array) -> Array:
@@ -62,6 +64,15 @@ def turn_for_winograd(kernel: Array) -> Array:
 @jax.jit  # by which its operations are counted as those of the convolution
 def by_winograd(maps: Array, turned: Array) -> Array:
     """[N, h, w, I], a turned kernel [16, I, O] -> [N, h, w, O], a pixel of zeros around the maps."""
+    count, most = len(maps), max(1, MOST_NUMBERS // (math.prod(maps.shape[1:3]) * turned.shape[-1]))
+    together = max(size for size in range(1, min(count, most) + 1) if count % size == 0)
+    if together == count:
+        return _at_once(maps, turned)
+    parts = maps.reshape(-1, together, *maps.shape[1:])
+    return jax.lax.map(lambda part: _at_once(part, turned), parts).reshape(*maps.shape[:3], -1)
+
+
+def _at_once(maps: Array, turned: Array) -> Array:
     count, height, width, _ = maps.shape
     rows, columns = -(-height // 2), -(-width // 2)  # of 2x2 outputs; of an odd side the last has one too many
     edges = ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0))

@@ -95,7 +95,7 @@ def for_loops(network: Network) -> Network:
             layer.conv_general_dilated = _convolve_turned
         elif cpu_convolution.may_take_winograd(kernel):
             # Where a call does not take it, none computes it.
-            turned = cpu_convolution.turn_for_winograd(kernel)
+            turned = cpu_convolution.turn_for_winograd(kernel.astype(jnp.float32))
             layer.conv_general_dilated = functools.partial(_convolve_by_winograd, turned)
     return network
 

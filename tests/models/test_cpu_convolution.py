@@ -40,6 +40,17 @@ def test_it_is_the_convolution(way, size):
         np.testing.assert_allclose(found, gradient, atol=3e-6 * float(jnp.abs(gradient).max()))
 
 
+def test_maps_of_many_numbers_are_taken_some_after_the_others(monkeypatch):
+    maps, kernel = RNG.normal(size=(6, 4, 4, 8)).astype(np.float32), RNG.normal(size=(3, 3, 8, 8)).astype(np.float32)
+    expected = reference(maps, kernel)
+    for most, size in ((10_000, 6), (400, 3), (300, 2), (1, 1)):
+        monkeypatch.setattr(ways, "MOST_NUMBERS", most)
+        jax.clear_caches()
+        turned = ways.turn_for_winograd(kernel)
+        assert f"f32[16,{4 * size},8]" in str(jax.make_jaxpr(ways.by_winograd)(maps, turned))
+        np.testing.assert_allclose(ways.by_winograd(maps, turned), expected, atol=3e-6 * float(jnp.abs(expected).max()))
+
+
 def taken(layer, maps) -> str:
     """Which way a layer goes inside a loop, by the operations of its program."""
     module, parameters = nnx.split(layer)
@@ -63,6 +74,7 @@ def taken(layer, maps) -> str:
         ((2, 8, 9, 16, 128), "winograd"),
         ((1, 8, 8, 64), "xla"),
         ((16, 64, 64, 128), "xla"),
+        ((2, 64, 64, 512), "winograd"),
     ],
     ids=str,
 )
