@@ -2,10 +2,10 @@
 
 Two ways, each where it was measured to be faster (tools/bench_convolution.py; two cores, float32, ratios to XLA's):
 
-  columns    all nine neighbours side by side, one matrix product: 1.1 to 3.6 times as fast for maps of few positions
+  columns    all nine neighbours side by side, one matrix product: 2.2 to 3.3 times as fast for maps of few positions
              with many channels, where XLA's turns the kernel anew in every call
   Winograd   F(2x2, 3x3): 16 products make four outputs where 36 would (Lavin and Gray, "Fast Algorithms for
-             Convolutional Neural Networks", 2015, section 4.1): 1.2 to 3.3 times as fast. Its kernel is turned once,
+             Convolutional Neural Networks", 2015, section 4.1): 1.04 to 2.8 times as fast. Its kernel is turned once,
              before the loop of sampling (`layers.for_loops`), and takes 16/9 of the memory beside the other.
 
 Worked in one dimension: of inputs d0 d1 d2 d3 and weights g0 g1 g2, both outputs of F(2, 3) are made of four products,
