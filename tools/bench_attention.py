@@ -14,7 +14,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from gp_jax.cli.arguments import HelpFormatter, count
+from gp_jax.cli.arguments import HelpFormatter, count, shapes
 from gp_jax.cli.progress import progress
 from gp_jax.models.attention import KERNELS, ONLY_ON, attend, choose, platform
 
@@ -26,15 +26,18 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of all numbers")
-    parser.add_argument("--shapes", default=SHAPES, metavar="A,B", help="groups x tokens x heads x width of a head")
+    parser.add_argument(
+        "--shapes", type=shapes, default=SHAPES, metavar="A,B", help="groups x tokens x heads x width of a head"
+    )
     parser.add_argument("--bias", action="store_true", help="with one of tokens by tokens for each head")
     parser.add_argument("--repeats", type=count, default=5, metavar="N", help="of which the fastest counts")
     arguments = parser.parse_args()
     kernels = [name for name in KERNELS if ONLY_ON.get(name, platform()) == platform()]
-    shapes = [tuple(map(int, text.split("x"))) for text in arguments.shapes.split(",")]
-    rows, total = [], len(shapes) * len(kernels)
+    if len(arguments.shapes[0]) != 4:
+        parser.error("--shapes wants 4 numbers in each shape, such as 4x512x5x64")
+    rows, total = [], len(arguments.shapes) * len(kernels)
     with progress(total) as report:
-        for groups, tokens, heads, width in shapes:
+        for groups, tokens, heads, width in arguments.shapes:
             shape, dtype = (1, groups, tokens, heads, width), jnp.dtype(arguments.dtype)
             arrays = [jax.random.normal(jax.random.key(seed), shape, dtype) for seed in range(3)]
             bias = jax.random.normal(jax.random.key(3), (1, 1, heads, tokens, tokens)) if arguments.bias else None

@@ -12,7 +12,7 @@ import time
 
 import jax
 
-from gp_jax.cli.arguments import HelpFormatter, count
+from gp_jax.cli.arguments import HelpFormatter, count, shapes
 from gp_jax.cli.progress import progress
 from gp_jax.models import cpu_convolution
 
@@ -26,16 +26,19 @@ SHAPES = (
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--shapes", default=SHAPES, metavar="A,B", help="maps x height x width x inputs x outputs")
+    parser.add_argument(
+        "--shapes", type=shapes, default=SHAPES, metavar="A,B", help="maps x height x width x inputs x outputs"
+    )
     parser.add_argument("--repeats", type=count, default=5, metavar="N", help="of which the middle one counts")
     arguments = parser.parse_args()
-    shapes = [tuple(map(int, text.split("x"))) for text in arguments.shapes.split(",")]
+    if len(arguments.shapes[0]) != 5:
+        parser.error("--shapes wants 5 numbers in each shape, such as 1x64x64x320x320")
     print(f"{jax.devices()[0].device_kind}, float32: milliseconds of XLA's own, then how many times as fast others are")
     print(f"{'maps, channels':28} {'xla':>8} {'columns':>9} {'winograd':>9}")
-    with progress(len(shapes)) as report:
+    with progress(len(arguments.shapes)) as report:
         rows = []
-        for done, shape in enumerate(shapes):
-            report(done, len(shapes), "measuring")
+        for done, shape in enumerate(arguments.shapes):
+            report(done, len(arguments.shapes), "measuring")
             rows.append(row(shape, arguments.repeats))
     print("\n".join(rows))
 
@@ -57,11 +60,9 @@ def row(shape: tuple[int, ...], repeats: int) -> str:
             if turn:  # the first one compiles
                 taken[name].append(time.perf_counter() - begin)
     middle = {name: sorted(times)[len(times) // 2] for name, times in taken.items()}
-    if cpu_convolution.takes_columns(maps, kernel):
-        chosen = "columns"
-    else:
-        is_turned = cpu_convolution.may_take_winograd(kernel) and cpu_convolution.takes_winograd(maps, turned)
-        chosen = "winograd" if is_turned else "xla"
+    chosen = "columns" if cpu_convolution.takes_columns(maps, kernel) else "xla"
+    if cpu_convolution.may_take_winograd(kernel) and cpu_convolution.takes_winograd(maps, turned):
+        chosen = "winograd"
     mark = {name: "*" if name == chosen else " " for name in middle}
     label = f"{' x '.join(map(str, size))}, {inputs} to {outputs}"
     ratios = [f"{middle['xla'] / middle[name]:8.2f}{mark[name]}" for name in ("columns", "winograd")]

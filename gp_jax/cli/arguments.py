@@ -88,6 +88,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def shapes(text: str) -> list[tuple[int, ...]]:
+    """Shapes such as 1x64x5,2x16x5, all of as many axes."""
+    made = [tuple(map(count, shape.split("x"))) for shape in text.split(",")]
+    if len({len(shape) for shape in made}) > 1:
+        raise ArgumentTypeError(f"'{text:.40}' has shapes of different numbers of axes")
+    return made
+
+
 def index(text: str) -> int:
     """A whole number from 0 on."""
     if not re.fullmatch(r"\d{1,9}", text):

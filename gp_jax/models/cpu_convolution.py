@@ -30,8 +30,11 @@ WIDE, MOST_NUMBERS = 512, 1_000_000
 
 def takes_columns(maps: Array, kernel: Array) -> bool:
     """Whether `by_columns` is the faster one: of maps [N, h, w, I] and a kernel [3, 3, I, O]."""
-    few = maps.size // maps.shape[-1] <= FEW_POSITIONS
-    return few and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= MANY_CHANNELS
+    return kernel.shape[:2] == (3, 3) and _is_small_and_wide(maps, kernel)
+
+
+def _is_small_and_wide(maps: Array, kernel: Array) -> bool:
+    return math.prod(maps.shape[:3]) <= FEW_POSITIONS and min(kernel.shape[-2:]) >= MANY_CHANNELS
 
 
 def by_columns(maps: Array, kernel: Array) -> Array:
@@ -48,8 +51,9 @@ def may_take_winograd(kernel: Array) -> bool:
 
 
 def takes_winograd(maps: Array, turned: Array) -> bool:
-    """Whether `by_winograd` is faster than XLA's: of maps [N, h, w, I] and a kernel [16, I, O]."""
-    return min(turned.shape[1:]) >= WIDE or math.prod(maps.shape[:3]) * turned.shape[-1] <= MOST_NUMBERS
+    """Whether `by_winograd` is the fastest one: of maps [N, h, w, I] and a kernel [16, I, O]."""
+    pays = min(turned.shape[1:]) >= WIDE or math.prod(maps.shape[:3]) * turned.shape[-1] <= MOST_NUMBERS
+    return pays and not _is_small_and_wide(maps, turned)
 
 
 def turn_for_winograd(kernel: Array) -> Array:

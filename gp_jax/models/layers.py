@@ -101,8 +101,7 @@ def for_loops(network: Network) -> Network:
 
 
 def _convolve_by_winograd(turned: Array, maps: Array, kernel: Array, *args: Any, **options: Any) -> Array:
-    few = cpu_convolution.takes_columns(maps, kernel)
-    if not few and _is_for_cpu(maps, *args) and cpu_convolution.takes_winograd(maps, turned):
+    if _is_for_cpu(maps, *args) and cpu_convolution.takes_winograd(maps, turned):
         return cpu_convolution.by_winograd(maps, turned)
     return _convolve(maps, kernel, *args, **options)
 

@@ -2,7 +2,9 @@
 
 import sys
 
+import bench_attention
 import bench_convolution
+import pytest
 
 
 def test_rows_are_shapes_and_one_way_of_each_is_taken(monkeypatch, capsys):
@@ -13,3 +15,12 @@ def test_rows_are_shapes_and_one_way_of_each_is_taken(monkeypatch, capsys):
     assert head.startswith("cpu, float32") and names.split()[2:] == ["xla", "columns", "winograd"]
     taken = [[i for i, number in enumerate(row.split()[-3:]) if number.endswith("*")] for row in rows]
     assert taken == [[1], [2], [0]]
+
+
+@pytest.mark.parametrize("tool", [bench_convolution, bench_attention])
+@pytest.mark.parametrize("shapes", ["1x4x4", "1xax4x8x8", "1x4x4x8x8,1x4", "", "0x4x4x8"])
+def test_shapes_that_are_none_are_a_sentence(tool, shapes, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--shapes", shapes])
+    with pytest.raises(SystemExit) as end:
+        tool.main()
+    assert end.value.code == 2 and "--shapes" in capsys.readouterr().err
