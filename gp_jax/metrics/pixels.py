@@ -65,9 +65,8 @@ def join_errors(errors: np.ndarray) -> np.ndarray:
     return np.asarray(_decibels(measured.mean(keepdims=True))) if len(measured) else np.array([np.nan])
 
 
-@jit_frames
-def ssim_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array, Array]:
-    """SSIM of each frame: [B, T]; frames need 11 pixels a side."""
+def ssim_map(reference: Array, generated: Array) -> Array:
+    """SSIM of each window of 11 x 11 pixels: [B, T, H - 10, W - 10], at most 1; arguments as for `Metric`."""
     # Variances don't depend on an offset; around 0 less of float32 is lost to it.
     x, y = unit(reference) - 0.5, unit(generated) - 0.5
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = _blur(jnp.stack((x, y, x * x, y * y, x * y)))
@@ -75,13 +74,17 @@ def ssim_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array,
     covariance = mean_xy - mean_x * mean_y
     mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
-    similarity = (luminance * (2 * covariance + _C2) / (variances + _C2)).mean(axis=-1)
+    return (luminance * (2 * covariance + _C2) / (variances + _C2)).mean(axis=-1)
 
+
+@jit_frames
+def ssim_frames(reference: Array, generated: Array, mask: Array) -> tuple[Array, Array]:
+    """SSIM of each frame: [B, T]; frames need 11 pixels a side."""
     counts = region(mask, reference)
     for window in ((1, 1, len(_TAPS), 1), (1, 1, 1, len(_TAPS))):
         counts = jax.lax.reduce_window(counts, True, jax.lax.bitwise_and, window, (1,) * 4, "VALID")
     windows = counts.sum(axis=(2, 3), dtype=jnp.float32)
-    return jnp.where(counts, similarity, 0).sum(axis=(2, 3)) / jnp.maximum(windows, 1), windows > 0
+    return jnp.where(counts, ssim_map(reference, generated), 0).sum(axis=(2, 3)) / jnp.maximum(windows, 1), windows > 0
 
 
 def _blur(video: Array) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gp_jax.errors import UserError
 from gp_jax.metrics.perceptual import MIN_SIDES
+from gp_jax.metrics.pixels import ssim
 from gp_jax.models.attention import check_kernel
 from gp_jax.training.budget import check_memory
 from gp_jax.training.config import STAGES
@@ -59,6 +60,7 @@ def _check_batch(run: Run, spec: Mapping[str, Any]) -> None:
                 f"the precomputed {part} are {spec[part].shape[-1]} wide and the {whose} is {width}: precompute them "
                 "with the networks that training uses"
             )
-    side = min(spec["pixels"].shape[2:4]) if run.config.objective.get("perceptual") else MIN_SIDES["alex"]
-    if side < MIN_SIDES["alex"]:
-        raise UserError(f"config.objective.perceptual: frames of {side} pixels a side are too small for LPIPS")
+    needs = {"perceptual": ("LPIPS", MIN_SIDES["alex"]), "structural": ("SSIM", ssim.min_side)}
+    for term, (metric, least) in needs.items():
+        if run.config.objective.get(term) and (side := min(spec["pixels"].shape[2:4])) < least:
+            raise UserError(f"config.objective.{term}: frames of {side} pixels a side are too small for {metric}")

@@ -148,6 +148,7 @@ _OBJECTIVES = {
         # Above 0: learn to sample in few steps of the checkpoint's own network, which takes so many (distillation.py).
         "teacher_steps": 0,
         "perceptual": 0.0,  # weight of LPIPS; needs raw pixels, and weights that `gp-jax fetch` fetches
+        "structural": 0.0,  # weight of 1 - SSIM: plain surfaces where the truth is plain; needs raw pixels
         "flicker": 0.0,  # weight of changes from frame to frame that are not true; needs raw pixels
         "video": 0.0,  # weight of I3D's view of the frames together; as for LPIPS
         "adversarial": 0.0,  # weight of a discriminator's word, a network trained along; needs raw pixels

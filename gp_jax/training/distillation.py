@@ -36,8 +36,7 @@ _HUBER = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Distillation(Diffusion):
-    """See the module's docstring; with `perceptual`, `flicker`, `video` or `adversarial` its frames are compared
-    with the true ones.
+    """See the module's docstring; with the terms of `Diffusion.looks` its frames are compared with the true ones.
 
     Attributes:
       teacher_steps: of the teacher's whole path; a divisor of the schedule's timesteps.

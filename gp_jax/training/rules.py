@@ -181,6 +181,7 @@ RULES: dict[str, Rule] = {
     "objective.teacher_steps": whole(0, 100_000),
     "objective.sampled_steps": whole(0, 1000),
     "objective.perceptual": number(0),
+    "objective.structural": number(0),
     "objective.flicker": number(0),
     "objective.video": number(0),
     "objective.adversarial": number(0),
@@ -243,7 +244,7 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
     data, objective, stage = config.data, config.objective, config.stage
     parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
     drops = {drop: chance for drop, chance in objective.items() if drop.startswith("drop_")}
-    looks = [term for term in ("perceptual", "flicker", "video", "adversarial") if objective.get(term)]
+    looks = [term for term in ("perceptual", "structural", "flicker", "video", "adversarial") if objective.get(term)]
     images_only, windows = (STAGES[stage].objective == kind for kind in ("reconstruction", "window diffusion"))
     wrong = {
         f"adapter.rank must be 0 in the stage {stage}: there are LoRAs of UNets alone": (

@@ -15,6 +15,7 @@ from gp_jax.methods.latents import encode
 from gp_jax.methods.placement import to_float
 from gp_jax.metrics.i3d import load_i3d
 from gp_jax.metrics.perceptual import load_lpips
+from gp_jax.metrics.pixels import ssim_frames
 from gp_jax.models.autoencoder import AutoencoderConfig
 from gp_jax.models.clip import MEAN, STD
 from gp_jax.models.discriminator import Discriminator, DiscriminatorConfig
@@ -95,9 +96,9 @@ def test_how_frames_look_is_compared_where_they_are_made(run, networks, monkeypa
     monkeypatch.setattr(objective, "lpips_distance", distance)
     monkeypatch.setattr(objective, "i3d_distance", distance)
     draws = run.objective.draw(jax.random.key(0), BATCH)
-    plain, perceptual, flicker, video = (
+    plain, perceptual, structural, flicker, video = (
         dataclasses.replace(run.objective, **terms).losses(networks, BATCH, draws)
-        for terms in ({}, {"perceptual": 0.5}, {"flicker": 3.0}, {"video": 2.0})
+        for terms in ({}, {"perceptual": 0.5}, {"structural": 0.5}, {"flicker": 3.0}, {"video": 2.0})
     )
     (truth, made), videos = compared
     error = np.asarray(made - truth).reshape(BATCH["pixels"].shape)
@@ -107,6 +108,9 @@ def test_how_frames_look_is_compared_where_they_are_made(run, networks, monkeypa
     np.testing.assert_array_equal(videos, np.stack((truth, made)).reshape(2, *error.shape))
     np.testing.assert_allclose(video - plain, 2.0 * np.abs(error).mean(axis=(1, 2, 3, 4)), rtol=1e-4)
     np.testing.assert_allclose(perceptual - plain, 0.5 * np.abs(error).mean(axis=(1, 2, 3, 4)), rtol=1e-4)
+    similarity = ssim_frames(*videos).values  # the metric itself, which is the mean of the map
+    assert 0 < similarity.min() < 0.9
+    np.testing.assert_allclose(structural - plain, 0.5 * (1 - similarity).mean(axis=1), rtol=1e-4)
     change = np.abs(error[:, 1:] - error[:, :-1])
     np.testing.assert_allclose(flicker - plain, 3.0 * change.mean(axis=(1, 2, 3, 4)), rtol=1e-4)
 
@@ -160,6 +164,7 @@ def test_a_discriminator_is_trained_along_and_goes_into_no_checkpoint(checkpoint
         ({"video": 1.0}, {}, "gp-jax fetch i3d"),
         ({"video": 1.0}, {"precomputed": True}, r"video compares pixels"),
         ({"perceptual": 1.0}, {"precomputed": True}, r"set data\.precomputed to False"),
+        ({"structural": 1.0}, {"precomputed": True}, r"structural compares pixels"),
         ({"flicker": 1.0}, {"precomputed": True}, r"flicker compares pixels"),
         ({"flicker": 1.0}, {"segment_frames": 1}, "segment_frames is 1"),
         ({"sampled_steps": 1, "teacher_steps": 5}, {}, "set one of them to 0"),

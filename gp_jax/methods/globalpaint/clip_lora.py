@@ -94,6 +94,7 @@ class SegmentLoss:
             gamma=5.0,
             sampled_steps=0,
             perceptual=0.0,
+            structural=0.0,
             flicker=0.0,
             video=0.0,
             adversarial=0.0,

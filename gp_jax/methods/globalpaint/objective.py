@@ -23,6 +23,7 @@ from gp_jax.methods.latents import complete, encode
 from gp_jax.methods.placement import to_float
 from gp_jax.metrics.i3d import i3d_distance
 from gp_jax.metrics.perceptual import lpips_distance
+from gp_jax.metrics.pixels import ssim_map
 from gp_jax.models.clip import preprocess
 from gp_jax.models.discriminator import Discriminator
 
@@ -47,6 +48,8 @@ class Diffusion:
       perceptual: weight of LPIPS between the true frames and what the prediction decodes to, observed pixels and known
         frames put back; needs `pixels`. Squared errors alone make means, which are soft; a network that has few steps,
         or predicts the clean latent, is as sharp as its loss asks for (as for consistency models, arXiv 2303.01469).
+      structural: weight of 1 - SSIM of these frames, mean of all windows (Zhao et al. 2017, arXiv 1511.08861): LPIPS
+        bears false edges where the truth is plain, such as those of an autoencoder's cells.
       flicker: weight of the absolute difference between the changes from frame to frame that these frames show and the
         true ones, pixels in [-1, 1]: sharp frames by themselves do not make a calm video.
       video: weight of `i3d_distance` between these frames and the true ones: LPIPS judges each frame by itself.
@@ -63,6 +66,7 @@ class Diffusion:
     gamma: float
     sampled_steps: int
     perceptual: float
+    structural: float
     flicker: float
     video: float
     adversarial: float
@@ -96,7 +100,7 @@ class Diffusion:
     @property
     def compares_frames(self) -> bool:
         """Whether the loss has terms of `looks`."""
-        return bool(self.perceptual or self.flicker or self.video or self.adversarial)
+        return any((self.perceptual, self.structural, self.flicker, self.video, self.adversarial))
 
     def conditions(
         self, networks: Mapping[str, Any], batch: Batch, draws: Batch
@@ -117,6 +121,8 @@ class Diffusion:
         if self.perceptual:
             distances = lpips_distance(*(x.reshape(-1, *x.shape[2:]) for x in (truth, made)))
             loss += self.perceptual * distances.reshape(truth.shape[:2]).mean(axis=1)
+        if self.structural:
+            loss += self.structural * _mean(1 - ssim_map(truth, made))
         if self.flicker:
             loss += self.flicker * _mean(jnp.abs(jnp.diff(made, axis=1) - jnp.diff(truth, axis=1)))
         if self.video:
