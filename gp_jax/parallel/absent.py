@@ -43,9 +43,8 @@ def _tpu_slice(name: str) -> list[Device]:
     # Hosts of a slice hold 4 or 8 chips unless told otherwise, so that a single chip is no slice by itself.
     options = {"chips_per_host_bounds": [1, 1, 1]} if math.prod(sides) == 1 else {}
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not look for the metadata of the TPU that is not there
-    os.environ.setdefault(
-        "ALLOW_MULTIPLE_LIBTPU_LOAD", "1"
-    )  # no chip is taken, so other programs may go on with theirs
+    # No chip is taken, so other programs may go on with theirs.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices)
     except Exception as error:  # libtpu is missing, or does not know the slice: it has no type of its own for that
