@@ -2,8 +2,8 @@
 
 SOURCE is recognised by its content: diffusers folders (safetensors, .fp16., sharded, .bin), single Stable Diffusion
 files (.safetensors, .ckpt), their ControlNets, CLIP towers of transformers and open_clip, M3DDM's folder and M3DDM+'s
-checkpoints, MOTIA's folder, checkpoints of this package, and the working directories of `gp-jax train`, whose newest
-state is taken.
+checkpoints, MOTIA's folder, checkpoints of this package (its own, `tiny`, by name), and the working directories of
+`gp-jax train`, whose newest state is taken.
 Every tensor must have its place; what is missing, unexpected or of another shape is listed, and nothing is written.
 
 examples:
@@ -30,7 +30,7 @@ COMPONENTS = ("unet", "interpolation_unet", "vae", "global_tokens", "clip", "tex
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the command takes."""
-    parser.add_argument("source", metavar="SOURCE", nargs="?", help="a file or folder")
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="a file, a folder, or tiny")
     parser.add_argument(
         "dest", metavar="DEST", nargs="?", help="a new folder or file; or a checkpoint, to which components are added"
     )

@@ -105,12 +105,13 @@ def convert(
     opened = open_source(source, averaged=averaged)
     if vae is not None:
         opened = with_autoencoder(opened, vae)
-    settings = opened.config or _settings(opened)
-    networks, ignored = _translate(opened, only, motion, widen=to == "gp_jax" and settings["method"] != "motia")
+    settings = read_settings(opened.config or _settings(opened))
+    widen = to == "gp_jax" and settings.method != MOTIASettings.method
+    networks, ignored = _translate(opened, only, motion, widen)
     options: dict[str, Any] = {
         "scheduler": _scheduler(opened, prediction_type),
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
-        "settings": read_settings(settings).to_json(),
+        "settings": settings.to_json(),
         "dtype": dtype,
         "seed": check_seed(seed),
     }

@@ -15,7 +15,7 @@ from typing import Any
 
 from gp_jax.checkpoint import reading_state
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE
-from gp_jax.checkpoint.folder import SCHEDULER_FILE
+from gp_jax.checkpoint.folder import SCHEDULER_FILE, SHIPPED
 from gp_jax.checkpoint.settings import read_settings
 from gp_jax.checkpoint.tensors import LazyTensor, listed
 from gp_jax.convert import clip
@@ -64,9 +64,12 @@ class Source:
 def open_source(path: str | Path, *, averaged: bool = True) -> Source:
     """Recognises a file or folder by its content; raises UserError where it is nothing that is known here.
 
-    Of a training state the moving average is taken, unless `averaged` is False.
+    A name that is neither may be that of a checkpoint in this package. Of a training state the moving average is taken,
+    unless `averaged` is False.
     """
     path = Path(path)
+    if not os.path.exists(path) and os.path.isdir(SHIPPED / path):
+        path = SHIPPED / path
     if os.path.isfile(path):
         return _weights(path, None)
     if not os.path.isdir(path):

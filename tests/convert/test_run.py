@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from gp_jax.checkpoint import parameters
+from gp_jax.checkpoint.folder import SHIPPED
 from gp_jax.checkpoint.settings import read_settings
 from gp_jax.convert import convert, load
 from gp_jax.convert.files import open_weights
@@ -158,6 +159,15 @@ def test_two_programs_do_not_make_the_same(tmp_path, tower):
     with reserved(tmp_path / "ours"), pytest.raises(UserError, match="in use by process"):
         convert(tmp_path / "tower", tmp_path / "ours")
     convert(tmp_path / "tower", tmp_path / "ours")
+
+
+def test_the_checkpoint_of_this_package_is_a_source_by_its_name(tmp_path):
+    """Its `config.json` names no method, as those written before there were several."""
+    report = convert("tiny", tmp_path / "ours", only=("vae",))
+    assert set(report.loaded) == {"vae"} and not report.notes
+    written = read_json(tmp_path / "ours" / "config.json")
+    assert written.pop("method") == "globalpaint"
+    assert written == read_json(SHIPPED / "tiny" / "config.json")
 
 
 def test_prediction_type_must_be_given_where_weights_do_not_tell_it(tmp_path):
