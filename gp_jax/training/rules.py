@@ -25,6 +25,7 @@ from gp_jax.diffusion.tables import SAMPLERS
 from gp_jax.errors import UserError
 from gp_jax.fit.optimizer import SCHEDULES
 from gp_jax.geometry import MASK_RULES, MAX_SIDE
+from gp_jax.methods.globalpaint.objective import LOOKS
 from gp_jax.models.attention import NAMES
 from gp_jax.models.remat import REMAT
 from gp_jax.training.config import STAGES, default_config
@@ -244,7 +245,7 @@ def check_together(config: ConfigDict, mesh: Mesh) -> None:
     data, objective, stage = config.data, config.objective, config.stage
     parts = config.microbatches * math.prod(mesh.shape[axis] for axis in ("data", "fsdp"))
     drops = {drop: chance for drop, chance in objective.items() if drop.startswith("drop_")}
-    looks = [term for term in ("perceptual", "structural", "flicker", "video", "adversarial") if objective.get(term)]
+    looks = [term for term in LOOKS if objective.get(term)]
     images_only, windows = (STAGES[stage].objective == kind for kind in ("reconstruction", "window diffusion"))
     wrong = {
         f"adapter.rank must be 0 in the stage {stage}: there are LoRAs of UNets alone": (

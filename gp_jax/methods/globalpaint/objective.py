@@ -29,6 +29,8 @@ from gp_jax.models.discriminator import Discriminator
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+# Weights of `Diffusion` whose terms compare frames, not latents.
+LOOKS = ("perceptual", "structural", "flicker", "video", "adversarial")
 _MATCHING = 10.0
 _I3D_SIDE = 128  # pixels; FVD's 224 take three times as long
 
@@ -100,7 +102,7 @@ class Diffusion:
     @property
     def compares_frames(self) -> bool:
         """Whether the loss has terms of `looks`."""
-        return any((self.perceptual, self.structural, self.flicker, self.video, self.adversarial))
+        return any(getattr(self, term) for term in LOOKS)
 
     def conditions(
         self, networks: Mapping[str, Any], batch: Batch, draws: Batch
