@@ -17,6 +17,9 @@ from flax import nnx
 
 from gp_jax.models.autoencoder import AutoencoderKL, fold_patches
 
+# A component's variance at least: far below a step of 8 bits, squared. Plain frames have components without any.
+LEAST = 1e-8
+
 
 def fit_linear_latents(vae: AutoencoderKL, batches: Iterable[np.ndarray], jitter: float) -> None:
     """Sets the linear maps of `vae` and mutes the rest of its decoder.
@@ -34,14 +37,14 @@ def fit_linear_latents(vae: AutoencoderKL, batches: Iterable[np.ndarray], jitter
     mean = cells.mean(axis=0)
     variances, directions = np.linalg.eigh(np.cov(cells - mean, rowvar=False))
     leading = slice(-1, -1 - config.latent_channels, -1)
-    variances, directions = variances[leading], directions[:, leading]
+    variances, directions = np.maximum(variances[leading], LEAST), directions[:, leading]
     scales = variances**-0.25 / np.sqrt(np.mean(np.sqrt(variances))) / config.scaling_factor
     encoder = directions * scales
     _set(vae.encoder, encoder, -mean @ encoder)
 
     surroundings = np.concatenate([_surroundings((x - mean) @ encoder) for x in maps])
     moments = surroundings.T @ surroundings + len(cells) * jitter**2 * np.eye(surroundings.shape[1])
-    inverse = np.linalg.solve(moments, surroundings.T @ (cells - mean))
+    inverse = np.linalg.pinv(moments, hermitian=True) @ (surroundings.T @ (cells - mean))
     _set(vae.inverse, inverse.reshape(vae.inverse.kernel.shape), mean)
     vae.decoder.conv_out.kernel[...] = jnp.zeros_like(vae.decoder.conv_out.kernel[...])
 

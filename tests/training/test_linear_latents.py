@@ -17,7 +17,7 @@ FRAMES = [
 ]
 
 
-def fitted(channels: int, jitter: float = 1e-3) -> AutoencoderKL:
+def fitted(channels: int, jitter: float = 1e-3, frames: list[np.ndarray] = FRAMES) -> AutoencoderKL:
     config = AutoencoderConfig(
         block_out_channels=(8,),
         layers_per_block=1,
@@ -28,7 +28,7 @@ def fitted(channels: int, jitter: float = 1e-3) -> AutoencoderKL:
         scaling_factor=0.5,
     )
     vae = AutoencoderKL(config, rngs=nnx.Rngs(0))
-    fit_linear_latents(vae, FRAMES, jitter)
+    fit_linear_latents(vae, frames, jitter)
     return vae
 
 
@@ -67,3 +67,11 @@ def test_a_latent_knows_its_cell_alone():
     changed = np.abs(vae.encode(other)[0] - vae.encode(FRAMES[0])[0]).max(axis=(0, -1)) > 0
     assert changed[0, 0]
     assert changed.sum() == 1
+
+
+@pytest.mark.parametrize("colours", [[0.5], [-1, 1], [0.5, 0.2, -0.7]])
+def test_plain_frames_come_back(colours):
+    """They have fewer components than latents have channels, and nothing about them is to be divided by."""
+    frames = np.stack([np.full((8, 12, 3), colour, np.float32) for colour in colours])
+    vae = fitted(5, 0.0, [frames])
+    np.testing.assert_allclose(vae.decode(vae.encode(frames)[0]), frames, atol=1e-3)
