@@ -9,8 +9,9 @@ An arm is a name of the list below and its checkpoint, or several of one kind th
   sequential      both, clip after clip; give it the checkpoint of the arm above
 
 A checkpoint that has not what its arm is about is refused. With several checkpoints or seeds each number is a mean with
-its 95% interval. Killed and started again with the same arguments it goes on where it was. OUTPUT gets ablation.md and
-ablation.csv, and everything that `gp-jax evaluate` leaves, each run as a method of its own.
+its 95% interval. Arms of as many checkpoints are also compared run by run: give those of one training seed in the same
+place of each list. Killed and started again with the same arguments it goes on where it was. OUTPUT gets ablation.md
+and ablation.csv, and everything that `gp-jax evaluate` leaves, each run as a method of its own.
 
 examples:
   gp-jax ablation --protocol m3ddm-256 --data DAVIS --output ablation --arm baseline=a/ --arm est=b/ \\

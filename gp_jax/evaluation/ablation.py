@@ -6,7 +6,8 @@
 An arm is one or more trained checkpoints and a plan. Every checkpoint is run with every seed, through the harness, so
 an ablation that was killed goes on where it was, and arms can be added. An arm's number is the mean over its runs; the
 interval is Student's t at 95%, over checkpoints where an arm has several (the noise of training), else over seeds (the
-noise of sampling).
+noise of sampling). Arms with as many checkpoints are also compared run by run, the first checkpoint of one with the
+first of the other: trained with the same seeds they saw the same data, and what that does to both cancels.
 """
 
 import itertools
@@ -25,7 +26,7 @@ from gp_jax.evaluation.harness import Contender, evaluate
 from gp_jax.evaluation.published import PUBLISHED_ABLATION, SOURCE
 from gp_jax.evaluation.results import MEAN, Results
 from gp_jax.evaluation.summary import COLUMNS, REGIONS, notes
-from gp_jax.evaluation.table import Cell, Column, Interval, Section, Table, comma_separated, markdown
+from gp_jax.evaluation.table import Cell, Change, Column, Interval, Section, Table, comma_separated, markdown
 from gp_jax.files import read_json, write_text
 from gp_jax.methods.globalpaint.cost import ProgramCost, program_cost
 from gp_jax.methods.globalpaint.options import Options
@@ -159,17 +160,31 @@ def tabulate(
     }
     seconds = {arm: _seconds(results, set(itertools.chain(*groups))) for arm, groups in names.items()}
 
+    def measured(arm: str, metric: str, region: str) -> list[list[float | None]]:
+        return [[values.get((name, metric, region)) for name in group] for group in names[arm]]
+
     def row(arm: str, region: str) -> tuple[Cell, ...]:
-        groups = names[arm]
-        numbers = (mean([[values.get((n, m, region)) for n in group] for group in groups]) for m in METRICS)
+        numbers = (mean(measured(arm, metric, region)) for metric in METRICS)
         cost = costs[arm]
-        count = f"{len(groups)} x {len(seeds)}"
+        count = f"{len(names[arm])} x {len(seeds)}"
         return arm, count, *numbers, cost.parameters / 1e6, cost.flops / 1e9, cost.memory / 2**20, seconds[arm]
 
+    def change(arm: str, other: str, region: str) -> tuple[Cell, ...]:
+        pairs = (zip(measured(arm, metric, region), measured(other, metric, region)) for metric in METRICS)
+        gains = (mean([list(map(_difference, *groups)) for groups in pair]) for pair in pairs)
+        count = f"{len(names[arm])} x {len(seeds)}"
+        return f"{arm} - {other}", count, *(gain and Change(*gain) for gain in gains), *(None,) * len(COSTS)
+
     cases = " and ".join(results.protocol.cases)
-    measured = f"Measured here, {len(results.manifest.clips)} clips of {results.manifest.data_name}, mean of {cases}"
+    here = f"Measured here, {len(results.manifest.clips)} clips of {results.manifest.data_name}, mean of {cases}"
     sections = [
-        Section(f"{measured}, {title}", tuple(row(arm, region) for arm in folders)) for region, title in REGIONS.items()
+        Section(f"{here}, {title}", tuple(row(arm, region) for arm in folders)) for region, title in REGIONS.items()
+    ]
+    alike = [(b, a) for a, b in itertools.pairwise(folders) if len(names[a]) == len(names[b])]
+    sections += [
+        Section(f"Run by run, {title}", tuple(change(*pair, region) for pair in alike))
+        for region, title in REGIONS.items()
+        if alike
     ]
     empty = (None,) * len(COSTS)
     published = tuple((arm, "", None, None, None, fvd, *empty) for arm, fvd in PUBLISHED_ABLATION.items())
@@ -191,6 +206,10 @@ def mean(groups: Sequence[Sequence[float | None]]) -> Interval | None:
     count = len(sample)
     half = stats.t.ppf(0.975, count - 1) * statistics.stdev(sample) / count**0.5 if count > 1 else None
     return Interval(statistics.fmean(sample), half)
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
 
 
 def _check(arm: str, checkpoint: str | Path) -> Path:

@@ -5,9 +5,9 @@
     table = Table(columns, (Section("30 clips, whole frame", rows),), notes=("FVD: few clips",))
     print(markdown(table))
 
-A cell is text, a number, an `Interval` (a mean and how far it can be off), or None where there is no number. The best
-number of a column is marked within each section, never across: numbers of different sections are measured on different
-things.
+A cell is text, a number, an `Interval` (a mean and how far it can be off), a `Change` (the same of a difference, with a
+sign), or None where there is no number. The best number of a column is marked within each section, never across:
+numbers of different sections are measured on different things.
 """
 
 import csv
@@ -29,6 +29,10 @@ class Interval(NamedTuple):
 
     mean: float
     half: float | None
+
+
+class Change(Interval):
+    """An interval of differences, which are not ranked."""
 
 
 Cell = str | float | Interval | None
@@ -137,15 +141,15 @@ def text(column: Column, cell: Cell) -> str:
         return cell
     if isinstance(cell, Interval):
         half = "" if cell.half is None else f" ± {cell.half:.{column.digits}f}"
-        return f"{cell.mean:.{column.digits}f}{half}"
+        return f"{cell.mean:{'+' if isinstance(cell, Change) else ''}.{column.digits}f}{half}"
     return f"{cell:.{column.digits}f}"
 
 
 def number(cell: Cell) -> float | None:
     """What a cell is compared by."""
-    if isinstance(cell, Interval):
-        return cell.mean
-    return None if isinstance(cell, str) else cell
+    if isinstance(cell, str | Change):
+        return None
+    return cell.mean if isinstance(cell, Interval) else cell
 
 
 def _best(column: Column, cells: tuple[Cell, ...]) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 from gp_jax.errors import UserError
 from gp_jax.evaluation import ablation
 from gp_jax.evaluation.harness import Outcome
-from gp_jax.evaluation.table import Interval
+from gp_jax.evaluation.table import Change, Interval
 from gp_jax.files import write_json
 from tests import small_networks
 from tests.evaluation import small_protocol, small_results
@@ -60,7 +60,7 @@ def test_the_table_has_a_row_for_each_arm(checkpoint, tmp_path, monkeypatch):
         (plan, seed, 3) for plan in ("hierarchical", "sequential") for seed in (0, 4)
     ]
     assert problems == ["a problem"]
-    whole, unknown, published = table.sections
+    whole, unknown, *changes, published = table.sections
     assert (published.ours, published.rows[0][5]) == (False, 373.42)
     for section in (whole, unknown):
         assert [row[:2] for row in section.rows] == [("hierarchical", "1 x 2"), ("sequential", "1 x 2")]
@@ -69,6 +69,11 @@ def test_the_table_has_a_row_for_each_arm(checkpoint, tmp_path, monkeypatch):
         np.testing.assert_allclose([second.mean - first.mean, first.half], [2, 12.7062 / 2], rtol=1e-5)
         assert section.rows[0][3] is None  # SSIM was not measured
         np.testing.assert_allclose(section.rows[0][-1], 0.1)
+    for section in changes:  # between runs of one seed, which are all alike
+        [row] = section.rows
+        assert row[:2] == ("sequential - hierarchical", "1 x 2") and isinstance(row[2], Change)
+        np.testing.assert_allclose(row[2], (2, 0), atol=1e-9)
+        assert row[3] is None
     assert {path.name for path in tmp_path.glob("ablation.*")} == {"ablation.md", "ablation.csv"}
 
 
