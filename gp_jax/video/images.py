@@ -1,4 +1,4 @@
-"""Clips made of still pictures: an animated WebP, a folder of images.
+"""Clips made of still pictures: an animated WebP, some GIFs, a folder of images.
 
 Pictures become uint8 RGB: 16-bit and floating ones are scaled, transparent ones laid over black, turned ones set
 upright, palettes and CMYK resolved.
@@ -28,36 +28,41 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 ORIENTATION_TAG = 0x0112  # of EXIF; from 5 on, width and height change places
 OVER_BLACK = "its transparent parts are shown over black"
+UNTIMED = {"GIF": Fraction(100)}  # milliseconds that browsers show a picture of which the file does not say it
 
 
-class AnimatedWebp:
-    """An animated WebP, through Pillow: FFmpeg reads still ones only."""
+class AnimatedImage:
+    """An animated WebP, or a GIF whose pictures have no times, through Pillow.
+
+    FFmpeg reads still WebPs only, and takes all pictures of a GIF up to the next one with a time for one.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        durations, size, loops, notes, damage = [], (0, 0), None, (), ""
+        durations, size, plays, notes, damage = [], (0, 0), None, (), ""
+        untimed = Fraction(1000) / DEFAULT_RATE
         try:
             with Image.open(_whole_part(path)) as image:
-                size = image.size
-                loops = image.info.get("loop")
+                size, plays = image.size, plays_of(image)
+                untimed = UNTIMED.get(image.format or "", untimed)
                 for frame in _seek_all(image):
                     durations.append(frame.info.get("duration"))
                     if not notes and _is_transparent(frame):
                         notes = (OVER_BLACK,)
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             if not durations:
-                raise UserError(f"{path} is not a WebP image that can be read: {error}") from error
+                raise UserError(f"{path} is not an image that can be read: {error}") from error
             damage = str(error)
         if damage or is_cut(path):
             damage = f"{path} is truncated or damaged: {len(durations)} frames of it can be read"
-        seconds = [Fraction(milliseconds or 1000 / DEFAULT_RATE) / 1000 for milliseconds in durations]
+        seconds = [Fraction(milliseconds or untimed) / 1000 for milliseconds in durations]
         ends = tuple(itertools.accumulate(seconds))
         self.info = VideoInfo(
             *size,
             len(ends) / ends[-1],
             times=(Fraction(0), *ends[:-1]),
             duration=ends[-1],
-            plays=loops if len(ends) > 1 else None,
+            plays=plays if len(ends) > 1 else None,
             notes=notes,
             damage=damage,
         )
@@ -68,6 +73,23 @@ class AnimatedWebp:
 
     def rgb(self, frame: Image.Image) -> np.ndarray:
         return _opaque(frame)
+
+
+def pictures_in(path: Path) -> int:
+    """How many pictures Pillow finds in a file; 0 where it cannot read it."""
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        return 0
+
+
+def plays_of(image: Image.Image) -> int | None:
+    """How often an animated picture is shown, 0 for ever."""
+    loops = image.info.get("loop", None if image.format == "GIF" else 0)
+    if image.format == "GIF":  # counts repetitions
+        return 1 if loops is None else loops and loops + 1
+    return loops
 
 
 class FrameFolder:
@@ -202,4 +224,4 @@ def _seek_all(image: Image.Image) -> Iterator[Image.Image]:
 
 def _natural_order(file: Path) -> list[int | str]:
     """frame10 as ["frame", 10, ...]: text and numbers alternate, so that numbers compare as numbers."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", file.name)]
+    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", file.name)]

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from gp_jax.errors import UserError
-from gp_jax.video.images import AnimatedWebp, FrameFolder
+from gp_jax.video.images import AnimatedImage, FrameFolder, pictures_in
 from gp_jax.video.info import VideoInfo
 from gp_jax.video.sources import VideoFile
 
@@ -38,6 +38,13 @@ class _Opened(Protocol):
     def frames(self, first: int) -> Iterator[tuple[int, Any]]: ...
 
     def rgb(self, frame: Any) -> np.ndarray: ...
+
+
+def _video(path: Path) -> _Opened:
+    video = VideoFile(path)
+    if video.kind == "gif" and not video.info.damage and pictures_in(path) > video.info.num_frames:
+        return AnimatedImage(path)  # its pictures have no times
+    return video
 
 
 class VideoReader:
@@ -62,9 +69,9 @@ class VideoReader:
         if self.path.is_dir():
             self._source: _Opened = FrameFolder(self.path, frame_rate)
         elif self.path.suffix.lower() == ".webp":
-            self._source = AnimatedWebp(self.path)
+            self._source = AnimatedImage(self.path)
         else:
-            self._source = VideoFile(self.path)
+            self._source = _video(self.path)
         self.info: VideoInfo = self._source.info
         self.is_container = isinstance(self._source, VideoFile)
 

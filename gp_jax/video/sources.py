@@ -29,7 +29,7 @@ from PIL import Image
 from gp_jax.errors import UserError
 from gp_jax.video.clock import Mark, timeline
 from gp_jax.video.colours import CURVES, check_matrix, colours_of, may_be_transparent, over_black, rgb_of
-from gp_jax.video.images import OVER_BLACK
+from gp_jax.video.images import OVER_BLACK, plays_of
 from gp_jax.video.info import AS_STORED, Orientation, VideoInfo
 from gp_jax.video.integrity import is_cut
 
@@ -60,14 +60,19 @@ Decode = Callable[[av.Packet], list[av.VideoFrame]]
 
 
 class VideoFile:
-    """A file that FFmpeg decodes. What its headers say is checked against one decoding of the whole."""
+    """A file that FFmpeg decodes. What its headers say is checked against one decoding of the whole.
+
+    Attributes:
+      kind: FFmpeg's name of the container.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         with _open(path) as (container, stream, decode):
             scan = _Scan(path, container, stream, decode)
             first, marks = scan.first, scan.marks
-            kind, tick = container.format.name, stream.time_base
+            self.kind = kind = container.format.name
+            tick = stream.time_base
             assert tick is not None  # that of a stream which was read is known
             rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
             times = timeline(
@@ -91,6 +96,10 @@ class VideoFile:
         matrix = first.side_data.get("DISPLAYMATRIX")
         orientation = AS_STORED if matrix is None else Orientation.of_matrix(np.frombuffer(bytes(matrix), np.int32))
         height, width = (first.width, first.height) if orientation.swap else (first.height, first.width)
+        plays = None
+        if kind in ("gif", "apng") and len(marks) > 1:
+            with Image.open(path) as image:  # FFmpeg does not say
+                plays = plays_of(image)
         self.info = VideoInfo(
             width,
             height,
@@ -102,7 +111,7 @@ class VideoFile:
             orientation=orientation,
             pixel_aspect=1 / pixel_aspect if orientation.swap else pixel_aspect,
             colours=colours_of(first),
-            plays=_plays(path) if kind in ("gif", "apng") and len(marks) > 1 else None,
+            plays=plays,
             has_audio=has_audio,
             notes=tuple(self._notes(first)),
             unkept=tuple(name for key, name in UNKEPT.items() if key in scan.side_data),
@@ -247,15 +256,6 @@ def _stated_end(stream: av.VideoStream, tick: Fraction, kind: str, last: Mark) -
     if kind.startswith("matroska") and clock:
         return 3600 * int(clock[1]) + 60 * int(clock[2]) + Fraction(clock[3])
     return None
-
-
-def _plays(path: Path) -> int:
-    """How often a GIF or an APNG is shown, 0 for ever: FFmpeg does not say."""
-    with Image.open(path) as image:
-        loops = image.info.get("loop", None if image.format == "GIF" else 0)
-    if image.format == "GIF":  # counts repetitions
-        return 1 if loops is None else loops and loops + 1
-    return loops
 
 
 def _decode(container: InputContainer, stream: av.VideoStream, decode: Decode) -> Iterator[av.VideoFrame]:

@@ -262,6 +262,17 @@ def test_the_hidden_colour_of_an_animated_gif_is_not_shown(tmp_path):
     assert shown[:, :, :16].max() == 0 and shown[:, :, 16:].min() > 0
 
 
+@pytest.mark.parametrize("options", [{}, {"duration": 0}, {"loop": 2}])
+def test_a_gif_without_times_has_all_its_pictures(tmp_path, options):
+    """As Pillow writes them by default; FFmpeg takes all for one. Browsers show each for a tenth of a second."""
+    frames = [Image.fromarray(frame) for frame in picture(6)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], **options)
+    clip = VideoReader(tmp_path / "a.gif")
+    assert (len(clip), clip.info.frame_rate, clip.info.duration) == (6, 10, Fraction(6, 10))
+    assert clip.info.plays == (options["loop"] + 1 if "loop" in options else 1) and not clip.info.damage
+    assert abs(np.stack(list(clip)).astype(int) - picture(6)).mean() < 12
+
+
 def test_what_hdr_says_of_the_screen_is_named_as_lost(tmp_path):
     screen = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
     options = {"x265-params": f"log-level=none:master-display={screen}:max-cll=1000,400"}
