@@ -68,7 +68,7 @@ from gp_jax.memory import most_used_bytes, require
 from gp_jax.methods.method import Job
 from gp_jax.methods.registry import METHODS, options_of
 from gp_jax.methods.shots import prepare, shots_of, sources
-from gp_jax.video import CODECS, FORMATS, Coding, VideoReader, VideoWriter, check_target
+from gp_jax.video import CODECS, FORMATS, Coding, VideoReader, VideoWriter, check_target, resolve
 from gp_jax.video.colours import PLANES, RGB
 
 PREVIEW_SIDE, PREVIEW_STEPS = 480, 4
@@ -147,12 +147,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--preview",
         action="store_true",
-        help=f"soon and low: no side over {PREVIEW_SIDE} pixels, {PREVIEW_STEPS} steps at most unless --steps says "
-        "else, and no LoRA of the clip; with the same seed the sides resemble those to come",
+        help=f"soon and low: no side over {PREVIEW_SIDE} pixels (but with --mask and --path), {PREVIEW_STEPS} steps at "
+        "most unless --steps says else, and no LoRA of the clip; with the same seed the sides resemble those to come",
     )
     files.add_argument("--overwrite", action="store_true", help="replace OUT if it is a file")
     files.add_argument(
-        "--frame-rate", type=parse.rate, default=24, metavar="N", help="of a folder of images, which has none itself"
+        "--frame-rate",
+        type=parse.rate,
+        metavar="N",
+        help="of a folder of images, which has none itself (default: 24)",
     )
     files.add_argument(
         "--resume",
@@ -183,12 +186,14 @@ def run(arguments: argparse.Namespace) -> None:
 def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
     begin = time.monotonic()
     targets = _targets(arguments)
-    original = VideoReader(arguments.input, arguments.frame_rate)
+    original = _source(arguments)
     for target in targets:
         if target.exists() and target.samefile(original.path):
             raise UserError(f"{target} is the source itself: choose another name for the result")
     target = targets[0]
     work = _work_folder(arguments)
+    if work is not None and work.resolve() in [target.resolve() for target in targets]:
+        raise UserError(f"--work-folder {work} is where the result is to lie: choose another folder")
     if work is not None and holds_work(work) and not arguments.resume:
         raise UserError(f"{work} holds work that was begun: go on with it by --resume, or choose another folder")
     whole = _part(arguments, original)
@@ -206,6 +211,11 @@ def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
     job, shots = _job(arguments, options, reader, canvas, work)
+    if work is not None and holds_work(work) and getattr(job, "journal", None) is None:
+        raise UserError(
+            f"{work} holds what another method has begun, and {arguments.method} keeps nothing: leave --resume out, or "
+            "choose another folder by --work-folder"
+        )
     encoding = Encoding(target, canvas, len(reader), coding)
     estimate = job.estimate  # takes its time: programs are compiled here
     if told := estimate.told(encoding.seconds + time.monotonic() - begin, encoding.peak_bytes):
@@ -230,7 +240,7 @@ def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
 
 def _help_outpaint(arguments: argparse.Namespace, options: Any) -> None:
     """What the processes beside the first do: the same programs, of the same frames, which the first one writes."""
-    whole = _part(arguments, VideoReader(arguments.input, arguments.frame_rate))
+    whole = _part(arguments, _source(arguments))
     reader, canvas = _canvas(arguments, whole)
     job, _ = _job(arguments, options, reader, canvas, _work_folder(arguments))
     _ = job.estimate  # programs are compiled together
@@ -286,9 +296,20 @@ def _own_steps(arguments: argparse.Namespace) -> float:
     return getattr(settings, "steps", math.inf)
 
 
+def _source(arguments: argparse.Namespace) -> VideoReader:
+    """The clip, whole."""
+    if arguments.frame_rate is None:
+        return VideoReader(arguments.input)
+    if not resolve(arguments.input).is_dir():
+        raise UserError(f"--frame-rate is of folders of images, and {arguments.input} has a rate itself: leave it out")
+    return VideoReader(arguments.input, arguments.frame_rate)
+
+
 def _targets(arguments: argparse.Namespace) -> list[Path]:
     """The file of the result and, where one was asked for, that of the comparison."""
     paths = [Path(arguments.output)]
+    if not paths[0].name:
+        raise UserError(f"the result cannot be {arguments.output}: give it a name")
     if arguments.compare:
         paths.append(paths[0].with_name(f"{paths[0].stem}-compare{paths[0].suffix}"))
     return [check_target(path, arguments.overwrite) for path in paths]

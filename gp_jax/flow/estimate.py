@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from gp_jax.errors import UserError
+
 SMALLEST = 16  # pixels a side that an estimator needs; what is smaller is said not to move
 
 # From frames, uint8 [T, H, W, 3], to the flow between neighbours, there and back, float32 [T - 1, H, W, 2] each.
@@ -57,7 +59,9 @@ def flows(video: np.ndarray, estimator: str = "dis") -> tuple[np.ndarray, np.nda
 
 
 def check(estimator: str) -> None:
-    """Raises UserError where the weights of an estimator were not fetched."""
+    """Raises UserError where there is no such estimator, or its weights were not fetched."""
+    if estimator not in ESTIMATORS:
+        raise UserError(f"there is no flow {estimator!r}: choose of {', '.join(ESTIMATORS)}")
     if needed := ESTIMATORS[estimator].weights:
         from gp_jax.published.weights import load  # needs jax, which the table above is read without
 

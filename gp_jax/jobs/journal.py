@@ -116,7 +116,7 @@ class Journal:
         if not holds_work(self.folder):
             return False
         begun = read_json(self.folder / WORK)
-        for name in dict.fromkeys((*self.of, *begun)):
+        for name in dict.fromkeys(("shots", *self.of, *begun)):  # what each is made of lies with the shots
             if begun.get(name) != self.of.get(name):
                 raise UserError(
                     f"{self.folder} was begun with {_other(name, begun.get(name), self.of.get(name))}: "
@@ -127,8 +127,11 @@ class Journal:
 
 def holds_work(folder: Path) -> bool:
     """Whether work was begun in a folder; raises UserError where it is none, or holds other things than work."""
-    if (folder / WORK).is_file():
-        return True
+    try:
+        if (folder / WORK).is_file():
+            return True
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"{folder} cannot be a work folder: {error.strerror}; choose one by --work-folder") from error
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is no folder: choose another work folder")
     # A writer that was killed in the folder's first moment has left hidden files, which the next writer removes.
@@ -182,7 +185,7 @@ def _other(name: str, was: Any, wished: Any) -> str:
     if shown and max(len(str(was)), len(str(wished))) <= 60:
         return f"{name} {_value(was)}, not {_value(wished)}"
     if not isinstance(was, dict) or not isinstance(wished, dict):
-        return f"another {name}"
+        return f"{'other' if name.endswith('s') else 'another'} {name}"
     return f"another {name} ({', '.join(key for key in wished if was.get(key) != wished[key])})"
 
 

@@ -12,7 +12,7 @@ Whoever runs methods (the command, the evaluation, a page) knows no more of them
 registry.py. What can be asked of one is its dataclass of options, from which `--help` and the report are made.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -44,12 +44,17 @@ class Clip(Protocol):
 
 
 class ArrayClip:
-    """A clip in memory. Raises UserError unless it is uint8 [T, Hs, Ws, 3]."""
+    """A clip in memory. Raises UserError unless it is uint8 [T, Hs, Ws, 3] with a frame at least."""
 
-    def __init__(self, frames: np.ndarray):
-        self.frames = np.asarray(frames)
+    def __init__(self, frames: np.ndarray | Sequence[np.ndarray]):
+        try:
+            self.frames = np.asarray(frames)
+        except ValueError as error:  # of NumPy
+            raise UserError("the frames of a clip are not of one size: make them so") from error
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
             raise UserError(f"frames must be uint8 [T, H, W, 3], not {self.frames.dtype} {list(self.frames.shape)}")
+        if not len(self.frames):
+            raise UserError("the clip has no frames: there is nothing to continue")
 
     def __len__(self) -> int:
         return len(self.frames)

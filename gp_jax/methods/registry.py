@@ -78,18 +78,18 @@ def load(name: str, checkpoint: str | Path | None = None, **options: Any) -> Met
       UserError: there is no such method, checkpoint or folder, or the method takes no checkpoint or no LoRA.
     """
     kind, _, folder = name.partition(":")
-    if kind == FOLDER and folder:
-        from gp_jax.methods.folder import Folder
-
-        return Folder(folder)
-    line = _line(name)
-    if line.networks:
+    line = None if kind == FOLDER and folder else _line(name)
+    if line and line.networks:
         return _found(line.make)(checkpoint, **options)
     if options.get("lora"):
         raise UserError(f"the method {name} has no networks that a LoRA could change: leave it out")
     if checkpoint is not None:
         raise UserError(f"the method {name} is made of no checkpoint: leave it out")
-    return _found(line.make)()
+    if line:
+        return _found(line.make)()
+    from gp_jax.methods.folder import Folder
+
+    return Folder(folder)
 
 
 def options_of(name: str) -> type:

@@ -149,8 +149,8 @@ class Masked:
         height, width = next(iter(shown.frames_at([0]))).shape[:2]
         if (height, width) != (canvas.source_height, canvas.source_width):
             raise UserError(
-                f"{name} has {width}x{height} pixels, and the clip {canvas.source_width}x{canvas.source_height}: a "
-                "mask must have the clip's size"
+                f"{name} has {width}x{height} pixels, and the clip, as it is used, "
+                f"{canvas.source_width}x{canvas.source_height}: a mask must have the clip's size"
             )
         if len(shown) not in (1, len(clip)):
             raise UserError(
@@ -390,7 +390,7 @@ def _path_of(path: Any, name: str) -> np.ndarray:
         rows = _rows(text)
     try:
         places: np.ndarray = np.asarray(rows, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         places = np.zeros(0)
     if places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all() or np.abs(places).max(initial=0) > 1e6:
         raise UserError(f"{name} is no path: it takes two numbers for each frame, x and y in pixels, as CSV or as JSON")
@@ -402,9 +402,12 @@ def _rows(text: str) -> Any:
     if text.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-    rows = [row for row in csv.reader(text.splitlines()) if row]
+    try:
+        rows = [row for row in csv.reader(text.splitlines()) if row]
+    except csv.Error:
+        return None
     if rows and [word.strip().lower() for word in rows[0]] == ["x", "y"]:
         rows = rows[1:]
     return rows

@@ -135,7 +135,7 @@ class VideoWriter:
                 names.append("the frame times")
             if self._audio_from:
                 names += lost(self._audio_from, path if self.path.suffix else None)
-                if self._audio_from.info.plays is not None and self.path.suffix != ".gif":
+                if self._audio_from.info.plays is not None and self.path.suffix.lower() != ".gif":
                     names.append("how often it plays")
         return [*notes, f"not carried over: {', '.join(names)}"] if names else notes
 

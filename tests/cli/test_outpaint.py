@@ -79,7 +79,8 @@ def source(tmp_path):
 def test_a_clip_comes_out_wider_and_otherwise_the_same(tmp_path, source, name, count, capsys):
     out = tmp_path / "out.mp4"
     path = source(name, count)
-    assert main(["outpaint", str(path), str(out), "--aspect", "16:9", "--frame-rate", "12.5"]) == 0
+    rate = ["--frame-rate", "12.5"] * (name == "frames")
+    assert main(["outpaint", str(path), str(out), "--aspect", "16:9", *rate]) == 0
     before, after = VideoReader(path, 12.5), VideoReader(out)
     assert (after.info.width, after.info.height, len(after)) == (86, 48, count)
     assert after.info.times == before.info.times
@@ -200,6 +201,19 @@ BAD = {
         for value in ("nan", "inf", "16:inf", "9" * 400, "1:" + "9" * 400, "9" * 400 + ":" + "9" * 400)
     },
     "no rate": (["frames", "out.mp4", "--aspect", "16:9", "--frame-rate", "0"], "--frame-rate"),
+    "a rate of what has one": (["a.mp4", "out.mp4", "--aspect", "2", "--frame-rate", "9"], "has a rate itself"),
+    "no name to compare with": (["a.mp4", ".", "--aspect", "2", "--compare"], "cannot be .: give it a name"),
+    "no name to go on with": (["a.mp4", "/", "--aspect", "2", "--resume"], "cannot be /: give it a name"),
+    "no name for its work": (["a.mp4", "o" * 250 + ".mp4", "--aspect", "2", "--resume"], "cannot be a work folder"),
+    "work in the result's place": (["a.mp4", "out", "--aspect", "2", "--work-folder", "./out"], "the result is to lie"),
+    "work of another method": (
+        ["a.mp4", "out.mp4", "--aspect", "2", "--method", "edge", "--work-folder", "begun", "--resume"],
+        "begun holds what another method has begun, and edge keeps nothing",
+    ),
+    "a checkpoint of a folder": (
+        ["a.mp4", "out.mp4", "--aspect", "2", "--method", "folder:a.mp4", "--checkpoint", "tiny"],
+        "folder:a.mp4 is made of no checkpoint",
+    ),
     "no such anchor": (["a.mp4", "out.mp4", "--aspect", "16:9", "--anchor", "middle"], "middle"),
     "missing checkpoint": (["a.mp4", "out.mp4", "--aspect", "16:9", "--checkpoint", "nowhere"], "checkpoint nowhere"),
     "not a video": (["text.mp4", "out.mp4", "--aspect", "16:9"], "text.mp4 is not a video"),
@@ -244,6 +258,8 @@ def test_bad_input_is_one_sentence_and_no_file(tmp_path, source, monkeypatch, ca
     (tmp_path / "text.mp4").write_text("no video\n" * 100)
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "own-compare.mp4").touch()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "work.json").write_text('{"method": "globalpaint"}')
     (tmp_path / "cut.mp4").write_bytes(data[:300])
     before = sorted(tmp_path.iterdir())
     assert main(["outpaint", *arguments]) == 2

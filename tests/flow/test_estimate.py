@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gp_jax.flow.estimate import flows
+from gp_jax.errors import UserError
+from gp_jax.flow.estimate import check, flows
 
 
 def pan(frames=3, height=64, width=80, step=3):
@@ -26,3 +27,8 @@ def test_the_flow_of_a_pan_is_its_step():  # of GMFlow's see test_gmflow.py: it 
 def test_what_is_too_short_or_too_small_does_not_move(frames, height):
     for flow in flows(pan(frames, height)):
         assert flow.shape == (frames - 1, height, 80, 2) and not flow.any()
+
+
+def test_an_estimator_that_there_is_not_is_told():
+    with pytest.raises(UserError, match="no flow 'raft': choose of dis, gmflow"):
+        check("raft")

@@ -81,6 +81,7 @@ OTHERS = {
     "long option": (OF | {"prompt": "cat " * 99}, "another prompt"),
     "option that is new": (OF | {"steps": 9}, "steps by default, not 9"),
     "option that is gone": ({k: v for k, v in OF.items() if k != "seed"}, "seed 3, not by default"),
+    "shots": ({"shots": [[0, 8]], "canvas": {"height": 5}}, "other shots"),  # named before what differs with them
     "kind": (OF | {"source": "frames"}, "another source"),
 }
 

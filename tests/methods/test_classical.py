@@ -73,5 +73,19 @@ def test_what_is_not_there_is_named(tmp_path):
         load(f"folder:{tmp_path / 'nothing'}")
     with pytest.raises(UserError, match=r"no method nothing: choose of globalpaint, .* and folder:DIR"):
         load("nothing")
-    with pytest.raises(UserError, match="edge is made of no checkpoint"):
-        load("edge", "tiny")
+    for name in ("edge", f"folder:{tmp_path}"):
+        with pytest.raises(UserError, match="is made of no checkpoint"):
+            load(name, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        (np.zeros((0, 8, 8, 3), np.uint8), "has no frames"),
+        ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8)], "not of one size"),
+        (np.zeros((2, 8, 8, 3)), "must be uint8"),
+    ],
+)
+def test_frames_that_are_no_clip_are_told(frames, told):
+    with pytest.raises(UserError, match=told):
+        load("flow")(frames, Canvas.from_size(8, 8, 8, 16))

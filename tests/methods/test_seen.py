@@ -50,7 +50,7 @@ def test_a_picture_is_the_mask_of_all_frames(tmp_path):
 @pytest.mark.parametrize(
     "mask, told",
     [
-        (np.zeros((4, 8, 9), bool), "9x8 pixels, and the clip 10x8"),
+        (np.zeros((4, 8, 9), bool), "9x8 pixels, and the clip, as it is used, 10x8"),
         (np.zeros((3, 8, 10), bool), "3 frames, and the clip 4"),
         (np.zeros((4, 8, 10), np.float32), "bool or uint8"),
         ("nowhere.png", "nowhere.png"),
@@ -90,6 +90,9 @@ def test_a_path_is_read_of_csv_and_json(text, tmp_path):
         ('{"x": 1}', "no path"),
         ("0,nan\n0,0\n0,0\n0,0", "no path"),
         ("", "no path"),
+        pytest.param("[[1" + "0" * 400 + ", 0]]", "no path", id="a number beyond all"),
+        pytest.param("[" * 100_000, "no path", id="lists without an end"),
+        pytest.param("1" * 140_000, "no path", id="a line without an end"),
     ],
 )
 def test_a_path_that_is_none_or_leads_astray_is_told(text, told, tmp_path):

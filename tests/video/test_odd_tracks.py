@@ -135,6 +135,7 @@ def test_an_animation_plays_as_often_as_before(tmp_path, plays):
     reader, after, notes = outpainted(source, tmp_path / "out.gif")
     assert reader.info.plays == after.info.plays == plays and not notes
     assert "how often it plays" in outpainted(source, tmp_path / "out.mp4")[2][0]
+    assert outpainted(source, tmp_path / "OUT.GIF")[2] == notes
 
 
 @pytest.mark.parametrize("rate", [60, 120, Fraction(24000, 1001)])

@@ -438,12 +438,9 @@ def _clips(given: Any) -> list[Any]:
 
 
 def _clip(clip: Any) -> Any:
-    """A clip, or one of frames in memory; raises UserError for a file's name, and for frames of several sizes."""
+    """A clip, or one of frames in memory; raises UserError for a file's name, and as `ArrayClip`."""
     if isinstance(clip, str | Path):
         raise UserError(f"the clip is the name {str(clip)!r}, not frames: read it by gp_jax.video.VideoReader")
     if hasattr(clip, "frames_at"):
         return clip
-    try:
-        return ArrayClip(np.asarray(clip))
-    except ValueError as error:  # of NumPy
-        raise UserError("the frames of a clip are not of one size: make them so") from error
+    return ArrayClip(clip)
