@@ -86,6 +86,8 @@ class RecordFolder:
     def __init__(self, folder: Path, split: str):
         self.folder = folder
         self.manifest = read_manifest(folder, f"build_records.py ({SHOWN})")
+        if "size" not in self.manifest:  # of latents, say
+            raise UserError(f"{folder} holds no clips: give a folder made with build_records.py ({SHOWN})")
         if split not in self.manifest["shards"]:
             raise UserError(
                 f"{folder} has no split {split!r}, only {', '.join(sorted(self.manifest['shards']))}: build it "

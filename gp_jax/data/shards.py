@@ -120,11 +120,14 @@ def finish(folder: Path, shards: Mapping[str, list[str]], facts: Mapping[str, An
 
 
 def read_manifest(folder: Path, made_by: str) -> dict[str, Any]:
-    """The manifest; raises UserError where there is none, naming the tool that writes it."""
+    """The manifest; raises UserError where there is none, or one of something else, naming the tool that writes it."""
     if not (folder / MANIFEST_FILE).is_file():
         unfinished = " finished" if (folder / ARGUMENTS_FILE).exists() else ""
         raise UserError(f"{folder} has no{unfinished} {MANIFEST_FILE}: make it with {made_by}")
-    return read_json(folder / MANIFEST_FILE)
+    manifest = read_json(folder / MANIFEST_FILE)
+    if not {"arguments", "records", "shards"} <= manifest.keys():
+        raise UserError(f"{folder / MANIFEST_FILE} is of something else: give a folder made with {made_by}")
+    return manifest
 
 
 def open_shards(folder: Path, notes: Iterable[Mapping[str, Any]]) -> ArrayRecordDataSource | tuple[()]:

@@ -131,7 +131,12 @@ class Results:
     @property
     def manifest(self) -> Manifest:
         """What was asked for; raises UserError where the folder holds no evaluation."""
-        return Manifest(**read_json(self.folder / "manifest.json"))
+        path = self.folder / "manifest.json"
+        values = read_json(path)
+        try:
+            return Manifest(**values)
+        except TypeError:  # a field too many or too few
+            raise UserError(f"{path} is not of an evaluation: choose another folder") from None
 
     @property
     def protocol(self) -> Protocol:

@@ -109,7 +109,7 @@ def _features(metric: Metric, clip: np.ndarray, mask: np.ndarray) -> list[float]
 
 
 def _keep(path: Path, stamp: str, measure_clip: Callable[[], Part]) -> None:
-    if not (path.is_file() and read_json(path)["stamp"] == stamp):
+    if not (path.is_file() and read_json(path).get("stamp") == stamp):
         write_json(path, {"stamp": stamp, "part": measure_clip()})
 
 

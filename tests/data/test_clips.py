@@ -62,6 +62,9 @@ def test_a_manifest_is_written_when_all_shards_are_there_and_verified_against_th
     assert finish(tmp_path, {"train": names}, {"format": "test"})
     manifest = read_manifest(tmp_path, "a tool")
     assert manifest["records"] == {"train": 3} and manifest["format"] == "test"
+    (tmp_path / "manifest.json").write_text('{"protocol": "m3ddm-256"}')
+    with pytest.raises(UserError, match=r"manifest.json is of something else: give a folder made with a tool"):
+        read_manifest(tmp_path, "a tool")
     first, second = manifest["shards"]["train"]
     assert first["frames"] == 7 and verify_shard(tmp_path, first) == verify_shard(tmp_path, second) == []
     (tmp_path / names[0]).write_bytes((tmp_path / names[0]).read_bytes()[:-100])

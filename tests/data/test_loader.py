@@ -9,6 +9,7 @@ import pytest
 from gp_jax.data import DataConfig, make_loader
 from gp_jax.data.shards import read_manifest
 from gp_jax.errors import UserError
+from gp_jax.files import write_json
 
 BATCH = 4
 
@@ -128,5 +129,9 @@ def test_folders_that_cannot_be_used_are_told(config, records, tmp_path):
     folder = shutil.copytree(records("other"), tmp_path / "unfinished")
     (folder / "train-00001-of-00002.array_record").unlink()
     fails("train-00001-of-00002.array_record is missing", records=(str(folder),))
+    manifest = read_manifest(folder, "")
+    del manifest["size"]  # as in one of latents
+    write_json(folder / "manifest.json", manifest)
+    fails("holds no clips: give a folder made with build_records.py", records=(str(folder),))
     (folder / "manifest.json").unlink()
     fails("has no finished manifest.json", records=(str(folder),))

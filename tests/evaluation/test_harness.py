@@ -363,6 +363,17 @@ def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds no evaluation"):
         run(tmp_path, data)
+    for other in ('{"shards": {}}', '{"protocol": "small"}'):  # of records; of an evaluation, with too little in it
+        (tmp_path / "manifest.json").write_text(other)
+        with pytest.raises(UserError, match=r"manifest.json is not of an evaluation: choose another folder"):
+            run(tmp_path, data)
+
+
+def test_a_part_that_does_not_say_what_of_is_measured_anew(data, tmp_path):
+    for _ in range(2):
+        run(tmp_path / "out", data, names=("edge",), clips=["pond"], frames=2, metrics=["psnr"])
+        assert all(score.value for score in Results(tmp_path / "out").scores())
+        Results(tmp_path / "out").part("scores", "edge", "0.5", "pond").write_text("{}")
 
 
 def test_a_method_must_keep_observed_pixels(data, tmp_path):
