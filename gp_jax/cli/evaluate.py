@@ -191,6 +191,11 @@ def _contenders(names: list[str], arguments: argparse.Namespace, mesh: Any) -> "
     """What takes part, by the names in tables: `edge`, `globalpaint`, `my_model` of `globalpaint:runs/my_model`."""
     from gp_jax.evaluation.harness import Contender
 
+    if arguments.checkpoint and not any(map(has_networks, names)):
+        raise UserError(
+            f"--checkpoint is of methods that are made of one and name none, and {', '.join(names)} is none of these: "
+            "leave it out"
+        )
     contenders: dict[str, Contender] = {}
     for name in names:
         kind, _, place = name.partition(":")

@@ -135,6 +135,8 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
         (["--method", "edge,edge"], "two methods of the name edge"),
         (["--method", "folder:nowhere"], "no folder nowhere"),
         (["--checkpoint", "nowhere"], "no checkpoint nowhere"),
+        (["--method", "edge", "--checkpoint", "nowhere"], "--checkpoint is of methods that are made of one"),
+        (["--method", "edge,globalpaint:my/", "--checkpoint", "tiny"], "and edge, globalpaint:my/ is none of these"),
         (["--shard", "2/2"], "not of the form K/N"),
         (["--method", "edge", "--shards", "4"], "--shards is of --processes and --engine ray"),
         (["--method", "edge", "--ask", "GPU=1"], "--ask is of --engine ray"),
