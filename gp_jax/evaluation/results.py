@@ -155,7 +155,7 @@ class Results:
         if "folder" not in manifest.methods[method]:
             return self.folder / "generated" / method / case / clip
         outputs = Path(manifest.methods[method]["folder"])
-        if len(PROTOCOLS[manifest.protocol].cases) > 1:
+        if len(PROTOCOLS[manifest.protocol].cases) > 1 or (outputs / case).is_dir():
             outputs = outputs / case
         files = (path for path in sorted(outputs.glob(f"{glob.escape(clip)}.*")) if path.stem == clip)
         videos = [path for path in files if path.suffix.lower() in CLIPS]

@@ -116,6 +116,6 @@ def _keep(path: Path, stamp: str, measure_clip: Callable[[], Part]) -> None:
 def _stamp(clip: Path, protocol: Protocol) -> str:
     """sha256 over a clip's files and the metrics: another clip under an old name has to be measured anew."""
     total = hashlib.sha256(" ".join(protocol.metrics).encode())
-    for path in sorted(clip.iterdir()) if clip.is_dir() else [clip]:
+    for path in filter(Path.is_file, sorted(clip.iterdir()) if clip.is_dir() else [clip]):
         total.update(path.name.encode() + path.read_bytes())
     return total.hexdigest()

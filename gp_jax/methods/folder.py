@@ -1,6 +1,6 @@
 """What another system made, in the place of a method.
 
-    Folder("outputs/motia")        FOLDER/CASE/CLIP, or FOLDER/CLIP if there is only one case: scored where it lies
+    Folder("outputs/motia")        FOLDER/CASE/CLIP, or of one case FOLDER/CLIP too: scored where it lies
     Folder("wide.mp4")             one clip: its frames, with the source's own pixels put back
 
 An evaluation takes frames as they are, from `outputs`. A job brings back what an encoder or an autoencoder did to the

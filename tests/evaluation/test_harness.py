@@ -16,8 +16,9 @@ import pytest
 
 from gp_jax.errors import UserError
 from gp_jax.evaluation.harness import Contender, evaluate
+from gp_jax.evaluation.protocols import PROTOCOLS
 from gp_jax.evaluation.report import write_report
-from gp_jax.evaluation.results import MEAN, Results
+from gp_jax.evaluation.results import MEAN, Manifest, Results, add_to_manifest
 from gp_jax.methods.classical import Classical, mirror
 from gp_jax.methods.registry import load
 from gp_jax.metrics.score import measure, pair_up
@@ -237,12 +238,23 @@ def others(whole, tmp_path):
 
 
 def test_the_truth_has_the_best_scores(others, data, tmp_path):
+    (others / "0.5" / "pond" / "thumbnails").mkdir()
+    (others / "0.5" / "pond" / "link").symlink_to("nowhere")
     outcome = run(tmp_path / "out", data, methods=entered(others=f"folder:{others}"))
     assert outcome == (True, [])
     values = {(s.metric, s.region, s.case): s.value for s in Results(tmp_path / "out").scores()}
     for (metric, region, _), value in values.items():
         if (metric, region) != ("seam", "whole"):
             np.testing.assert_allclose(value, {"psnr": 100, "ssim": 1}.get(metric, 0), atol=1e-5)
+
+
+def test_outputs_for_a_single_case_may_lie_in_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "single", dataclasses.replace(PROTOCOL, cases={"0.5": CASES["0.5"]}))
+    methods = {"motia": {"folder": str(tmp_path / "motia")}}
+    add_to_manifest(Results(tmp_path / "out"), Manifest("single", "folder", "/clips", CLIPS, methods, {}))
+    for place in (tmp_path / "motia" / "pond", tmp_path / "motia" / "0.5" / "pond"):
+        place.mkdir(parents=True)
+        assert Results(tmp_path / "out").generated("motia", "0.5", "pond") == place
 
 
 def remove(clip: Path) -> None:
