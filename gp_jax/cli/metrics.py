@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gp_jax.cli import arguments as parse
+from gp_jax.errors import UserError
 from gp_jax.evaluation.protocols import METRICS, PROTOCOLS
 from gp_jax.geometry import Canvas, pixel_mask
 
@@ -56,6 +57,10 @@ def run(arguments: argparse.Namespace) -> None:
         left, right, top, bottom = arguments.pad
 
         def regions(height: int, width: int) -> dict[str, np.ndarray]:
+            if left + right >= width or top + bottom >= height:
+                raise UserError(
+                    f"--pad {left},{right},{top},{bottom} leaves no pixel of a clip of {width}x{height}: give less"
+                )
             canvas = Canvas(height, width, top, left, height - top - bottom, width - left - right)
             return score.whole(height, width) | {"unknown": pixel_mask(canvas)}
 

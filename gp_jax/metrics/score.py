@@ -24,7 +24,7 @@ from gp_jax.errors import UserError
 from gp_jax.metrics import METRICS
 from gp_jax.metrics.metric import Mean, Metric, State
 from gp_jax.video import resolve
-from gp_jax.video.clips import ScaledClip, clips_in
+from gp_jax.video.clips import CLIPS, ScaledClip, clips_in
 from gp_jax.video.images import IMAGES
 
 CHUNK = 16  # frames that go through a metric at once; one shape for all clips of a size, so nothing recompiles
@@ -78,7 +78,7 @@ def pair_up(reference: str | Path, generated: str | Path) -> list[Pair]:
     """Two clips as one pair, or the clips of two folders by their names without suffix, sorted.
 
     Raises:
-      UserError: one is a clip and the other a folder of clips, or a clip has no partner.
+      UserError: one is a clip and the other a folder of clips, one may be either, or a clip has no partner.
     """
     reference, generated = resolve(reference), resolve(generated)
     if _is_clip(reference) != _is_clip(generated):
@@ -255,5 +255,15 @@ def conclude(
 
 
 def _is_clip(path: Path) -> bool:
+    if path.is_file():
+        return True
     # A folder of WebP files is a folder of clips, since they may be animated.
-    return path.is_file() or any(file.suffix.lower() in IMAGES - {".webp"} for file in path.iterdir())
+    inside = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+    pictures = [file for file in inside if file.suffix.lower() in IMAGES - {".webp"} and not file.is_dir()]
+    clips = [file for file in inside if file.suffix.lower() in CLIPS - IMAGES or file.is_dir()]
+    if pictures and clips:
+        raise UserError(
+            f"{path} has the picture {pictures[0].name} beside {clips[0].name}: give a folder of pictures, which is "
+            "one clip, or one of clips"
+        )
+    return bool(pictures)

@@ -58,7 +58,7 @@ def test_a_protocol_scales_and_measures_each_case(clips, capsys):
     "arguments, sentence",
     [
         (["--metric", "psrn"], "there is no metric psrn"),
-        (["--pad", "30,30,0,0"], "has nothing to continue from"),
+        (["--pad", "30,30,0,0"], "--pad 30,30,0,0 leaves no pixel of a clip of 48x36"),
         (["--protocol", "m3ddm"], "invalid choice"),
         (["--pad", "1,1,1,1", "--protocol", "m3ddm-256"], "not allowed with"),
     ],

@@ -130,6 +130,12 @@ def test_two_clips_are_a_pair(folders):
         pair_up(folders[0] / "pond", folders[1])
 
 
+def test_a_picture_among_clips_is_named(folders):
+    shutil.copy(folders[0] / "pond" / "00003.png", folders[0] / "cover.png")
+    with pytest.raises(UserError, match=r"true has the picture cover.png beside pond: give a folder of pictures"):
+        pair_up(*folders)
+
+
 def test_a_clip_that_is_missing_or_short_is_named(folders):
     shutil.rmtree(folders[1] / "pond")
     with pytest.raises(UserError, match="made has no clip pond"):
