@@ -50,6 +50,7 @@ from gp_jax.data.videos import cover
 from gp_jax.errors import UserError
 
 LISTS = ("list", "csv")  # kinds of source that nobody holds
+OPTIONS = {"path": LISTS, "caption": LISTS, "resolution": ("davis",)}  # and the kinds of source that have them
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def build(arguments: argparse.Namespace) -> int:
     engine = Engine.of(arguments)
     if arguments.verify:
         return verify(arguments.verify, "tools/build_records.py", engine)
-    options = {name: getattr(arguments, name) for name in ("path", "caption", "resolution") if getattr(arguments, name)}
+    options = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
     recipe = Recipe(**{name: getattr(arguments, name) for name in Recipe.__dataclass_fields__})
     facts = dict(arguments.fact)
     source = (_listed if arguments.kind in LISTS else _held)(arguments, options)
@@ -278,6 +279,9 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not arguments.verify and (arguments.output is None or arguments.size is None):
         parser.error("name kind, source, output and --size, or --verify RECORDS")
+    for name, kinds in OPTIONS.items():
+        if arguments.kind and arguments.kind not in kinds and getattr(arguments, name) is not None:
+            parser.error(f"--{name} is of {kinds[0]}, not of {arguments.kind}: leave it out")
     if arguments.least > arguments.most:
         parser.error(f"--least {arguments.least} is more than --most {arguments.most}: no record could be made")
     return arguments

@@ -70,6 +70,8 @@ def is_cut(change: np.ndarray) -> np.ndarray:
 
     The second catches a cut into fast motion, and is strict, for a camera may start with a jerk.
     """
+    if not len(change):  # of a film of one frame
+        return np.zeros(0, bool)
     padded = np.pad(change, NEIGHBOURS, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
     around = np.median(windows, axis=-1)

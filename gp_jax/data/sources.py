@@ -11,6 +11,7 @@ read by film_lists.py.
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -143,17 +144,22 @@ def tfds(folder: Path) -> list[Film]:
 
 
 def arrays(file: Path) -> list[Film]:
-    """An array of clips [N, T, H, W, 3] uint8 in NumPy's format, and beside it a JSON list of what is known of each."""
+    """An array of clips [N, T, H, W, 3] uint8 in NumPy's format, and beside it a JSON list of what is known of each:
+    split (train or validation), frame_rate, caption and any other facts."""
     if not file.with_suffix(".json").is_file():
         raise UserError(f"{file.with_suffix('.json')} is missing: it says what the clips of {file.name} are")
     try:
         entries = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        count = len(np.load(file, mmap_mode="r"))
-    except (OSError, ValueError) as error:
+        clips = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{file} and its JSON list cannot be read: {error}") from None
-    if not isinstance(entries, list) or len(entries) != count or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(clips, np.ndarray) or clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
+        held = f"{list(clips.shape)} {clips.dtype}" if isinstance(clips, np.ndarray) else "several arrays"
+        raise UserError(f"{file} must be one array [N, T, H, W, 3] of uint8, and holds {held}")
+    if not isinstance(entries, list) or len(entries) != len(clips) or not all(map(_is_entry, entries)):
         raise UserError(
-            f"{file.with_suffix('.json')} must be a list of {count} objects, one for each clip of {file.name}"
+            f"{file.with_suffix('.json')} must be a list of {len(clips)} objects, one for each clip of {file.name}, "
+            "where split is train or validation, frame_rate a number above 0 and caption a text, or not there"
         )
     return [
         Film(
@@ -180,6 +186,14 @@ SOURCES: dict[str, Callable[..., list[Film]]] = {
 
 def _images(name: str, folder: Path, split: str, frame_rate: float = 24) -> Film:
     return Film(name, functools.partial(VideoReader, folder, frame_rate), frame_rate, split=split, has_cuts=False)
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether `arrays` can read what its JSON list says of a clip."""
+    if not isinstance(entry, dict) or entry.get("split") not in (None, "train", "validation"):
+        return False
+    rate = entry.get("frame_rate", 24)
+    return isinstance(rate, (int, float)) and 0 < rate < math.inf and isinstance(entry.get("caption", ""), str)
 
 
 def _open_array(file: Path, index: int) -> ArrayFrames:

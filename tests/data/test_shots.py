@@ -66,6 +66,7 @@ def test_a_dissolve_is_no_cut_and_a_fade_is_cut_in_the_black(length):
 def test_a_film_of_few_frames_has_no_cut(count):
     assert cuts(drifting(np.random.default_rng(6), 2)[:count]) == []
     assert cuts(np.zeros((5, 9, 16, 3), np.uint8)) == []
+    assert find_shots(thumbnails(drifting(np.random.default_rng(6), 2)[: count or 1]), least=1) == []
 
 
 def test_what_swings_into_the_picture_makes_no_cut():

@@ -86,6 +86,23 @@ def test_an_array_of_clips(tmp_path):
         np.testing.assert_array_equal(list(film.open().frames_at([1, 3])), clip[[1, 3]])
 
 
+@pytest.mark.parametrize(
+    "clips, entry, sentence",
+    [
+        (np.zeros((1, 4, 8, 8), np.uint8), {}, r"clips.npy must be one array .* and holds \[1, 4, 8, 8\] uint8"),
+        (np.zeros((1, 4, 8, 8, 3), np.float32), {}, r"holds \[1, 4, 8, 8, 3\] float32"),
+        (np.zeros((1, 4, 8, 8, 3), np.uint8), {"split": "val"}, r"clips.json must be .* split is train or validation"),
+        (np.zeros((1, 4, 8, 8, 3), np.uint8), {"frame_rate": None}, "frame_rate a number above 0"),
+        (np.zeros((1, 4, 8, 8, 3), np.uint8), {"caption": 3}, "caption a text"),
+    ],
+)
+def test_an_array_of_something_else_is_told(tmp_path, clips, entry, sentence):
+    np.save(tmp_path / "clips.npy", clips)
+    (tmp_path / "clips.json").write_text(json.dumps([entry]))
+    with pytest.raises(UserError, match=sentence):
+        SOURCES["arrays"](tmp_path / "clips.npy")
+
+
 def test_a_folder_that_tfds_did_not_prepare(tmp_path):
     with pytest.raises(UserError, match="no data set prepared by TensorFlow Datasets"):
         SOURCES["tfds"](tmp_path)

@@ -178,6 +178,8 @@ def test_a_list_is_shuffled_over_shards_that_can_be_begun_anywhere(tmp_path, mon
     sources = [folder[index].facts["source"] for index in range(len(folder))]
     captions = {folder[index].facts["caption"] for index in range(len(folder))}
     assert captions == {f"film {number}" for number in range(7)} and sources != sorted(sources)
+    assert not build(monkeypatch, "list", tmp_path / "list.tsv", tmp_path / "silent", *options, "--caption", "")
+    assert RecordFolder(tmp_path / "silent", "train")[0].facts["caption"] == ""
 
 
 @pytest.mark.parametrize("count, shards", [(0, 0), (1, 1), (5, 5), (33, 32), (2048, 32), (2049, 33), (10**5, 1563)])
@@ -215,3 +217,11 @@ def test_a_split_that_cannot_be_is_refused(clips, tmp_path, monkeypatch, capsys)
 )
 def test_options_that_cannot_be_meant_are_refused(option, monkeypatch, tmp_path):
     assert build(monkeypatch, "videos", tmp_path, tmp_path / "out", "--size=8x8", option) == 2
+
+
+@pytest.mark.parametrize(
+    "kind, option", [("videos", "--resolution=480p"), ("davis", "--caption="), ("tfds", "--path=")]
+)
+def test_options_of_other_sources_are_refused(kind, option, monkeypatch, tmp_path, capsys):
+    assert build(monkeypatch, kind, tmp_path, tmp_path / "out", "--size=8x8", option) == 2
+    assert f"{option.partition('=')[0]} is of " in capsys.readouterr().err
