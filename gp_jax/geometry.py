@@ -305,6 +305,13 @@ def patch_positions(canvas: Canvas, grid: int) -> np.ndarray:
     return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(grid * grid, 2).astype(np.float32)
 
 
+def check_ratio_range(ratio_range: tuple[float, float]) -> None:
+    """Raises UserError where `sample_canvas` could draw of it no canvas, or one with nothing to make or to see."""
+    low, high = ratio_range
+    if not 0 < low <= high < 1:
+        raise UserError(f"ratio_range lies within 0 and 1, the smaller number first, not {low} to {high}")
+
+
 def sample_canvas(
     rng: np.random.Generator,
     height: int,

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from gp_jax.errors import UserError
-from gp_jax.geometry import MASK_RULES
+from gp_jax.geometry import MASK_RULES, check_ratio_range
+from gp_jax.json_config import naming
 from gp_jax.seeds import check_seed
 
 # Which frames of a segment count as complete, and which strides are drawn: names of the rules in examples.py.
@@ -73,7 +74,8 @@ class DataConfig:
 
     def __post_init__(self):
         check_seed(self.seed)
-        low, high = self.ratio_range
+        with naming("data configuration"):
+            check_ratio_range(self.ratio_range)
         views = self.feature_frames and not self.precomputed
         wrong = {
             "records is empty: name at least one folder": not self.records or isinstance(self.records, str),
@@ -82,7 +84,6 @@ class DataConfig:
             f"short is one of {', '.join(SHORT)}": self.short not in SHORT,
             "global_frames needs segments of 2 frames": self.global_frames and self.segment_frames < 2,
             f"known={self.known!r} needs segments of 3 frames": self.known != "none" and self.segment_frames < 3,
-            "ratio_range lies within 0 and 1": not 0 < low <= high < 1,
             f"directions are of {', '.join(MASK_RULES)}": not set(self.directions) <= set(MASK_RULES),
             "view_size must be a multiple of view_patch": views
             and (self.view_patch < 1 or self.view_size < 1 or self.view_size % self.view_patch),

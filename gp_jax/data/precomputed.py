@@ -28,7 +28,7 @@ from gp_jax.data.config import DataConfig
 from gp_jax.data.examples import Example, draw_indices, sample_frames, segment, view_places
 from gp_jax.data.shards import MANIFEST_FILE, SHOWN, open_shards, read_manifest, sha256, unpack
 from gp_jax.errors import UserError
-from gp_jax.geometry import Canvas, sample_canvas
+from gp_jax.geometry import Canvas, check_ratio_range, sample_canvas
 from gp_jax.seeds import check_seed
 
 FOLDER = "precomputed"
@@ -48,6 +48,7 @@ class Recipe:
 
     def __post_init__(self):
         check_seed(self.seed)
+        check_ratio_range(self.ratio_range)
 
 
 @dataclasses.dataclass(frozen=True)

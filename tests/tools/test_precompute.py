@@ -224,6 +224,14 @@ def test_frames_that_the_autoencoder_cannot_take_are_told_first(checkpoint, tmp_
     assert "frames of 24x18 pixels cannot be encoded" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("ratios", [(0.9, 0.1), (0.5, 1.5), (0, 0)])
+def test_a_ratio_range_that_cannot_be_is_refused_before_anything_is_written(ratios, tmp_path, capsys):
+    folder = write_records(tmp_path / "records")
+    assert call(folder, "latents", "--ratio-range", *ratios) == 2
+    assert "ratio_range lies within 0 and 1" in capsys.readouterr().err
+    assert not (folder / FOLDER).exists()
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_progress_is_told_within_a_record_and_by_every_process(processes, checkpoint, tmp_path, monkeypatch):
     steps = []
