@@ -16,12 +16,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jobs import run
 from rich.console import Console
 from rich.table import Table
 
-from gp_jax.cli import arguments as parse
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, count, index, share
 from gp_jax.cli.progress import progress
+from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
@@ -34,24 +35,15 @@ from gp_jax.video import VideoReader
 HEADINGS = "clip", "detail", "LPIPS", "PSNR", "sharpness", "flicker", "true flicker", "seam of tiles"
 
 
-def main() -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Makes the sides of every clip in each way, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a video, a folder of images, or sample:NAME")
-    parser.add_argument("--hide", type=float, default=0.5, metavar="SHARE", help="of the width; by default 0.5")
-    parser.add_argument("--frames", type=parse.count, default=8, metavar="N", help="the first ones; by default 8")
-    parser.add_argument("--skip", type=parse.index, default=0, metavar="N", help="frames before them; by default 0")
-    parser.add_argument(
-        "--detail", default="none,source,tiles", metavar="NAME,...", help="ways; by default none,source,tiles"
-    )
-    parser.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="for the middle frames; by default nowhere")
-    arguments = parser.parse_args()
-
+    readers = {name: VideoReader(name) for name in arguments.clips}
+    for name, reader in readers.items():
+        if arguments.skip >= len(reader):
+            raise UserError(f"{name} has {len(reader)} frames: --skip fewer than that")
     pipe = OutpaintPipeline.from_pretrained(arguments.checkpoint)
     table = Table(*HEADINGS)
-    for name in arguments.clips:
-        reader = VideoReader(name)
+    for name, reader in readers.items():
         truth = np.stack(list(islice(reader, arguments.skip, arguments.skip + arguments.frames)))
         height, width = truth.shape[1:3]
         side = round(width * arguments.hide / 2)
@@ -96,5 +88,19 @@ def _laplacian(frame: np.ndarray) -> float:
     return float(np.abs(cv2.Laplacian(frame.astype(np.float32).mean(axis=-1), cv2.CV_32F)).mean())
 
 
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a video, a folder of images, or sample:NAME")
+    parser.add_argument("--hide", type=share, default=0.5, metavar="SHARE", help="of the width; by default 0.5")
+    parser.add_argument("--frames", type=count, default=8, metavar="N", help="the first ones; by default 8")
+    parser.add_argument("--skip", type=index, default=0, metavar="N", help="frames before them; by default 0")
+    parser.add_argument(
+        "--detail", default="none,source,tiles", metavar="NAME,...", help="ways; by default none,source,tiles"
+    )
+    parser.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="for the middle frames; by default nowhere")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main()
+    run(main, parse())

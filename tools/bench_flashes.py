@@ -13,11 +13,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from jobs import run
 from rich.console import Console
 from rich.table import Table
 
-from gp_jax.cli import arguments as parse
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, aspect, share, size
 from gp_jax.cli.progress import progress
 from gp_jax.data.videos import cover
 from gp_jax.geometry import Canvas, pixel_mask
@@ -29,21 +29,14 @@ from gp_jax.video import VideoReader
 HEADINGS = "clip", "plan", "where segments met", "ends of the last level", "largest", "median"
 
 
-def main() -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Outpaints every clip twice, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a video, a folder of images, or sample:NAME")
-    parser.add_argument("--aspect", type=parse.aspect, default=16 / 9, metavar="W:H", help="where nothing is hidden")
-    parser.add_argument("--hide", type=float, default=0.0, metavar="SHARE", help="of the width, to be made again")
-    parser.add_argument("--size", type=parse.size, metavar="WxH", help="to which frames are brought first")
-    parser.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    arguments = parser.parse_args()
-
+    readers = {name: VideoReader(name) for name in arguments.clips}
     pipe = OutpaintPipeline.from_pretrained(arguments.checkpoint)
     PLANS["without"] = lambda frames, length: Plan(plan(frames, length).levels[:-1])
     table = Table(*HEADINGS)
-    for name in arguments.clips:
-        frames = np.stack([cover(x, arguments.size) if arguments.size else x for x in VideoReader(name)])
+    for name, reader in readers.items():
+        frames = np.stack([cover(x, arguments.size) if arguments.size else x for x in reader])
         height, width = frames.shape[1:3]
         if arguments.hide:
             side = round(width * arguments.hide / 2)
@@ -78,5 +71,15 @@ def flashes(video: np.ndarray, canvas: Canvas, levels: tuple) -> tuple[float, fl
     return ratio(levels[-2]), ratio(levels[-1]), change.max(), float(np.median(change))
 
 
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("clips", nargs="+", metavar="CLIP", help="a video, a folder of images, or sample:NAME")
+    parser.add_argument("--aspect", type=aspect, default=16 / 9, metavar="W:H", help="where nothing is hidden")
+    parser.add_argument("--hide", type=share, default=0.0, metavar="SHARE", help="of the width, to be made again")
+    parser.add_argument("--size", type=size, metavar="WxH", help="to which frames are brought first")
+    parser.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main()
+    run(main, parse())

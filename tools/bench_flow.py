@@ -40,7 +40,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, count
 from gp_jax.flow.estimate import ESTIMATORS, flows
 from gp_jax.flow.propagation import LINKS, propagate
 from gp_jax.flow.warp import difference, positions, sampled
@@ -55,12 +55,14 @@ SHIFT = 6
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--frames", type=int, default=24, metavar="N", help="of the clip that is made up")
+    parser.add_argument("--frames", type=count, default=24, metavar="N", help="of the clip that is made up")
     parser.add_argument(
         "--estimators", default="dis,gmflow", metavar="A,B", help=f"with --clips, of {', '.join(ESTIMATORS)}"
     )
     parser.add_argument("--clips", nargs="+", type=Path, metavar="FOLDER", help="compare estimators on these")
     arguments = parser.parse_args()
+    if arguments.frames < 2:
+        parser.error(f"--frames {arguments.frames}: flow is between two frames at least")
     for clip in arguments.clips or ():
         if not clip.is_dir():
             parser.error(f"--clips {clip}: no folder of frames is there")

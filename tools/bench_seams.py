@@ -17,12 +17,13 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jobs import run
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, index
 from gp_jax.geometry import Canvas
 from gp_jax.methods.globalpaint.options import Options
 from gp_jax.methods.globalpaint.pipeline import OutpaintPipeline
@@ -73,18 +74,13 @@ def _decode(vae, latents):
     return jnp.round((jnp.clip(frames, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
 
 
-def main() -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("data", type=Path, help="a folder as DAVIS has it")
-    parser.add_argument("--overlap", type=int, default=2, metavar="N", help="pixels of the network's frame")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="where pictures of borders go; by default nowhere")
-    parser.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
-    arguments = parser.parse_args()
+    clips = clips_in(arguments.data / "JPEGImages" / "480p")
     pipe = OutpaintPipeline.from_pretrained(arguments.checkpoint)
     canvas = Canvas.from_pads(SIDE, SIDE - 2 * HIDDEN, HIDDEN, HIDDEN, 0, 0)
     rows = []
-    for name, path in track(clips_in(arguments.data / "JPEGImages" / "480p").items(), console=Console(stderr=True)):
+    for name, path in track(clips.items(), console=Console(stderr=True)):
         reader = VideoReader(path)
         frames = reader.frames_at(range(min(len(reader), FRAMES)))
         truth = np.stack([scale(frame, SIDE, SIDE) for frame in frames])
@@ -105,5 +101,14 @@ def main() -> None:
     Console().print(table)
 
 
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("data", type=Path, help="a folder as DAVIS has it")
+    parser.add_argument("--overlap", type=index, default=2, metavar="N", help="pixels of the network's frame")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="where pictures of borders go; by default nowhere")
+    parser.add_argument("--checkpoint", default="tiny", metavar="DIR|NAME", help="a folder, or a model of this package")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main()
+    run(main, parse())

@@ -13,10 +13,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from jobs import run
 from rich.console import Console
 from rich.table import Table
 
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, seed
 from gp_jax.data.shots import cuts
 from gp_jax.video import VideoReader
 from gp_jax.video.clips import clips_in
@@ -81,12 +82,8 @@ def judged(events: list[tuple[str, int, int]], found: list[int]) -> Counter[str]
     return right
 
 
-def main() -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("data", type=Path, help="a folder as DAVIS has it")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the clips, and of the flashes")
-    arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     clips = []
     for path in clips_in(arguments.data / "JPEGImages" / "480p").values():
@@ -101,5 +98,12 @@ def main() -> None:
     Console().print(table)
 
 
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("data", type=Path, help="a folder as DAVIS has it")
+    parser.add_argument("--seed", type=seed, default=0, help="of the order of the clips, and of the flashes")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main()
+    run(main, parse())

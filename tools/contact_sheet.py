@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, count
 from gp_jax.errors import UserError
 from gp_jax.files import replacing
 from gp_jax.video import VideoReader
@@ -69,9 +69,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("clips", nargs="+", help="source, result, source, result, ...")
     parser.add_argument("picture", type=Path, help="a PNG or JPEG file")
-    parser.add_argument("--frames", type=int, default=4, help="how many of each clip")
-    parser.add_argument("--columns", type=int, default=1, help="clips side by side")
-    parser.add_argument("--height", type=int, help="of a result's frame, in pixels; its own by default")
+    parser.add_argument("--frames", type=count, default=4, help="how many of each clip")
+    parser.add_argument("--columns", type=count, default=1, help="clips side by side")
+    parser.add_argument("--height", type=count, help="of a result's frame, in pixels; its own by default")
     args = parser.parse_args()
     if len(args.clips) % 2:
         parser.error(f"{args.clips[-1]} has no partner: give source and result of each clip, and the picture last")

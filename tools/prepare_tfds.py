@@ -19,10 +19,13 @@ from gp_jax.errors import UserError
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Prepares the data set and prints the folder that it lies in."""
-    import tensorflow_datasets as tfds
-
     if (arguments.folder is None) == (arguments.name == "youtube-vos"):
         raise UserError("youtube-vos needs --folder, and davis takes none")
+    if arguments.folder and not (arguments.folder / "train" / "JPEGImages").is_dir():
+        raise UserError(f"{arguments.folder} is not YouTube-VOS: there is no train/JPEGImages in it")
+
+    import tensorflow_datasets as tfds
+
     config = {"config": arguments.resolution} if arguments.name == "davis" else {}
     builder = BUILDERS[arguments.name](data_dir=arguments.data_dir, file_format="array_record", **config)
     manual = {"manual_dir": arguments.folder} if arguments.folder else {}

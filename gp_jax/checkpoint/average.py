@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gp_jax.checkpoint.components import WEIGHTS_FILE
+from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.checkpoint.tensors import LazyTensor, check_match, read_tensors, write_tensors
 from gp_jax.errors import UserError
 from gp_jax.files import replacing_folder
@@ -19,12 +20,14 @@ def average(first: Path, second: Path, target: Path, share: float) -> None:
     """Writes the folder `target`, or nothing; everything but the weights comes from the second one.
 
     Args:
-      first, second: checkpoint folders.
+      first, second: checkpoint folders, or models of this package.
       share: of the second one, from 0 to 1.
 
     Raises:
-      UserError: a network is missing in the first one or differs in a name or shape, or `target` is there already.
+      UserError: there is no such checkpoint, a network is missing in the first one or differs in a name or shape, or
+        `target` is there already.
     """
+    first, second = find_checkpoint(first), find_checkpoint(second)
     with replacing_folder(target, overwrite=False) as building:
         shutil.copytree(second, building, dirs_exist_ok=True)
         for file in sorted(building.glob(f"*/{WEIGHTS_FILE}")):

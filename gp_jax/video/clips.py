@@ -18,7 +18,9 @@ CLIPS = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts"
 
 
 def clips_in(folder: Path) -> dict[str, Path]:
-    """Clips by name; raises UserError where there is none, or where two have the same name."""
+    """Clips by name; raises UserError where there is no folder or no clip, or where two have the same name."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
     clips: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() in CLIPS):

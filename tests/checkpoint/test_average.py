@@ -32,6 +32,13 @@ def test_each_parameter_is_the_mean_and_the_rest_is_the_seconds(checkpoint, tmp_
         average(first, second, target, 0.25)
 
 
+def test_a_checkpoint_that_is_not_there_is_named(checkpoint, tmp_path):
+    there = checkpoint("a", 1)
+    for pair in ((there, tmp_path / "nowhere"), (tmp_path / "nowhere", there)):
+        with pytest.raises(UserError, match=r"there is no checkpoint .*nowhere"):
+            average(*pair, tmp_path / "c", 0.5)
+
+
 @pytest.mark.parametrize("fields", [{"shape": (3, 2)}, {"component": "vae"}])
 def test_another_architecture_is_refused_and_nothing_is_written(checkpoint, tmp_path, fields):
     with pytest.raises(UserError, match=r"kernel|has no unet"):

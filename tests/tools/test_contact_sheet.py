@@ -66,6 +66,14 @@ def test_a_picture_takes_the_place_of_the_old_one(tmp_path, monkeypatch, suffix)
     assert list(tmp_path.iterdir()) == [picture]
 
 
+@pytest.mark.parametrize("option", ["--frames=0", "--columns=0", "--height=-4"])
+def test_a_number_that_makes_no_picture_is_refused(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.setattr(sys, "argv", ["contact_sheet.py", "a", "b", str(tmp_path / "sheet.png"), option])
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert "is not a whole number from 1 on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["sheet", "sheet.mp4", "sheet.xyz"])
 def test_another_kind_of_file_is_refused_before_the_work(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", ["contact_sheet.py", "nothing", "nothing", str(tmp_path / name)])
