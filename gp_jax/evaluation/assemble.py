@@ -12,8 +12,19 @@ from itertools import product
 import numpy as np
 
 from gp_jax.evaluation.protocols import Protocol
-from gp_jax.evaluation.results import MEAN, REFERENCE, Manifest, Result, Results, Score, Timing, write_lines
-from gp_jax.evaluation.scoring import REGIONS, Entry, Part, read_part
+from gp_jax.evaluation.results import (
+    MEAN,
+    REFERENCE,
+    Entry,
+    Manifest,
+    Part,
+    Result,
+    Results,
+    Score,
+    Timing,
+    write_lines,
+)
+from gp_jax.evaluation.scoring import REGIONS
 from gp_jax.files import read_json
 from gp_jax.metrics import METRICS
 from gp_jax.metrics.frechet import FrechetState, feature_moments
@@ -45,7 +56,7 @@ def assemble(results: Results) -> None:
 
 def problems(results: Results, method: str, case: str, clips: Iterable[str]) -> list[str]:
     """A sentence on each output of a method that was not measured, or could not be."""
-    found = (read_part(results, method, case, clip) for clip in clips)
+    found = (results.read_part(method, case, clip) for clip in clips)
     return [problem for _, problem in found if problem]
 
 
@@ -65,7 +76,7 @@ def mean(scores: Sequence[Score]) -> Score:
 
 
 def _parts(results: Results, manifest: Manifest, method: str, case: str) -> Parts:
-    return {clip: read_part(results, method, case, clip)[0] for clip in manifest.clips}
+    return {clip: results.read_part(method, case, clip)[0] for clip in manifest.clips}
 
 
 def _lines(method: str, case: str, protocol: Protocol, clips: Mapping[str, int], parts: Parts) -> Iterator[Result]:

@@ -35,6 +35,10 @@ from gp_jax.video.clips import CLIPS
 MEAN = "mean"  # the case that stands for all of a protocol's cases
 REFERENCE = "reference"  # in the place of a method: the truth
 
+# {"per_frame": [...]}, {"features": [...]}, or {"note": "why there is nothing"}.
+Entry = Mapping[str, Any]
+Part = Mapping[str, Mapping[str, Entry]]  # by region and metric
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
@@ -164,6 +168,14 @@ class Results:
     def part(self, kind: str, method: str, case: str, clip: str) -> Path:
         """Where the JSON object with the "scores" or the "timing" of one clip lies."""
         return self.folder / "parts" / kind / method / case / f"{clip}.json"
+
+    def read_part(self, method: str, case: str, clip: str) -> tuple[Part | None, str]:
+        """What was measured of a clip; or None and a sentence on why there is nothing."""
+        path = self.part("scores", method, case, clip)
+        if not path.is_file():
+            return None, f"clip {clip} was not measured"
+        kept = read_json(path)
+        return kept.get("part"), kept.get("problem", "")
 
     def results(self) -> list[Result]:
         return read_lines(self.folder / "results.jsonl", Result)

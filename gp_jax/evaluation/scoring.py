@@ -7,15 +7,14 @@ or by how many processes, the parts came about. That an output could not be meas
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gp_jax.errors import UserError
 from gp_jax.evaluation.protocols import Protocol
-from gp_jax.evaluation.results import REFERENCE, Results
+from gp_jax.evaluation.results import REFERENCE, Entry, Part, Results
 from gp_jax.files import read_json, write_json
 from gp_jax.geometry import pixel_mask
 from gp_jax.metrics import METRICS
@@ -25,10 +24,6 @@ from gp_jax.metrics.score import Pair, frame_values, read_pair
 from gp_jax.video.clips import read_clip
 
 REGIONS = ("whole", "unknown")
-
-# {"per_frame": [...]}, {"features": [...]}, or {"note": "why there is nothing"}.
-Entry = Mapping[str, Any]
-Part = Mapping[str, Mapping[str, Entry]]  # by region and metric
 
 
 def score(results: Results, method: str, case: str, clip: str) -> None:
@@ -53,15 +48,6 @@ def score_reference(results: Results, case: str, clip: str) -> None:
         return measure_reference(read_clip(path), protocol, case)
 
     _keep(results.part("scores", REFERENCE, case, clip), _stamp(path, protocol), measure_truth)
-
-
-def read_part(results: Results, method: str, case: str, clip: str) -> tuple[Part | None, str]:
-    """What was measured of a clip; or None and a sentence on why there is nothing."""
-    path = results.part("scores", method, case, clip)
-    if not path.is_file():
-        return None, f"clip {clip} was not measured"
-    kept = read_json(path)
-    return kept.get("part"), kept.get("problem", "")
 
 
 def measure_clip(reference: np.ndarray, generated: np.ndarray, protocol: Protocol, case: str) -> Part:

@@ -15,6 +15,8 @@ from gp_jax.evaluation.report.numbers import Numbers
 from gp_jax.evaluation.report.pieces import GREY, source
 from gp_jax.evaluation.report.plots import line_plot, ticks
 from gp_jax.evaluation.report.videos import mosaic, tile_size
+from gp_jax.evaluation.results import write_lines
+from gp_jax.files import write_json
 from tests.evaluation import small_results
 
 
@@ -68,6 +70,17 @@ def test_the_page_says_nothing_of_the_machine_that_made_it(text):
     """small_results puts the data to /clips, and a method to /outputs/motia."""
     assert "2 clips of clips (folder)" in text and "motia" in text
     assert not re.search(r"/clips|/outputs", text)
+
+
+def test_of_a_metric_that_compares_sets_alone_what_was_measured_is_shown_all_the_same(tmp_path):
+    results = small_results.write(tmp_path)
+    for clip in small_results.CLIPS:
+        write_json(results.part("scores", "edge", "0.25", clip), {"stamp": "", "part": {"whole": {}}})
+    for name in ("results.jsonl", "timing.jsonl"):  # a system's outputs have no timing either
+        write_lines(tmp_path / name, [])
+    assert Numbers(results).is_measured("edge", ("0.25", "bear"))
+    assert not Numbers(results).is_measured("globalpaint", ("0.25", "bear"))
+    assert "Cost" not in page.render(results)
 
 
 def test_every_clip_is_there_worst_first(text, results):

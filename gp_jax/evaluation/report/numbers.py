@@ -3,6 +3,8 @@
 All of it in the unknown region, where methods differ.
 """
 
+import itertools
+
 from gp_jax.evaluation.results import Result, Results
 from gp_jax.evaluation.summary import COLUMNS
 from gp_jax.evaluation.table import GOOD
@@ -31,7 +33,12 @@ class Numbers:
             if row.region == "unknown":
                 # Of a metric in two flavours the first is shown.
                 self._rows.setdefault((row.metric, row.method, row.case, row.clip), row)
-        self._outputs = {key[1:] for key in self._rows}
+        # Metrics that compare sets have no rows; where there are no others, the parts tell what was measured.
+        self._outputs = {key[1:] for key in self._rows} or {
+            (method, *clip)
+            for method, clip in itertools.product(self.methods, self.clips)
+            if results.read_part(method, *clip)[0]
+        }
 
     def measured(self, metrics: tuple[str, ...]) -> list[str]:
         """Those of the metrics that there are numbers of."""

@@ -45,7 +45,7 @@ def render(results: Results) -> str:
         "cases": "".join(f"<option>{escape(case)}</option>" for case in protocol.cases),
         "summary": pieces.table(summary(results)),
         "by_case": f"<details><summary>Case by case</summary>{pieces.table(by_case(results))}</details>",
-        "cost": pieces.table(cost(results)),
+        "cost": f"<h2>Cost</h2>\n{pieces.table(cost(results))}" if results.timings() else "",
         "extremes": "".join(pieces.extremes(numbers, metric, cards) for metric in numbers.measured(EXTREMES)),
         "numbers": "".join(pieces.heat(numbers, metric, cards) for metric in numbers.measured(PLOTS)),
         "order": escape(_order(numbers, len(order), len(cards))),
