@@ -201,7 +201,7 @@ def _contenders(names: list[str], arguments: argparse.Namespace, mesh: Any) -> "
         kind, _, place = name.partition(":")
         label = Path(place).resolve().name if place else name
         if label in contenders:
-            raise UserError(f"there are two methods of the name {label}: rename the folder")
+            raise UserError(f"there are two methods of the name {label}: leave one out, or rename a folder")
         if kind == FOLDER:
             method = load(name)
         else:
@@ -215,7 +215,7 @@ def _contenders(names: list[str], arguments: argparse.Namespace, mesh: Any) -> "
 
 
 def _names(text: str) -> list[str]:
-    return text.split(",")
+    return list(dict.fromkeys(text.split(",")))
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -103,6 +103,9 @@ def ablate(
     if unknown := set(arms) - set(ARMS):
         raise UserError(f"there is no arm {sorted(unknown)[0]}: choose of {', '.join(ARMS)}")
     folders = {name: [_check(name, checkpoint) for checkpoint in arms[name]] for name in ARMS if name in arms}
+    for name, checkpoints in folders.items():
+        if len({folder.resolve() for folder in checkpoints}) < len(checkpoints):
+            raise UserError(f"arm {name}: a checkpoint is given twice, and its interval would be 0: give each once")
     runs = name_runs(folders, seeds)
     wanted = None if steps is None else Count(steps)
     methods = {

@@ -226,7 +226,7 @@ def _choose(readers: Readers, names: Sequence[str] | None) -> dict[str, Frames]:
         if name not in readers:
             like = difflib.get_close_matches(name, readers) or list(readers)[:3]
             raise UserError(f"the data set has no clip {name}: it has {len(readers)}, {', '.join(like)} among them")
-    for name in readers:
+    for name in readers if names is None else names:
         if not is_name(name) or "." in name:
             raise UserError(f"clip {name!r} must be named anew, without dots and slashes: its results become a folder")
     return {name: open_clip() for name, open_clip in readers.items() if names is None or name in names}

@@ -122,6 +122,13 @@ def test_a_bad_output_is_told_and_shows_in_the_exit_code(data, tmp_path, capsys)
     assert empty["motia"] is None and empty["edge"] > 0
 
 
+def test_a_metric_that_is_named_twice_is_measured_once(data, tmp_path):
+    words = "--method", "edge", "--metric", "psnr,psnr", "--clips", "pond", "--frames", "2"
+    assert run(data, tmp_path / "out", *words) == 0
+    scores = [(score.case, score.region) for score in Results(tmp_path / "out").scores()]
+    assert len(scores) == len(set(scores)) > 0
+
+
 def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
     for shard, tells in (("0/2", "others are not yet"), ("1/2", "report.html")):
         assert run(data, tmp_path / "out", "--method", "edge", "--shard", shard) == 0
@@ -132,7 +139,7 @@ def test_the_last_shard_makes_the_table(data, tmp_path, capsys):
     "arguments, sentence",
     [
         (["--method", "edgy"], "there is no method edgy"),
-        (["--method", "edge,edge"], "two methods of the name edge"),
+        (["--method", "edge,edge"], "two methods of the name edge: leave one out"),
         (["--method", "folder:nowhere"], "no folder nowhere"),
         (["--checkpoint", "nowhere"], "no checkpoint nowhere"),
         (["--method", "edge", "--checkpoint", "nowhere"], "--checkpoint is of methods that are made of one"),

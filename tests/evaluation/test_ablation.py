@@ -84,6 +84,7 @@ def test_the_table_has_a_row_for_each_arm(checkpoint, tmp_path, monkeypatch):
         ({"est": ["CHECKPOINT"]}, "est: .* has global tokens"),
         ({"global-tokens": ["PLAIN"]}, "global-tokens: .* has no 3D windowed attention"),
         ({"full": ["CHECKPOINT"]}, "no arm full"),
+        ({"hierarchical": ["CHECKPOINT", "CHECKPOINT"]}, "hierarchical: a checkpoint is given twice"),
         ({"est": ["nowhere"]}, "no checkpoint nowhere"),
     ],
 )

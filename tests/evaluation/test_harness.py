@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gp_jax.errors import UserError
-from gp_jax.evaluation.harness import Contender, evaluate
+from gp_jax.evaluation.harness import Contender, evaluate, open_clips
 from gp_jax.evaluation.protocols import PROTOCOLS
 from gp_jax.evaluation.report import write_report
 from gp_jax.evaluation.results import MEAN, Manifest, Results, add_to_manifest
@@ -369,6 +369,14 @@ def test_a_list_cannot_lead_out_of_the_folders(tmp_path, name):
         evaluate(tmp_path / "out", protocol="small", dataset="davis", data=tmp_path / "data", methods={})
     assert repr(name) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_name_that_is_not_asked_for_may_be_anything(data, tmp_path):
+    clips = shutil.copytree(data, tmp_path / "clips")
+    shutil.copytree(clips / "pond", clips / "p.nd")
+    assert list(open_clips("small", "folder", clips, ["pond"])) == ["pond"]
+    with pytest.raises(UserError, match=r"clip 'p.nd' must be named anew"):
+        open_clips("small", "folder", clips)
 
 
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
