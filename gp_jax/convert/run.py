@@ -105,13 +105,11 @@ def convert(
     opened = open_source(source, averaged=averaged)
     if vae is not None:
         opened = with_autoencoder(opened, vae)
-    settings = read_settings(opened.config or _settings(opened))
-    widen = to == "gp_jax" and settings.method != MOTIASettings.method
-    networks, ignored = _translate(opened, only, motion, widen)
+    networks, ignored = _translate(opened, only, motion, to)
     options: dict[str, Any] = {
         "scheduler": _scheduler(opened, prediction_type),
         "tokenizer": Path(tokenizer) if tokenizer else opened.tokenizer,
-        "settings": settings.to_json(),
+        "settings": _settings(opened).to_json(),
         "dtype": dtype,
         "seed": check_seed(seed),
     }
@@ -135,14 +133,14 @@ def describe(source: str | Path, *, only: Collection[str] | None = None, motion:
 
 
 def _translate(
-    opened: Source, only: Collection[str] | None, motion: str | Path | None, widen: bool = True
+    opened: Source, only: Collection[str] | None, motion: str | Path | None, to: str = "gp_jax"
 ) -> tuple[list[Network], tuple[str, ...]]:
     """The networks wanted, and the names that are of no use."""
     there = [part.component for part in opened.parts]
     if only and (lost := sorted(set(only) - set(there))):
         raise UserError(f"the source has no {', '.join(lost)}; it has {', '.join(there)}")
     networks = {part.component: translate(part) for part in opened.parts if not only or part.component in only}
-    if widen:
+    if to == "gp_jax" and _settings(opened).method != MOTIASettings.method:  # which reads latents alone
         networks = {component: widened(network) for component, network in networks.items()}
     if opened.motion is not None:
         if motion is not None:
@@ -155,18 +153,20 @@ def _translate(
     return list(networks.values()), opened.ignored
 
 
-def _settings(opened: Source) -> dict[str, Any]:
+def _settings(opened: Source) -> Any:
     """What the pipeline has to know of the network: the pixels and frames that it is used to."""
+    if opened.config:
+        return read_settings(opened.config)
     if opened.part("m3ddm"):
-        return M3DDMSettings().to_json()
+        return M3DDMSettings()
     unet = opened.part("unet")
     size = unet.config.get("sample_size") if unet else None
     area = sample_area(64 if size is None else size)
     if opened.motion:
-        return MOTIASettings(area).to_json()
+        return MOTIASettings(area)
     settings = {"format": "gp_jax", "method": "globalpaint", "native_area": area, "segment_frames": 16}
     sampler = _DISTILLED.get((opened.scheduler or {}).get("_class_name", ""))
-    return settings | ({"sampler": sampler, "steps": 4, "text_guidance": 1.0} if sampler else {})
+    return read_settings(settings | ({"sampler": sampler, "steps": 4, "text_guidance": 1.0} if sampler else {}))
 
 
 def _scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from gp_jax.checkpoint import parameters
 from gp_jax.checkpoint.folder import load_parts
-from gp_jax.convert import convert
+from gp_jax.convert import convert, describe, load
 from gp_jax.convert.known import KNOWN
 from gp_jax.errors import UserError
 from gp_jax.files import read_json, write_json
@@ -29,6 +29,9 @@ def published(tmp_path_factory):
 def test_there_and_back(published, tmp_path):
     report = convert(published, tmp_path / "ours")
     assert report.loaded.keys() == {"unet", "vae", "text", "controlnet"} and not any(report.initialised.values())
+    for path in (published, tmp_path / "ours"):  # nothing is widened on any way
+        assert load(path)[0]["unet"].config.in_channels == 4
+        assert sorted(str(describe(path)).splitlines()[1:]) == sorted(str(report).splitlines()[1:])
     parts = load_parts(tmp_path / "ours", "motia", ("unet", "controlnet", "vae", "text"))
     assert parts.settings.native_area == 32**2
     config, schedule = parts.networks["unet"].config, parts.schedule
