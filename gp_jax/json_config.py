@@ -122,6 +122,13 @@ def write_fields(config: Any) -> Json:
     return {**carried, **{key: list(x) if isinstance(x, tuple) else x for key, x in fields.items()}}
 
 
+def unlike(one: Config, other: Config, but: Collection[str] = ()) -> str:
+    """The first field in which two configs of a class differ, as `layers=2, not 3`; empty where they are alike."""
+    keys = (field.name for field in dataclasses.fields(one) if field.name not in but)
+    pairs = ((key, getattr(one, key), getattr(other, key)) for key in keys)
+    return next((f"{key}={value}, not {theirs}" for key, value, theirs in pairs if value != theirs), "")
+
+
 def short(value: Any) -> str:
     """A value as a message shows it."""
     shown = _REPR.repr(value)

@@ -6,7 +6,7 @@ All of it appears at once, or nothing (gp_jax/files.py).
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jax.typing import DTypeLike
 
-from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, check_fit
+from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, DENOISERS, check_fit
 from gp_jax.checkpoint.folder import SCHEDULER_FILE, write_parts
 from gp_jax.checkpoint.settings import read_settings
 from gp_jax.checkpoint.tensors import write_tensors
@@ -45,6 +45,7 @@ def write_checkpoint(
 ) -> list[Network]:
     """A checkpoint of ours; into one that exists, components that it does not have are added.
 
+    Settings and scheduler come with its first denoiser; before that they are those of whatever came first.
     A checkpoint with a UNet that takes global tokens and a vision tower gets a fresh extractor between the two.
     """
     there = _configs(dest)
@@ -55,13 +56,23 @@ def write_checkpoint(
     configs = there | {network.component: network.config for network in networks}
     if {"unet", "clip"} <= configs.keys() and "global_tokens" not in configs and configs["unet"].global_tokens:
         networks = [*networks, fresh("global_tokens", extractor(configs["unet"], configs["clip"]))]
-    _check_checkpoint(dest, networks, there, scheduler, tokenizer, settings)
+    stays = bool(there) and (not DENOISERS.keys().isdisjoint(there) or DENOISERS.keys().isdisjoint(configs))
+    kept = stays and (dest / SCHEDULER_FILE).is_file()
+    _check_checkpoint(
+        dest,
+        configs,
+        read_json(dest / SCHEDULER_FILE) if kept else scheduler,
+        tokenizer,
+        read_json(dest / CONFIG_FILE) if stays else settings,
+    )
+    if kept and scheduler is not None:
+        _check_trained_alike(dest, DENOISERS.keys() & (configs.keys() - there.keys()), scheduler)
     with _adding_to(dest) if there else replacing_folder(dest, overwrite=False) as folder:
         write_parts(
             folder,
             {one.component: (one.config.to_json(), one.complete(seed, dtype)) for one in networks},
-            None if there else settings,
-            None if (dest / "scheduler").exists() else scheduler,
+            None if stays else settings,
+            None if kept else scheduler,
             tokenizer=None if (dest / "tokenizer").exists() else tokenizer,
             dtype=dtype,
         )
@@ -248,23 +259,26 @@ def _configs(dest: Path) -> dict[str, Any]:
 
 def _check_checkpoint(
     dest: Path,
-    networks: list[Network],
-    there: dict[str, Any],
+    configs: dict[str, Any],
     scheduler: dict[str, Any] | None,
     tokenizer: Path | None,
     settings: dict[str, Any],
 ) -> None:
     """Raises UserError where a checkpoint would be written that cannot be loaded, its missing parts aside."""
-    configs = there | {network.component: network.config for network in networks}
-    if (dest / SCHEDULER_FILE).is_file():
-        scheduler = read_json(dest / SCHEDULER_FILE)
-    if there:
-        settings = read_json(dest / CONFIG_FILE)
     schedule = None if scheduler is None else NoiseSchedule.from_config(scheduler)
     check_fit(dest, configs, read_settings(settings), schedule)
     folder = dest / "tokenizer" if (dest / "tokenizer").exists() else tokenizer
     if "text" in configs and folder is not None:
         load_tokenizer(folder, configs["text"])
+
+
+def _check_trained_alike(dest: Path, added: Collection[str], scheduler: dict[str, Any]) -> None:
+    """Raises UserError where denoisers are added that were trained with another noise schedule than the one there."""
+    own = read_config(NoiseSchedule.from_config, dest / SCHEDULER_FILE)
+    if added and (lost := own.unlike(NoiseSchedule.from_config(scheduler))):
+        raise UserError(
+            f"{dest / 'scheduler'} has {lost} as {', '.join(sorted(added))} needs: convert into a folder of its own"
+        )
 
 
 def _fits(sample_size: Any, native_area: int) -> bool:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gp_jax.errors import UserError
-from gp_jax.json_config import Foreign, check_class, read_fields, short, within
+from gp_jax.json_config import Foreign, check_class, read_fields, short, unlike, within
 
 # The weights (a, b) of (clean, noise) in what a network predicts, given the rates (alpha, sigma).
 PREDICTIONS = {
@@ -183,6 +183,10 @@ class NoiseSchedule:
         check_class(config, SCHEDULERS, "scheduler config")
         defaults = SCHEDULERS.get(config.get("_class_name", ""), {})
         return read_fields(cls, config, dataclasses.replace(SCHEDULER, defaults=defaults), "scheduler config")
+
+    def unlike(self, other: "NoiseSchedule") -> str:
+        """What differs of all but how to sample, as `json_config.unlike` says it: networks can't be of both."""
+        return unlike(self, other, but=("timestep_spacing", "steps_offset", "set_alpha_to_one"))
 
     def to_config(self) -> dict[str, Any]:
         """The `scheduler_config.json` from which diffusers builds the same schedule."""

@@ -16,7 +16,8 @@ from gp_jax.checkpoint.settings import read_settings
 from gp_jax.convert import convert, load
 from gp_jax.convert.files import open_weights
 from gp_jax.errors import UserError
-from gp_jax.files import read_json, reserved
+from gp_jax.files import read_json, reserved, write_json
+from tests import small_networks
 from tests.convert import references
 from tests.convert.test_formats import assert_same
 
@@ -168,6 +169,28 @@ def test_the_checkpoint_of_this_package_is_a_source_by_its_name(tmp_path):
     written = read_json(tmp_path / "ours" / "config.json")
     assert written.pop("method") == "globalpaint"
     assert written == read_json(SHIPPED / "tiny" / "config.json")
+
+
+def test_settings_and_scheduler_come_with_the_denoiser(tmp_path, tower):
+    def written(name):
+        folder = tmp_path / name
+        return read_json(folder / "config.json"), read_json(folder / "scheduler" / "scheduler_config.json")
+
+    tower.save_pretrained(tmp_path / "tower")
+    small_networks.write(tmp_path / "theirs")
+    file = tmp_path / "theirs" / "scheduler" / "scheduler_config.json"
+    convert(tmp_path / "tower", tmp_path / "ours")
+    convert(tmp_path / "theirs", tmp_path / "ours", only=["vae"])
+    convert(tmp_path / "theirs", tmp_path / "ours", only=["unet"])
+    assert written("ours") == written("theirs")
+    convert("tiny", tmp_path / "of tiny", only=["clip"])
+    convert(tmp_path / "theirs", tmp_path / "of tiny", only=["unet"])
+    assert written("of tiny") == written("theirs")
+    write_json(file, read_json(file) | {"prediction_type": "sample", "timestep_spacing": "linspace"})
+    with pytest.raises(UserError, match="ours/scheduler has prediction_type=v_prediction, not sample as interpol"):
+        convert(tmp_path / "theirs", tmp_path / "ours", only=["interpolation_unet"])
+    write_json(file, read_json(file) | {"prediction_type": "v_prediction"})
+    convert(tmp_path / "theirs", tmp_path / "ours", only=["interpolation_unet"])
 
 
 def test_prediction_type_must_be_given_where_weights_do_not_tell_it(tmp_path):
