@@ -27,6 +27,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 FORMATS = ("gp_jax", "diffusers", "ldm", "open_clip", "animatediff", "m3ddm", "motia")
 COMPONENTS = ("unet", "interpolation_unet", "vae", "global_tokens", "clip", "text", "m3ddm", "controlnet")
 
+# What --describe has no use for; and what has none without SOURCE.
+_OF_WRITING = "to", "dtype", "raw_weights", "tokenizer", "vae", "prediction_type", "seed"
+_OF_SOURCE = "only", "motion"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what the command takes."""
@@ -34,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dest", metavar="DEST", nargs="?", help="a new folder or file; or a checkpoint, to which components are added"
     )
-    parser.add_argument("--to", choices=FORMATS, default="gp_jax", metavar="FORMAT", help=", ".join(FORMATS))
+    parser.add_argument("--to", choices=FORMATS, metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: gp_jax)")
     parser.add_argument("--dtype", choices=DTYPES, metavar="TYPE", help=f"cast to {', '.join(DTYPES)}; kept otherwise")
     parser.add_argument(
         "--only", type=_components, metavar="A,B", help=f"components to take, of {', '.join(COMPONENTS)}"
@@ -67,6 +71,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("give SOURCE and DEST (see gp-jax convert --help)")
     if arguments.source is not None and (arguments.dest is None) != arguments.describe:
         raise UserError("give DEST, or --describe to write nothing")
+    unused = _OF_WRITING * arguments.describe + _OF_SOURCE * (arguments.source is None)
+    if given := [name.replace("_", "-") for name in unused if getattr(arguments, name)]:
+        what = "--describe" if given[0] not in _OF_SOURCE else "--describe without SOURCE"
+        raise UserError(f"{what} takes no --{given[0]}: leave it out")
 
     from gp_jax import convert
 
@@ -78,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
         report = convert.convert(
             arguments.source,
             arguments.dest,
-            to=arguments.to,
+            to=arguments.to or "gp_jax",
             dtype=arguments.dtype,
             only=arguments.only,
             averaged=not arguments.raw_weights,

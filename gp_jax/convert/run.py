@@ -17,6 +17,7 @@ from gp_jax.convert.sources import Source, open_source, with_autoencoder
 from gp_jax.convert.translate import Network, translate, widened
 from gp_jax.convert.unet import sample_area
 from gp_jax.convert.writers import WRITERS
+from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import reserved
 from gp_jax.seeds import check_seed
@@ -102,6 +103,8 @@ def convert(
     """
     if tokenizer and not any(Path(tokenizer, name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise UserError(f"{tokenizer} is no tokenizer: it has neither vocab.json nor tokenizer.json")
+    if vae is not None and only and "vae" not in only:
+        raise UserError(f"{vae} is an autoencoder, and --only takes none: name vae there too, or leave --vae out")
     opened = open_source(source, averaged=averaged)
     if vae is not None:
         opened = with_autoencoder(opened, vae)
@@ -170,7 +173,15 @@ def _settings(opened: Source) -> Any:
 
 
 def _scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:
-    """The scheduler's config. Weights do not tell it: a plain Stable Diffusion 2 may predict noise or v."""
+    """The scheduler's config; raises UserError where it contradicts `prediction_type`."""
+    config = _known_scheduler(opened, prediction_type)
+    if prediction_type and config and (known := NoiseSchedule.from_config(config).prediction_type) != prediction_type:
+        raise UserError(f"the source is known to predict {known}: leave --prediction-type {prediction_type} out")
+    return config
+
+
+def _known_scheduler(opened: Source, prediction_type: str | None) -> dict[str, Any] | None:
+    """The source's, or its family's. Weights do not tell it: a plain Stable Diffusion 2 may predict noise or v."""
     unet = opened.part("unet")
     if opened.motion:
         # What motion modules were trained with, whatever Stable Diffusion's folder says of the image network.

@@ -50,6 +50,30 @@ def test_mistakes_are_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys
     assert not printed.out and printed.err.startswith("gp-jax: ") and printed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("source", [(), ("tiny",)])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--to ldm",
+        "--dtype float16",
+        "--raw-weights",
+        "--tokenizer x",
+        "--vae x",
+        "--prediction-type epsilon",
+        "--seed 1",
+    ],
+)
+def test_what_a_description_has_no_use_for_is_refused(capsys, source, option):
+    assert main(["convert", "--describe", *source, *option.split()]) == 2
+    assert f"--describe takes no {option.split()[0]}: leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--only unet", "--motion x"])
+def test_what_only_a_source_has_is_refused_without_one(capsys, option):
+    assert main(["convert", "--describe", *option.split()]) == 2
+    assert f"--describe without SOURCE takes no {option.split()[0]}: leave it out" in capsys.readouterr().err
+
+
 def test_known_models_are_counted(monkeypatch, capsys):
     """The image networks have as many parameters as their originals are known to have."""
     sd1, sd2 = known.KNOWN["stable-diffusion-inpainting"], known.KNOWN["stable-diffusion-2-inpainting"]

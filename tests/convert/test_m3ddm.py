@@ -125,9 +125,11 @@ def test_a_wrong_autoencoder(tmp_path, published, change):
     refused(tmp_path / "dest", "holds no autoencoder", published, vae=published)
 
 
-def test_what_there_is_too_much_or_nothing_of(tmp_path, diffusion):
+def test_what_there_is_too_much_or_nothing_of(tmp_path, published, diffusion):
     refused(tmp_path / "dest", "no M3DDM here", diffusion / "vae", to="m3ddm")
     refused(tmp_path / "dest", "has an autoencoder of its own", diffusion / "vae", vae=diffusion)
+    refused(tmp_path / "dest", "name vae there too", published, vae=diffusion, only=["m3ddm"])
+    refused(tmp_path / "dest", "known to predict epsilon", published, prediction_type="v_prediction")
 
 
 def test_a_wrong_scheduler(tmp_path, published):

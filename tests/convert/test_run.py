@@ -200,6 +200,8 @@ def test_prediction_type_must_be_given_where_weights_do_not_tell_it(tmp_path):
     convert(tmp_path / "unet", tmp_path / "ours", prediction_type="v_prediction")
     scheduler = read_json(tmp_path / "ours" / "scheduler" / "scheduler_config.json")
     assert scheduler["prediction_type"] == "v_prediction"
+    with pytest.raises(UserError, match="known to predict v_prediction: leave --prediction-type epsilon out"):
+        convert(tmp_path / "ours", tmp_path / "again", prediction_type="epsilon")
 
 
 def test_tensors_flow_one_by_one(tmp_path):
