@@ -197,13 +197,22 @@ def locked(folder: str | os.PathLike, part: str = "", *, shared: bool = False, w
 
 @contextmanager
 def reserved(path: str | os.PathLike) -> Iterator[None]:
-    """Keeps other programs from making the same file or folder; as `locked`, by a file beside `path`."""
+    """Keeps other programs from making the same file or folder; as `locked`, by a file beside `path`.
+
+    Folders that are made for it go again where nothing came of it.
+    """
     with _told(path):
         target = _resolve(path)
+        new = [folder for folder in target.parents if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
-    with _alone(target.with_name(f"{_PREFIX}{name}{_LOCK}"), str(path)):
-        yield
+    try:
+        with _alone(target.with_name(f"{_PREFIX}{name}{_LOCK}"), str(path)):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # something was made there
+            for folder in new:
+                folder.rmdir()
 
 
 @contextmanager

@@ -325,6 +325,15 @@ def test_a_second_program_is_refused_until_the_first_ends_however_it_does(tmp_pa
     assert not [rest for rest in tmp_path.rglob("*") if rest != path], "a lock that is given back leaves no file"
 
 
+def test_folders_for_a_reservation_go_again_where_nothing_was_made(tmp_path):
+    with pytest.raises(UserError), reserved(tmp_path / "a" / "b" / "file"):
+        raise UserError("no")
+    assert not list(tmp_path.iterdir())
+    with reserved(tmp_path / "a" / "b" / "file"):
+        write_text(tmp_path / "a" / "text", "kept")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["text"]
+
+
 def test_parts_are_shared_and_the_whole_is_not(tmp_path):
     with locked(tmp_path, shared=True), locked(tmp_path, "0-of-2"):
         with locked(tmp_path, shared=True), locked(tmp_path, "1-of-2"):
