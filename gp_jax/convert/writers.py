@@ -90,6 +90,7 @@ def write_diffusers(
     **_: Any,
 ) -> list[Network]:
     """A diffusers folder, its towers as transformers writes them."""
+    _check_places("diffusers", networks)
     configs = {network.component: network.config for network in networks}
     inpainting = "unet" not in configs or configs["unet"].in_channels != configs["unet"].out_channels
     index: dict[str, Any] = {
@@ -123,6 +124,7 @@ def write_diffusers(
 
 def write_ldm(dest: Path, networks: list[Network], *, dtype: DTypeLike | None = None, **_: Any) -> list[Network]:
     """A single Stable Diffusion file."""
+    _check_places("ldm", networks)
     return _write_single(dest, networks, _ldm_place, dtype)
 
 
@@ -234,6 +236,13 @@ _DIFFUSERS_FOLDERS = {
     "text": ("text_encoder", "transformers", "model.safetensors"),
     "clip": ("image_encoder", "transformers", "model.safetensors"),
 }
+
+
+def _check_places(format: str, networks: list[Network]) -> None:
+    """Raises UserError where nothing would be written, no network having a place in the format."""
+    components = [network.component for network in networks]
+    if FORMATS[format].keys().isdisjoint(components):
+        raise UserError(f"{format} has no place for {', '.join(components)}")
 
 
 def _ldm_place(network: Network) -> tuple[str, str] | None:

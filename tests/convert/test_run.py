@@ -204,6 +204,13 @@ def test_prediction_type_must_be_given_where_weights_do_not_tell_it(tmp_path):
         convert(tmp_path / "ours", tmp_path / "again", prediction_type="epsilon")
 
 
+@pytest.mark.parametrize("to, only", [("ldm", "clip"), ("ldm", "interpolation_unet"), ("diffusers", "global_tokens")])
+def test_where_nothing_has_a_place_nothing_is_written(tmp_path, to, only):
+    with pytest.raises(UserError, match=f"{to} has no place for {only}"):
+        convert("tiny", tmp_path / "new" / "theirs.safetensors", to=to, only=[only])
+    assert not list(tmp_path.iterdir())
+
+
 def test_tensors_flow_one_by_one(tmp_path):
     """Python's own count of memory, numpy's arrays included, stays far below the file's size."""
     references.vision_tower(width=256, layers=8).save_pretrained(tmp_path / "a")
