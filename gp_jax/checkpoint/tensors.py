@@ -79,8 +79,11 @@ def write_tensors(
       path: its folder is made where it does not exist.
       tensors: by name.
       dtype: of the floating-point tensors in the file; None keeps theirs.
-      overwrite: whether a file of that name may be replaced; raises UserError where not.
+      overwrite: whether a file of that name may be replaced.
       metadata: of the file, beside what it is written for.
+
+    Raises:
+      UserError: a number is too large for `dtype`, or the file may not or cannot be written.
     """
     # diffusers and transformers refuse a file that does not say which framework it is for.
     header: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt", **metadata}}
@@ -94,8 +97,13 @@ def write_tensors(
     text += b" " * (-len(text) % 8)
     with replacing(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            file.write(np.ascontiguousarray(cast(np.asarray(tensor), dtype)).reshape(-1).view(np.uint8).data)
+        for name, tensor in tensors.items():
+            array = np.asarray(tensor)
+            with np.errstate(over="ignore"):
+                stored = cast(array, dtype)
+            if stored is not array and (np.isinf(stored) & np.isfinite(array)).any():
+                raise UserError(f"{path}: {name} has numbers beyond {stored.dtype}: take bfloat16 or {array.dtype}")
+            file.write(np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
 
 
 def check_match(expected: Tensors, found: Tensors, source: str) -> None:

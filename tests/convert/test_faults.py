@@ -66,6 +66,16 @@ def test_half_precision_that_overflowed(folder, saved, value):
     refused(folder, "float16", "layers.1.expand.kernel", "NaN or infinity")
 
 
+def test_numbers_that_half_precision_does_not_reach(folder, saved):
+    tensors = {name: x.copy() for name, x in saved[0].items()}
+    tensors[NAME][2, 3] = 7e4
+    write_tensors(folder / "model.safetensors", tensors)
+    refused(
+        folder, "dest/clip/model.safetensors: ", "layers.1.expand.kernel has numbers beyond float16", dtype="float16"
+    )
+    convert(folder, folder.parent / "dest", dtype="bfloat16")
+
+
 def test_truncated_files(folder):
     whole = (folder / "model.safetensors").read_bytes()
     for length in (7, 500, len(whole) - 1):
