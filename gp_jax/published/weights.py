@@ -42,15 +42,18 @@ def load(name: str) -> dict[str, np.ndarray]:
     remedy = f"run `gp-jax fetch {name}`"
     if not path.is_file():
         raise UserError(f"the weights of {name} are not at {path}: {remedy}")
-    tensors = read(path)
-    if digest(tensors) != DIGESTS[name]:
-        raise UserError(f"{path} does not hold the published weights of {name}: delete it and {remedy}")
+    if (tensors := found(name)) is None:
+        raise UserError(f"{path} does not hold the published weights of {name}: {remedy}")
     return tensors
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file, unverified."""
-    return {name: np.asarray(tensor) for name, tensor in read_tensors(path).items()}
+def found(name: str) -> dict[str, np.ndarray] | None:
+    """The published tensors; None where the cache has no file of them, a damaged one, or one with others."""
+    try:
+        tensors = {key: np.asarray(tensor) for key, tensor in read_tensors(weights_path(name)).items()}
+    except UserError:
+        return None
+    return tensors if digest(tensors) == DIGESTS[name] else None
 
 
 def digest(tensors: Mapping[str, np.ndarray]) -> str:

