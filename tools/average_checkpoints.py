@@ -15,7 +15,7 @@ from gp_jax.errors import UserError
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("first", type=Path, help="a checkpoint folder")
+    parser.add_argument("first", type=Path, help="a checkpoint folder, or tiny")
     parser.add_argument("second", type=Path, help="another one")
     parser.add_argument("target", type=Path, help="the folder to write")
     parser.add_argument("--share", type=float, default=0.5, help="of the second, from 0 to 1")
