@@ -140,6 +140,11 @@ def _translate(
 ) -> tuple[list[Network], tuple[str, ...]]:
     """The networks wanted, and the names that are of no use."""
     there = [part.component for part in opened.parts]
+    if opened.lost and not (only and set(only) <= set(there)):
+        raise UserError(
+            f"training started from {opened.lost}, which is not there: put it back, or convert what was trained alone "
+            f"by --only {','.join(there)}"
+        )
     if only and (lost := sorted(set(only) - set(there))):
         raise UserError(f"the source has no {', '.join(lost)}; it has {', '.join(there)}")
     networks = {part.component: translate(part) for part in opened.parts if not only or part.component in only}

@@ -55,6 +55,8 @@ class Source:
     """The `config.json` of a checkpoint of ours."""
     motion: Path | None = None
     """The motion modules in MOTIA's folder."""
+    lost: Path | None = None
+    """The checkpoint that training started from, which has the other networks, where it is not there any more."""
 
     def part(self, component: str) -> Part | None:
         """The network of that name, if it is there."""
@@ -198,13 +200,12 @@ def _training_state(folder: Path, averaged: bool) -> Source:
         Part(component, FORMATS["gp_jax"][component], meta["networks"][component], tensors, folder)
         for component, tensors in reading_state.read_networks(folder, averaged=averaged).items()
     ]
-    origin, ignored, tokenizer = Path(meta["init_from"]), (), None
-    if meta["init_from"] and origin.is_dir():
+    origin, ignored, tokenizer = Path(meta["init_from"]) if meta["init_from"] else None, (), None
+    if origin and origin.is_dir():
         first, superseded = open_source(origin), {*meta["networks"], *meta["discards"]}
         parts += [part for part in first.parts if part.component not in superseded]
         ignored, tokenizer = first.ignored, None if "tokenizer" in superseded else first.tokenizer
-    elif meta["init_from"]:
-        ignored = (f"whatever else is in {origin}, where training started: it is not there",)
+        origin = None
     return Source(
         f"training state of step {folder.name}",
         parts,
@@ -212,6 +213,7 @@ def _training_state(folder: Path, averaged: bool) -> Source:
         scheduler=meta["scheduler"],
         tokenizer=tokenizer,
         config=meta["settings"],
+        lost=origin,
     )
 
 

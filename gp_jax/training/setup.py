@@ -81,7 +81,7 @@ class Run:
         adapter, whole = self.networks.adapter, [name for name in self.networks.live if name not in (LORA, CRITIC)]
         return {
             "stage": self.config.stage,
-            "init_from": str(self.origin or ""),
+            "init_from": str(self.origin.absolute()) if self.origin else "",
             "discards": list(self.networks.discards),
             "networks": {component: self.networks.configs[component].to_json() for component in whole},
             "adapter": dataclasses.asdict(adapter) if adapter else None,

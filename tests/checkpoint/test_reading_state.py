@@ -92,12 +92,23 @@ def test_an_older_state_can_be_named(trained):
         np.testing.assert_allclose(loaded[name.removeprefix("unet.")], once, rtol=1e-6, err_msg=name)
 
 
+def test_the_start_is_found_from_every_folder(tmp_path, monkeypatch):
+    small_networks.write(tmp_path / "origin", native_area=16 * 24)
+    monkeypatch.chdir(tmp_path)
+    run = prepare(small.config("keyframes", tmp_path, "origin", mesh="fsdp=8"))
+    assert run.describe()["init_from"] == str(tmp_path / "origin")
+
+
 def test_without_the_checkpoint_of_the_start_there_is_what_was_trained(copied, tmp_path):
     file = copied / "state" / "6" / "meta" / "metadata"
     file.write_text(json.dumps(read_json(file) | {"init_from": "gone"}))
     write_checksums(copied / "state" / "6")
-    report = convert(copied, tmp_path / "ours")
-    assert set(report.loaded) == {"unet", "global_tokens"} and "gone" in str(report)
+    trained = ["unet", "global_tokens"]
+    for only in (None, ["unet", "vae"]):
+        with pytest.raises(UserError, match=r"started from gone, .* by --only (unet,global_tokens|global_tokens,unet)"):
+            convert(copied, tmp_path / "ours", only=only)
+    assert not (tmp_path / "ours").exists()
+    assert set(convert(copied, tmp_path / "ours", only=trained).loaded) == set(trained)
 
 
 def lose_data(workdir):
