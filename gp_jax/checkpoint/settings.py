@@ -20,10 +20,10 @@ class _OfMethod:
     method: ClassVar[str]
 
     @classmethod
-    def from_json(cls, config: Mapping[str, Any]) -> Self:
-        """Raises UserError where a key is missing, or cannot be meant."""
+    def from_json(cls, config: Mapping[str, Any], what: str = "the checkpoint's config.json") -> Self:
+        """Raises UserError, which says of `what`, where a key is missing, or cannot be meant."""
         fixed = {"format": ("gp_jax",), "method": (cls.method,)}
-        return read_fields(cls, config, Foreign(fixed=fixed), "the checkpoint's config.json")
+        return read_fields(cls, config, Foreign(fixed=fixed), what)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""

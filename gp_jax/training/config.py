@@ -7,8 +7,9 @@ changes a few fields:
 
     config = load_config("configs/tiny.py:keyframes", ["--config.optimizer.rate=3e-4"])
 
-The tree knows its keys and their types: a key that is not there, or a value of another type, is refused. A tuple or a
-number is written as in Python, and a (height, width) also as WIDTHxHEIGHT. What values may be is told by rules.py.
+The tree knows its keys and their types: a key that is not there, or a value of another type, is refused; new keys of
+`OPEN` sections are left to rules.py, which tells what values may be. A tuple or a number is written as in Python, and a
+(height, width) also as WIDTHxHEIGHT.
 """
 
 import ast
@@ -29,6 +30,7 @@ from gp_jax.data.config import DataConfig
 from gp_jax.errors import UserError
 
 PREFIX = "--config."
+OPEN = ("schedule", "settings")  # sections whose fields may be left out: the checkpoint says them, or their classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +222,9 @@ def _replace(config: ConfigDict, override: str) -> None:
     place = config
     for name in path:
         place = place.get(name) if isinstance(place, ConfigDict) else None
-    if not isinstance(place, ConfigDict) or last not in place:
+    if not isinstance(place, ConfigDict) or (last not in place and path not in [[section] for section in OPEN]):
         raise UserError(f"{PREFIX}{key} is no field of this configuration")
-    old, new = place[last], _value(text)
+    old, new = place.get(last), _value(text)
     if isinstance(old, tuple) and isinstance(new, str):
         new = (new,)
     elif isinstance(old, str):
@@ -230,7 +232,8 @@ def _replace(config: ConfigDict, override: str) -> None:
     if isinstance(old, ConfigDict) or (isinstance(old, bool) != isinstance(new, bool) and old is not None):
         raise UserError(f"{override}: {key} is of type {type(old).__name__}")
     try:
-        place[last] = new
+        with config.unlocked():  # for what an open section has not yet
+            place[last] = new
     except (TypeError, ValueError):
         raise UserError(f"{override}: {key} is of type {type(old).__name__}") from None
     except OverflowError:

@@ -28,7 +28,7 @@ from gp_jax.geometry import MASK_RULES, MAX_SIDE
 from gp_jax.methods.globalpaint.objective import LOOKS
 from gp_jax.models.attention import NAMES
 from gp_jax.models.remat import REMAT
-from gp_jax.training.config import STAGES, default_config
+from gp_jax.training.config import OPEN, STAGES, default_config
 
 
 class Rule(NamedTuple):
@@ -224,7 +224,7 @@ RULES: dict[str, Rule] = {
     "evaluation.frames": whole(0),
 }
 
-_OPEN = "schedule.", "settings."  # any of their fields may be left out: the checkpoint says them, or their classes
+_OPEN = tuple(f"{section}." for section in OPEN)
 
 
 def check_fields(config: ConfigDict) -> None:

@@ -190,7 +190,7 @@ def _settings(config: ConfigDict, origin: Path | None) -> Any:
     cls, before = SETTINGS[STAGES[config.stage].method], _read(origin, CONFIG_FILE)
     if not isinstance(read_settings(before) if before else None, cls):
         before = {}
-    return cls.from_json({**before, **config.settings.to_dict()})
+    return cls.from_json({**before, **config.settings.to_dict()}, "config.settings")  # `before` was read by itself
 
 
 def _null_text(origin: Path | None, width: int) -> np.ndarray:

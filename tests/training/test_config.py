@@ -4,6 +4,7 @@ import pytest
 
 from gp_jax.errors import UserError
 from gp_jax.training.config import STAGES, default_config, load_config
+from gp_jax.training.rules import check_fields
 
 FILE = """
 from gp_jax.training.config import default_config
@@ -48,6 +49,7 @@ def test_overrides_take_the_type_of_the_field(file):
         ("--config.step=1", "no field"),
         ("--config.optimizer.rat=1", "no field"),
         ("--config.steps.x=1", "no field"),
+        ("--config.settings.x.y=1", "no field"),
         ("--config.steps=many", "of type int"),
         ("--config.steps=1.5", "of type int"),
         ("--config.steps=True", "of type int"),
@@ -61,6 +63,14 @@ def test_overrides_take_the_type_of_the_field(file):
 def test_other_overrides_are_refused(file, override, message):
     with pytest.raises(UserError, match=message):
         load_config(f"{file}:a", [override])
+
+
+def test_what_an_open_section_leaves_out_can_be_given(file):
+    config = load_config(f"{file}:a", ["--config.settings.sampler=lcm", "--config.schedule.steps_offset=1"])
+    check_fields(config)
+    assert (config.settings.sampler, config.schedule.steps_offset) == ("lcm", 1)
+    with pytest.raises(UserError, match="sample is no field"):
+        check_fields(load_config(f"{file}:a", ["--config.settings.sample=lcm"]))
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,13 @@ def test_a_rule_judges_anything_and_a_message_shows_anything():
     assert all(0 < len(shown(value)) < 100 for value in ODD)
 
 
+def test_settings_that_no_method_takes_are_told_as_the_configurations(records, checkpoint):
+    config = small.config("keyframes", records, checkpoint)
+    config.settings.update({"steps": 5000})
+    with pytest.raises(UserError, match="settings: steps is 5000"):
+        prepare(config, make_mesh("data=1", jax.devices()[:1]))
+
+
 @pytest.mark.parametrize("rounds", [15, pytest.param(250, marks=pytest.mark.slow)])
 def test_any_value_in_any_field_is_a_run_or_a_sentence(base, tmp_path, rounds):
     assert survives(base(), tmp_path)
