@@ -116,8 +116,8 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     """The networks that a configuration asks for; `origin` is the checkpoint folder that training starts from.
 
     Raises:
-      UserError: a network has neither a checkpoint nor a config, networks do not fit each other or the data, or a
-        pattern of `optimizer.groups` decides nothing.
+      UserError: a network has neither a checkpoint nor a config, or is not trained and to be changed, networks do not
+        fit each other or the data, or a pattern of `optimizer.groups` decides nothing.
     """
     stage = STAGES[config.stage]
     pupil = stage.denoiser if config.objective.get("teacher_steps") else ""
@@ -153,7 +153,7 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
     trainable = [name for name, leaf in _flatten(modules).items() if is_floating(leaf)]
     alone = (LORA, *critic) if adapter else (pupil, *critic) if pupil else needed
     multipliers = _multipliers(trainable, config.optimizer.groups, alone)
-    return Networks(
+    made = Networks(
         configs={component: configs[component] for component in needed},
         modules={component: modules[component] for component in needed},
         multipliers=multipliers,
@@ -164,6 +164,8 @@ def describe(config: ConfigDict, origin: Path | None) -> Networks:
         pupil=pupil,
         discards=() if adapter or pupil else stage.discards,
     )
+    _check_unchanged(made)
+    return made
 
 
 def check_sources(networks: Networks, components: Collection[str]) -> None:
@@ -274,6 +276,19 @@ def _check_fit(config: ConfigDict, configs: Mapping[str, Any], needed: Collectio
     for what, size, other, wanted in meet:
         if size != wanted:
             raise UserError(f"{what} is {size} and {other} is {wanted}: they must be equal")
+
+
+def _check_unchanged(networks: Networks) -> None:
+    """Raises UserError where a network is changed that the outcome has as it is in the checkpoint."""
+    for component in networks.frozen:
+        source = networks.sources[component]
+        if source and source.name == component:
+            before = COMPONENTS[component][1].from_json(read_json(source / CONFIG_FILE))
+            if before != networks.configs[component]:
+                raise UserError(
+                    f"config.changes.{component} makes another network than {source} is, and it is not trained: leave "
+                    "that out, or train it"
+                )
 
 
 def _abstract(component: str, network: Any, config: ConfigDict, adapter: Adapter | None) -> nnx.Module:

@@ -134,6 +134,17 @@ def test_the_interpolation_network_gets_what_is_trained_for_key_frames(config, o
             np.testing.assert_allclose(both[0][key], both[1][key], rtol=1e-6, atol=1e-7)
 
 
+def test_a_network_that_the_outcome_has_unchanged_is_not_changed(config):
+    for component, change in (("unet", {"masked_fill": "edge"}), ("vae", {"scaling_factor": 2.0})):
+        made = config()
+        made.changes[component] = change
+        with pytest.raises(UserError, match=f"changes.{component} makes another network"):
+            prepare(made, one_device())
+    made = config()
+    made.changes.unet = small.UNET.to_json()  # what it is
+    prepare(made, one_device())
+
+
 @pytest.mark.parametrize(
     ("stage", "adapter", "sentence"),
     [
