@@ -73,8 +73,8 @@ def train(
     Raises:
       Stopped: SIGTERM or Ctrl-C came before the first step, or while something was made of a state that is saved. A
         thread may still be at work on that, so the process should end.
-      UserError: the configuration contradicts itself, data or checkpoint do not fit it, the disk is full, or more than
-        `max_nonfinite` steps were not finite, or another program trains in `workdir`.
+      UserError: the configuration contradicts itself, data or checkpoint do not fit it, the disk is full, more than
+        `max_nonfinite` steps were not finite, another program trains in `workdir`, or one has for more steps.
     """
     with Stop() as stop, contextlib.ExitStack() as opened:
 
@@ -161,7 +161,12 @@ def _begin(
     frozen = initial(run.networks, run.networks.frozen, run.mesh)
     state = _restore(run, checkpoints, loader) or _fresh(run)
     first, count = int(state["step"]), len(loader.specs)
-    if first >= config.steps:
+    if first > config.steps:
+        raise UserError(
+            f"{workdir} was trained for {first} steps, and config.steps is {config.steps}: give {first} or more, or "
+            "another --workdir"
+        )
+    if first == config.steps:
         return _Start(run, loader, checkpoints, state, frozen, [], None)
 
     def tell(compiled: int) -> None:

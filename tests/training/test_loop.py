@@ -125,6 +125,11 @@ def test_a_finished_run_only_writes_its_checkpoint_again(autoencoder, uninterrup
     jax.tree.map(np.testing.assert_array_equal, before, parameters(uninterrupted / "checkpoint", "vae"))
 
 
+def test_a_run_of_more_steps_is_not_told_as_one_of_fewer(autoencoder, uninterrupted):
+    with pytest.raises(UserError, match=r"was trained for 6 steps, .* give 6 or more"):
+        run(autoencoder(steps=5), uninterrupted)
+
+
 def test_samples_and_the_evaluation_come_at_their_interval(records, checkpoint, tmp_path):
     config = small.config("keyframes", records, checkpoint, steps=2)
     config.samples = {"interval": 2, "clip": "sample:carphone", "aspect": 4.0, "frames": 3}
