@@ -113,7 +113,8 @@ def image_alone(config: ConfigDict) -> ConfigDict:
         raise UserError(f"the stage {config.stage} has no UNet, whose image network could be taken alone")
     chosen = config.copy_and_resolve_references()
     with chosen.unlocked():
-        chosen.changes[denoiser].update(_IMAGE)
+        # A stage that is not the file's has no section there.
+        chosen.changes[denoiser] = {**chosen.changes.get(denoiser, {}), **_IMAGE}
         # A pattern that decides over nothing is refused, so one takes the place of all: nothing else is trained.
         others = config.init_from or any(fields for name, fields in config.networks.items() if name != denoiser)
         chosen.optimizer.groups = ((rf"(?!{denoiser}\.)", 0.0),) if others else ()

@@ -218,10 +218,11 @@ def run(arguments: argparse.Namespace) -> int | None:
     from gp_jax.bench import torch_process
     from gp_jax.bench.case import image_alone
     from gp_jax.training.config import load_config
+    from gp_jax.training.rules import check_fields
 
-    config = load_config(arguments.config, arguments.overrides)
-    if arguments.init_from:
-        config.init_from = arguments.init_from
+    begun = [f"--config.init_from={arguments.init_from}"] * bool(arguments.init_from)
+    config = load_config(arguments.config, [*arguments.overrides, *begun])
+    check_fields(config)
     if arguments.against:
         torch_process.check_torch(*["diffusers"] * arguments.image)
     config = image_alone(config) if arguments.image else config

@@ -133,6 +133,8 @@ def test_the_pipeline_tells_what_takes_its_time_and_what_another_clip_would(benc
         (["vae", "--against", "torch"], "--against is of step and denoise and metrics, not of vae"),
         (["denoise", "--against", "torch", "--on", "1"], "give one of them"),
         (["denoise", "--config.data.size=17x16"], "no whole latents"),
+        (["denoise", "--config.stage=foo"], "config.stage is 'foo'"),
+        (["denoise", "--config.stage=interpolation", "--image"], "interpolation_unet is neither in a checkpoint"),
         (["metrics"], "--config is of step and denoise and vae and pipeline, not of metrics"),
     ],
 )
@@ -141,6 +143,13 @@ def test_what_cannot_be_asked_together_is_one_sentence(tmp_path, capsys, argumen
     file.write_text(CONFIG)
     assert main(["bench", arguments[0], "--config", str(file), *arguments[1:]]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_configuration_of_nothing_is_one_sentence(tmp_path, capsys):
+    file = tmp_path / "config.py"
+    file.write_text("import ml_collections\nget_config = ml_collections.ConfigDict")
+    assert main(["bench", "--config", str(file)]) == 2
+    assert "config.stage is None" in capsys.readouterr().err
 
 
 def test_networks_have_to_be_named(capsys):
