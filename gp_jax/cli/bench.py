@@ -102,7 +102,10 @@ _ONLY = {
     "profile": ("step", "denoise", "vae"),
     "frames": ("pipeline", "metrics"),
     "clips": ("metrics",),
-    **dict.fromkeys(("config", "attention", "mesh", "coordinator"), ("step", "denoise", "vae", "pipeline")),
+    **dict.fromkeys(
+        ("config", "init_from", "attention", "mesh", "coordinator", "num_processes", "process_id"),
+        ("step", "denoise", "vae", "pipeline"),
+    ),
     **dict.fromkeys(("source", "size", "steps", "guidance"), ("pipeline",)),
 }
 _PROJECTED, _WANTED = 500, (512, 512, 720, 1280)  # frames, source and canvas
@@ -123,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--share",
-        type=parse.share,
+        type=_share,
         metavar="P",
         help=f"for --on-paper: of the chip's peak that computing reaches; by default {paper.SHARE}",
     )
@@ -192,15 +195,17 @@ def run(arguments: argparse.Namespace) -> int | None:
             raise UserError(f"--{name} is of {'--diff' if name == 'output' else '--record'}: leave it out")
     what = arguments.what or "step"
     for name, cases in _ONLY.items():
-        if getattr(arguments, name) and what not in cases:
+        if _given(arguments, name) and what not in cases:
             raise UserError(f"--{name.replace('_', '-')} is of {' and '.join(cases)}, not of {what}: leave it out")
+    if what == "metrics" and arguments.overrides:
+        raise UserError(f"metrics takes no {arguments.overrides[0]}: leave it out")
     if arguments.on_paper:
         paper.check(arguments)
     elif isinstance(arguments.segments, Fraction):
         raise UserError(f"--segments {arguments.segments} is of --on-paper: give a whole number")
     elif arguments.chip or arguments.share:
         raise UserError("--chip and --share are of --on-paper 8,256: say for how many devices, or leave them out")
-    for name in ("profile", "against", "coordinator"):
+    for name in ("profile", "against", "repeats", "coordinator"):
         if getattr(arguments, name) and (arguments.on or arguments.on_paper):
             raise UserError(f"--{name} is for devices that are here, and --on runs nothing: give one of them")
     if arguments.coordinator and (arguments.against or (what == "pipeline" and not arguments.mesh)):
@@ -242,10 +247,11 @@ def _records(arguments: argparse.Namespace) -> int | None:
     """Of --record or --diff, which take nothing of the cases."""
     name = "record" if arguments.record else "diff"
     taken = {"record", *records.OF_RECORD, *records.SHARED} if arguments.record else {"diff", "output"}
-    known = {*_ONLY, *records.OF_RECORD, "what", "init_from", "overrides", "record", "diff", "output"}
-    if other := sorted(key for key in known - taken if getattr(arguments, key)):
-        what = arguments.what if other[0] == "what" else f"--{other[0].replace('_', '-')}"
-        raise UserError(f"--{name} takes no {what}: leave it out")
+    known = {*_ONLY, *records.OF_RECORD, *records.SHARED, "what", "overrides", "record", "diff", "output"}
+    if other := sorted(key for key in known - taken if _given(arguments, key)):
+        words = {"what": arguments.what, "overrides": next(iter(arguments.overrides), None)}
+        typed = words.get(other[0], f"--{other[0].replace('_', '-')}")
+        raise UserError(f"--{name} takes no {typed}: leave it out")
     return records.record(arguments) if arguments.record else records.diff(arguments)
 
 
@@ -372,6 +378,12 @@ def _attempted(table: "Table", run: "Run", measure: Callable[[], T]) -> T | None
         return None
 
 
+def _given(arguments: argparse.Namespace, name: str) -> bool:
+    """Whether something was asked for, be it 0."""
+    value = getattr(arguments, name)
+    return bool(value) or type(value) in (int, float)
+
+
 def _names(text: str) -> list[str]:
     return text.split(",")
 
@@ -385,6 +397,13 @@ def _segments(text: str) -> int | Fraction:
 
 def _counts(text: str) -> list[int]:
     return [parse.count(part) for part in text.split(",")]
+
+
+def _share(text: str) -> float:
+    """Above 0, up to 1."""
+    if not 0 < (share := parse.finite(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"'{text:.40}' is not a share above 0, up to 1, such as 0.4")
+    return share
 
 
 def _chips(text: str) -> list[str]:

@@ -136,12 +136,30 @@ def test_the_pipeline_tells_what_takes_its_time_and_what_another_clip_would(benc
         (["denoise", "--config.stage=foo"], "config.stage is 'foo'"),
         (["denoise", "--config.stage=interpolation", "--image"], "interpolation_unet is neither in a checkpoint"),
         (["metrics"], "--config is of step and denoise and vae and pipeline, not of metrics"),
+        (["step", "--guidance", "0"], "--guidance is of pipeline, not of step"),
+        (["step", "--on", "1", "--repeats", "3"], "--repeats is for devices that are here"),
+        (["step", "--on-paper", "8", "--share", "0"], "'0' is not a share above 0, up to 1"),
+        (["step", "--share", "1"], "--chip and --share are of --on-paper"),
     ],
 )
 def test_what_cannot_be_asked_together_is_one_sentence(tmp_path, capsys, arguments, words):
     file = tmp_path / "config.py"
     file.write_text(CONFIG)
     assert main(["bench", arguments[0], "--config", str(file), *arguments[1:]]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--typo"], "metrics takes no --typo"),
+        (["--config.foo=1"], "metrics takes no --config.foo=1"),
+        (["--init-from", "nowhere"], "--init-from is of step"),
+        (["--process-id", "0"], "--process-id is of step"),
+    ],
+)
+def test_metrics_take_nothing_of_networks(arguments, words, capsys):
+    assert main(["bench", "metrics", *arguments]) == 2
     assert words in capsys.readouterr().err
 
 
