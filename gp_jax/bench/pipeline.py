@@ -24,6 +24,7 @@ from gp_jax.checkpoint.folder import Checkpoint
 from gp_jax.checkpoint.parameters import bind
 from gp_jax.checkpoint.settings import Settings
 from gp_jax.checkpoint.tensors import is_floating
+from gp_jax.diffusion.samplers import trajectory
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.jobs.programs import Call, flops_of
@@ -77,15 +78,19 @@ class _Weightless(Checkpoint):
         return np.zeros((1, self.tokens, self.unet.config.cross_attention_dim), np.float32)
 
 
+def check_pipeline(run: Run, steps: int | None = None) -> None:
+    """Raises UserError for other methods' networks, and where the sampler does not take so many steps."""
+    if not isinstance(run.settings, Settings) or STAGES[run.config.stage].denoiser not in run.networks.modules:
+        raise UserError(f"the pipeline is GlobalPaint's, and the stage {run.config.stage} has no network for it")
+    trajectory(run.schedule, run.settings.sampler, steps or run.settings.steps)
+
+
 def pipeline_of(run: Run, mesh: Mesh | None) -> OutpaintPipeline:
-    """With random weights in the types in which a checkpoint's are held; raises UserError for other methods' networks.
+    """With random weights in the types in which a checkpoint's are held; of a run that `check_pipeline` lets pass.
 
     Its network for interpolation is the one for key frames: they take the same time.
     """
-    denoiser = STAGES[run.config.stage].denoiser
-    if not isinstance(run.settings, Settings) or denoiser not in run.networks.modules:
-        raise UserError(f"the pipeline is GlobalPaint's, and the stage {run.config.stage} has no network for it")
-    networks = {}
+    denoiser, networks = STAGES[run.config.stage].denoiser, {}
     for name, module in run.networks.modules.items():
         dtype = np.float32 if name == "vae" else run.config.dtype
         shapes = {

@@ -324,7 +324,7 @@ def _pipeline(arguments: argparse.Namespace, config: "ConfigDict") -> None:
     import jax
 
     from gp_jax.bench.case import prepare_case
-    from gp_jax.bench.pipeline import bench_pipeline, pipeline_of, projected
+    from gp_jax.bench.pipeline import bench_pipeline, check_pipeline, pipeline_of, projected
     from gp_jax.bench.table import PIPELINE, Table
     from gp_jax.bench.vae import with_pixels
     from gp_jax.geometry import Canvas
@@ -335,13 +335,20 @@ def _pipeline(arguments: argparse.Namespace, config: "ConfigDict") -> None:
     config, (height, width) = with_pixels(config), arguments.source or (256, 256)
     canvas = Canvas.from_aspect(height, width, 16 / 9)
     if arguments.size:
-        canvas = Canvas.from_size(height, width, height=arguments.size[0], width=arguments.size[1])
+        tall, wide = arguments.size
+        if tall < height or wide < width:
+            raise UserError(f"--size {wide}x{tall} is smaller than --source {width}x{height}: give at least that")
+        canvas = Canvas.from_size(height, width, tall, wide)
     options = Options(steps=arguments.steps and Count(arguments.steps), guidance=arguments.guidance)
     devices = jax.devices() if arguments.mesh else jax.devices()[:1]
+    runs = [
+        prepare_case(config, devices, segments=1, mesh=arguments.mesh, attention=attention)
+        for attention in arguments.attention or [config.attention]
+    ]
+    check_pipeline(runs[0], arguments.steps)
     table = Table(PIPELINE)
     table.line(table.headings)
-    for attention in arguments.attention or [config.attention]:
-        made = prepare_case(config, devices, segments=1, mesh=arguments.mesh, attention=attention)
+    for made in runs:
         pipeline = pipeline_of(made, made.mesh if arguments.mesh else None)
         frames = arguments.frames or 2 * made.settings.segment_frames
         wanted = {"frames": frames, "options": options, "repeats": arguments.repeats or 3}

@@ -23,8 +23,11 @@ def absent_devices(names: Sequence[str]) -> list[list[Device]]:
     """The devices of each name; to be called before anything asks for devices.
 
     Raises:
-      UserError: a name is neither a number nor a TPU slice, libtpu is not installed, or JAX has been used already.
+      UserError: a name is neither a number above 0 nor a TPU slice, libtpu is not installed, or JAX has been used
+        already.
     """
+    if any(name.isdecimal() and int(name) == 0 for name in names):
+        raise UserError("there is nothing to compile for on 0 devices: give 1 or more")
     most = max((int(name) for name in names if name.isdecimal()), default=0)
     if most:
         with contextlib.suppress(RuntimeError):  # JAX is in use, and may have enough of them

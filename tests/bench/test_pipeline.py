@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from gp_jax.bench.case import prepare_case
-from gp_jax.bench.pipeline import bench_pipeline, pipeline_of, projected
+from gp_jax.bench.pipeline import bench_pipeline, check_pipeline, pipeline_of, projected
 from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.globalpaint.options import Options
@@ -35,4 +35,4 @@ def test_a_projection_of_what_was_measured_is_what_it_took():
 
 def test_networks_of_no_pipeline_are_refused():
     with pytest.raises(UserError, match="the stage autoencoder has no network for it"):
-        pipeline_of(run_of("autoencoder"), mesh=None)
+        check_pipeline(run_of("autoencoder"))
