@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from gp_jax.checkpoint.components import COMPONENTS, CONFIG_FILE, load_module
 from gp_jax.checkpoint.folder import find_checkpoint
-from gp_jax.checkpoint.settings import SETTINGS, read_settings
+from gp_jax.checkpoint.settings import SETTINGS, Settings, read_settings
 from gp_jax.checkpoint.text import embed_text, load_tokenizer
 from gp_jax.data.config import DataConfig
 from gp_jax.diffusion.schedules import NoiseSchedule
@@ -180,6 +180,11 @@ def _objective(config: ConfigDict, networks: Networks, schedule: NoiseSchedule, 
         options["null_text"] = _null_text(origin, denoiser.cross_attention_dim)
     if options.pop("teacher_steps", 0):
         before = read_settings(_read(origin, CONFIG_FILE) or config.settings.to_dict())
+        if not isinstance(before, Settings):
+            raise UserError(
+                f"config.objective.teacher_steps learns of a checkpoint of globalpaint, and {origin} is one of "
+                f"{before.method}: set it to 0, or start from another"
+            )
         guidance = before.guidance, before.text_guidance
         return Distillation(**options, teacher_steps=config.objective.teacher_steps, guidance=guidance)
     return OBJECTIVES[stage.objective](**options)

@@ -12,6 +12,7 @@ from gp_jax.checkpoint.components import WEIGHTS_FILE
 from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.diffusion.samplers import trajectory
 from gp_jax.errors import UserError
+from gp_jax.files import write_json
 from gp_jax.training.adapter import LORA
 from gp_jax.training.loop import train
 from gp_jax.training.networks import TEACHER, check_sources
@@ -120,7 +121,7 @@ def test_a_lora_can_be_the_pupil(origin):
     assert networks.live == (LORA,) and {TEACHER, "unet"} <= set(networks.frozen)
 
 
-def test_what_has_no_teacher_is_refused(origin):
+def test_what_has_no_teacher_is_refused(origin, tmp_path):
     with pytest.raises(UserError, match="teacher_steps is 7"):
         prepare(pupil_of(origin, teacher_steps=7), one_device())
     config = pupil_of("")
@@ -128,3 +129,7 @@ def test_what_has_no_teacher_is_refused(origin):
     networks = prepare(config, one_device()).networks
     with pytest.raises(UserError, match="come from a checkpoint"):
         check_sources(networks, networks.frozen)
+    shutil.copytree(origin, tmp_path / "motia")
+    write_json(tmp_path / "motia" / "config.json", {"method": "motia"})
+    with pytest.raises(UserError, match="motia is one of motia: set it to 0"):
+        prepare(pupil_of(tmp_path / "motia"), one_device())
