@@ -81,6 +81,11 @@ class AutoencoderConfig:
                     f"autoencoder config: block_out_channels holds {width}, "
                     f"which norm_num_groups={made.norm_num_groups} does not divide"
                 )
+        if made.linear_latents and made.latent_channels > made.cell:
+            raise UserError(
+                f"autoencoder config: latent_channels is {made.latent_channels}, and linear_latents are components of "
+                f"cells of {made.cell} numbers: choose no more than that"
+            )
         return made
 
     def to_json(self) -> dict[str, Any]:
@@ -93,6 +98,11 @@ class AutoencoderConfig:
         """Pixels per latent along each side."""
         return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
 
+    @property
+    def cell(self) -> int:
+        """Numbers of the pixels of a latent."""
+        return self.in_channels * self.downsampling**2
+
 
 class AutoencoderKL(nnx.Module):
     """Encoder, decoder, and the 1x1 convolutions on either side of the latents."""
@@ -101,9 +111,8 @@ class AutoencoderKL(nnx.Module):
         self.config = config
         latent = config.latent_channels
         if config.linear_latents:
-            cell = config.in_channels * config.downsampling**2
-            self.encoder = nnx.Linear(cell, latent, dtype=dtype, rngs=rngs)
-            self.inverse = conv3x3(latent, cell, dtype=dtype, rngs=rngs)
+            self.encoder = nnx.Linear(config.cell, latent, dtype=dtype, rngs=rngs)
+            self.inverse = conv3x3(latent, config.cell, dtype=dtype, rngs=rngs)
         else:
             self.encoder = Encoder(config, rngs=rngs, dtype=dtype)
             self.to_moments = nnx.Conv(2 * latent, 2 * latent, (1, 1), dtype=dtype, rngs=rngs)

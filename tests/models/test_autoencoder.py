@@ -60,6 +60,10 @@ def test_config_round_trip_and_refusal():
     assert AutoencoderConfig.from_json(config.to_json()) == config
     with pytest.raises(UserError, match="act_fn"):
         AutoencoderConfig.from_json({"act_fn": "gelu"})
+    cells = {"linear_latents": True, "block_out_channels": [32, 32]}
+    assert AutoencoderConfig.from_json({**cells, "latent_channels": 12}).cell == 12
+    with pytest.raises(UserError, match=r"latent_channels is 13, .* cells of 12 numbers"):
+        AutoencoderConfig.from_json({**cells, "latent_channels": 13})
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
