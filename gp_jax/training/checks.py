@@ -17,7 +17,7 @@ from gp_jax.metrics.pixels import ssim
 from gp_jax.models.attention import check_kernel
 from gp_jax.training.budget import check_memory
 from gp_jax.training.config import STAGES
-from gp_jax.training.log import read_log
+from gp_jax.training.log import check_log
 from gp_jax.training.networks import check_sources
 from gp_jax.training.samples import check_sample
 from gp_jax.training.setup import Run, open_data
@@ -28,7 +28,7 @@ def check_inputs(run: Run, workdir: Path) -> None:
     check_sources(run.networks, run.networks.frozen)
     device = run.mesh.devices.flat[0]
     check_kernel(run.config.attention, device.platform)
-    read_log(workdir)
+    check_log(workdir)
     splits = {"train": 1} | ({"validation": run.config.validation.batches} if run.config.validation.interval else {})
     for split, batches in splits.items():
         # Whole batches, which nobody reads: the list of this process's rows may itself be too much for the memory.

@@ -23,6 +23,7 @@ from gp_jax.errors import UserError
 from gp_jax.files import replacing
 
 FILE = "log.jsonl"
+BOARD = "tensorboard"
 
 
 class Log:
@@ -43,9 +44,9 @@ class Log:
             with replacing(path) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
-            (workdir / "tensorboard").mkdir(exist_ok=True)
+            (workdir / BOARD).mkdir(exist_ok=True)
             # Not the usual SummaryWriter: its thread dies of a full disk, and whoever closes it then waits forever.
-            self._board = EventsWriter(str(workdir / "tensorboard" / "events"))
+            self._board = EventsWriter(str(workdir / BOARD / "events"))
             if step:  # TensorBoard hides what it has of later steps
                 self._board.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
@@ -92,6 +93,14 @@ class Log:
                     event = Event(wall_time=time.time(), step=line["step"], summary=scalar(tag, number))
                     self._board.write_event(event)
         self._board.flush()
+
+
+def check_log(workdir: Path) -> None:
+    """Raises UserError where a run cannot go on with what is there."""
+    read_log(workdir)
+    board = workdir / BOARD
+    if board.exists() and not board.is_dir():
+        raise UserError(f"{board} is no folder, and TensorBoard's files are to lie in it: move it away")
 
 
 def read_log(workdir: Path) -> list[dict[str, Any]]:

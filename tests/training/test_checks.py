@@ -86,6 +86,9 @@ def test_a_log_that_is_none_is_not_written_over(refused, tmp_path):
         (tmp_path / "log.jsonl").write_bytes(content)
         assert "log.jsonl, line" in refused(tmp_path)
         assert (tmp_path / "log.jsonl").read_bytes() == content
+    (tmp_path / "log.jsonl").unlink()
+    (tmp_path / "tensorboard").touch()
+    assert "tensorboard is no folder" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("area", [72 * 128, 100 * 100, 1000, 64, 12_345])
