@@ -3,14 +3,16 @@
     offered(checkpoints, loras)                   JSON: methods with their options, made of their dataclasses
     Choice.of({"method": "globalpaint", "options": {"seed": "3"}, ...}, offered)
 
-A checkpoint or a LoRA is chosen by its name among those that the server was started with: no path comes from a browser.
+A checkpoint or a LoRA is chosen by its name among those that the server was started with, or by the path that was given
+there where others have that name: no other path comes from a browser.
 """
 
 import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,9 @@ class Offered:
     def of(cls, checkpoints: Sequence[str] = (), loras: Sequence[str] = ()) -> "Offered":
         """Those of this package and others; raises UserError where a folder is no checkpoint, or a file is missing."""
         folders = {file.parent.name: file.parent for file in sorted(SHIPPED.glob("*/config.json"))}
-        for checkpoint in checkpoints:
-            folders[Path(checkpoint).resolve().name] = find_checkpoint(checkpoint)
-        files = {Path(path).name: Path(path) for path in loras}
+        given = _named({path: Path(path).resolve().name for path in checkpoints}, folders)
+        folders |= {name: find_checkpoint(path) for name, path in given.items()}
+        files = {name: Path(path) for name, path in _named({path: Path(path).name for path in loras}).items()}
         if missing := [path for path in files.values() if not path.is_file()]:
             raise UserError(f"there is no LoRA {missing[0]}")
         return cls(folders, files)
@@ -122,6 +124,12 @@ class Choice:
         if not isinstance(values, Mapping):
             raise UserError("the options are to be given by their names")
         return cls(method, _read(method, values), checkpoint, tuple(lora for lora in given if lora[1]))
+
+
+def _named(names: Mapping[str, str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Name -> path, of path -> name; where a name is not the only one of its kind, the path stands for it."""
+    counts = Counter([*taken, *names.values()])
+    return {name if counts[name] == 1 else path: path for path, name in names.items()}
 
 
 def _options(method: str) -> list[dict[str, Any]]:
