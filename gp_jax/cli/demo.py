@@ -83,7 +83,6 @@ def _listening(host: str, port: int) -> socket.socket:
             listener.listen()  # whoever opens the address at once waits, and is not refused
             opened.pop_all()
             return listener
-    except OSError as error:
-        raise UserError(
-            f"nothing can be served at {host}:{port}: {error.strerror}; choose another --port or --host"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no machine can have this name"
+        raise UserError(f"nothing can be served at {host}:{port}: {reason}; choose another --port or --host") from error

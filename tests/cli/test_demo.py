@@ -51,6 +51,7 @@ def test_a_port_in_use_is_told(capsys):
     [
         (["--port", "70000"], "--port 70000 is no port"),
         (["--host", "no.such.host.invalid"], "choose another --port or --host"),
+        (["--host", "a..b"], "choose another --port or --host"),
         (["--checkpoint", "nowhere"], "there is no checkpoint nowhere"),
         (["--lora", "nowhere.safetensors"], "there is no LoRA nowhere.safetensors"),
     ],
