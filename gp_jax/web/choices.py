@@ -109,7 +109,7 @@ class Choice:
     def of(cls, wish: Mapping[str, Any], offered: Offered) -> "Choice":
         """What a page asks for; raises UserError for whatever is not offered, or has a value that cannot be meant."""
         method = wish.get("method")
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise UserError("choose a method of the list")
         checkpoint = None
         if METHODS[method].networks:
@@ -187,7 +187,7 @@ def _value(option: Mapping[str, Any], value: Any) -> Any:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise UserError(f"{name} is a number, such as 1.5")
