@@ -100,7 +100,7 @@ def by_step(reference: Record, other: Record) -> list[float]:
 
 def told(reference: Record, other: Record, lines: list[Line]) -> str:
     """In a sentence: where the difference starts, how it grows, whether it reaches the metrics."""
-    off = [line for line in lines if line.drift > 0]
+    off = [line for line in lines if line.drift != 0]  # or NaN
     if not off:
         return "equal to the last bit"
     equal = [line.name for line in itertools.takewhile(lambda line: not line.drift, lines)]

@@ -92,8 +92,10 @@ def test_no_tolerance_lets_a_fault_pass(run, kind, monkeypatch):
         beyond = [line.name for line in compare(right, other) if not line.is_within]
         assert beyond == [name]
     wrong = np.full_like(right.arrays["steps"], np.nan)
-    lines = compare(right, dataclasses.replace(right, arrays=right.arrays | {"steps": wrong}))
+    other = dataclasses.replace(right, arrays=right.arrays | {"steps": wrong})
+    lines = compare(right, other)
     assert [line.name for line in lines if not line.is_within] == ["steps"]
+    assert "the difference starts at steps (nan)" in told(right, other, lines)
     off = {"psnr": 0.3, "ssim": 0.02, "seam": 0.02, "flicker": 0.02}
     other = dataclasses.replace(right, metrics={name: x + off[name] for name, x in right.metrics.items()})
     assert {line.name for line in compare(right, other) if not line.is_within} == set(right.metrics)
