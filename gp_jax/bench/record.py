@@ -84,7 +84,7 @@ class Record:
     @classmethod
     def read(cls, path: str | os.PathLike) -> "Record":
         """Raises UserError for what `write` has not written."""
-        problem = f"{path} is no record: make one by `gp-jax bench --record {path}`"
+        problem = f"{path} is no record: `gp-jax bench --record FILE` makes one"  # of another name: this file is there
         if not Path(path).is_file():
             raise UserError(f"there is no file {path}: make it by `gp-jax bench --record {path}`")
         try:

@@ -145,7 +145,7 @@ def test_the_command_records_compares_and_draws(folder, tmp_path, capsys):
     [
         (["--diff", "a.safetensors"], "give two or more"),
         (["--diff", "a.safetensors", "b.safetensors"], "there is no file a.safetensors"),
-        (["--diff", "README.md", "README.md"], "is no record"),
+        (["--diff", "README.md", "README.md"], "is no record: `gp-jax bench --record FILE` makes one"),
         (["--record", "a", "--diff", "a", "b"], "--record takes no --diff"),
         (["vae", "--record", "a"], "--record takes no vae"),
         (["--record", "a", "--typo"], "--record takes no --typo"),
