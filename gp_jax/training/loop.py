@@ -21,9 +21,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from gp_jax.checkpoint.components import WEIGHTS_FILE
 from gp_jax.checkpoint.parameters import flatten
 from gp_jax.checkpoint.training_state import Checkpoints, signature_of
 from gp_jax.data import Loader
+from gp_jax.data.shards import sha256
 from gp_jax.errors import UserError
 from gp_jax.files import locked
 from gp_jax.fit.optimizer import learning_rate
@@ -73,15 +75,15 @@ def train(
     Raises:
       Stopped: SIGTERM or Ctrl-C came before the first step, or while something was made of a state that is saved. A
         thread may still be at work on that, so the process should end.
-      UserError: the configuration contradicts itself, data or checkpoint do not fit it, the disk is full, more than
-        `max_nonfinite` steps were not finite, another program trains in `workdir`, or one has for more steps.
+      UserError: the configuration contradicts itself, data, checkpoint or what was trained in `workdir` do not fit it,
+        the disk is full, more than `max_nonfinite` steps were not finite, or another program trains in `workdir`.
     """
     with Stop() as stop, contextlib.ExitStack() as opened:
 
         def begin() -> _Start:
             return _begin(config, workdir, mesh, progress, opened)
 
-        run, loader, checkpoints, state, frozen, programs, validate = stop.during(
+        run, loader, checkpoints, state, frozen, hashes, programs, validate = stop.during(
             begin, "before its first step: what was saved before stands"
         )
         first, rate = int(state["step"]), learning_rate(config.optimizer, config.steps)
@@ -116,7 +118,8 @@ def train(
             sampled = config.samples.interval and done % config.samples.interval == 0
             if last or stopping or sampled or done % config.checkpoints.interval == 0:
                 log.flush()  # a checkpoint has the whole log before it
-                meta = {"data": loader.get_state(), "signature": signature_of(run.state), **run.describe()}
+                meta = {"data": loader.get_state(), "signature": signature_of(run.state), "frozen": hashes}
+                meta |= run.describe()
                 checkpoints.save(done, state, meta)
             else:
                 checkpoints.check()
@@ -139,6 +142,7 @@ class _Start(NamedTuple):
     checkpoints: Checkpoints
     state: State
     frozen: dict[str, jax.Array]
+    hashes: dict[str, str]
     programs: list[jax.stages.Compiled]
     validate: Validation | None
 
@@ -159,7 +163,8 @@ def _begin(
     checkpoints = opened.enter_context(Checkpoints(workdir, config.checkpoints.keep))
     progress(0, config.steps, "reading")
     frozen = initial(run.networks, run.networks.frozen, run.mesh)
-    state = _restore(run, checkpoints, loader) or _fresh(run)
+    hashes = on_first(lambda: _hashes(run))
+    state = _restore(run, checkpoints, loader, hashes) or _fresh(run)
     first, count = int(state["step"]), len(loader.specs)
     if first > config.steps:
         raise UserError(
@@ -167,7 +172,7 @@ def _begin(
             "another --workdir"
         )
     if first == config.steps:
-        return _Start(run, loader, checkpoints, state, frozen, [], None)
+        return _Start(run, loader, checkpoints, state, frozen, hashes, [], None)
 
     def tell(compiled: int) -> None:
         progress(first, config.steps, f"compiling, {compiled} of {count} done")
@@ -176,7 +181,7 @@ def _begin(
     compiling = [functools.partial(compile_step, run.step, state, frozen, spec, run.mesh) for spec in loader.specs]
     programs = side_by_side(compiling, at_once(run.mesh.devices.flat[0], count), tell)
     validate = Validation(run, state, frozen) if config.validation.interval else None
-    return _Start(run, loader, checkpoints, state, frozen, programs, validate)
+    return _Start(run, loader, checkpoints, state, frozen, hashes, programs, validate)
 
 
 def _look(
@@ -231,11 +236,23 @@ def _with_linear_latents(run: Run, params: dict[str, jax.Array]) -> dict[str, ja
     return {name: jax.device_put(fitted[name], x.sharding) for name, x in params.items()}
 
 
-def _restore(run: Run, checkpoints: Checkpoints, loader: Loader) -> State | None:
+def _hashes(run: Run) -> dict[str, str]:
+    """By component, what the networks that are not trained are told by, wherever their checkpoint lies."""
+    sources = {component: run.networks.sources[component] for component in run.networks.frozen}
+    return {component: sha256(source / WEIGHTS_FILE) for component, source in sources.items() if source}
+
+
+def _restore(run: Run, checkpoints: Checkpoints, loader: Loader, hashes: Mapping[str, str]) -> State | None:
     found = checkpoints.restore(run.state, signature_of(run.state))
     if found is None:
         return None
     state, meta = found
+    before = meta.get("frozen", {})  # not in states of earlier versions
+    if others := [name for name, hashed in hashes.items() if before.get(name, hashed) != hashed]:
+        raise UserError(
+            f"{checkpoints.folder} was trained beside another {others[0]} than that of {run.origin}: start from the "
+            "checkpoint that it began with, or give another --workdir"
+        )
     loader.set_state(meta["data"])
     return state
 

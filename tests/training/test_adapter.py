@@ -1,9 +1,11 @@
 """A LoRA is trained alone, and what comes out is the trained network, however it is taken up again."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from gp_jax.checkpoint.components import COMPONENTS, load_module, read_configs
+from gp_jax.checkpoint.components import COMPONENTS, WEIGHTS_FILE, load_module, read_configs
 from gp_jax.checkpoint.parameters import flatten
 from gp_jax.checkpoint.tensors import read_tensors
 from gp_jax.convert import convert
@@ -108,6 +110,16 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(config, trained, tmp_pa
     for name in ("lora/peft", "lora/kohya", "unet/model"):
         old, new = ((x / "checkpoint" / f"{name}.safetensors").read_bytes() for x in (trained, tmp_path))
         assert old == new
+
+
+def test_a_run_goes_on_beside_the_networks_that_it_began_with(config, origin, trained, tmp_path):
+    moved = shutil.copytree(origin, tmp_path / "moved")
+    assert train(config(init_from=moved), trained, mesh=one_device())
+    weights = bytearray((moved / "vae" / WEIGHTS_FILE).read_bytes())
+    weights[-1] ^= 1
+    (moved / "vae" / WEIGHTS_FILE).write_bytes(weights)
+    with pytest.raises(UserError, match=f"beside another vae than that of {moved}"):
+        train(config(init_from=moved), trained, mesh=one_device())
 
 
 def test_its_state_is_no_checkpoint(trained, tmp_path):
