@@ -71,6 +71,7 @@ GIVEN: dict[str, dict[str, str]] = {
         "clips_72x128.json": "clips.json",
     },
     "tools/contact_sheet.py": {f"{name}.mp4": "clip.mp4" for name in ("clip", "wide", "a", "wide_a", "b", "wide_b")},
+    "tools/mute_modules.py": {**DAVIS, "W/full-0/checkpoint": "checkpoint"},
     "tools/plot_training.py": dict.fromkeys(("W/3", "W/4", *(f"A/{arm}" for arm in ARMS)), "log"),
 }
 # Written so -> run so: the same work on less.
@@ -118,6 +119,7 @@ PARSED = {
     "--engine ray": "a cluster: tests/cli/test_on_ray.py",
     "build_records.py youtube-vos": "tests/data/test_sources.py reads that layout",
     "build_records.py tfds": "tests/data/test_tfds_frames.py reads that layout",
+    "data/returning": "needs cameras that move far: tests/tools/test_build_returning_clips.py",
     "prepare_tfds.py": "fetches DAVIS: tests/data/test_tfds_frames.py",
     "precompute.py records/256": "README's and sd2.py's are run; tests/tools/test_precompute.py",
     "gp_data": "0.4 GB of packages: tests/tools/test_fetch_training_data.py and test_build_tiny_clips.py",
