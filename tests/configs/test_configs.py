@@ -43,9 +43,10 @@ COUNTS = {
     "tiny.py:sharp": TINY,
     "tiny.py:interpolation": of_interpolation(TINY),
     "tiny.py:sharp_interpolation": of_interpolation(TINY),
-    "tiny_ablation.py:baseline": {"unet": 5_495_840, "vae": TINY["vae"]},
-    "tiny_ablation.py:est": {"unet": 5_573_648, "vae": TINY["vae"]},
-    "tiny_ablation.py:full": TINY,
+    "tiny_ablation.py:image": {"unet": 601_424, "vae": TINY["vae"]},
+    "tiny_ablation.py:baseline": {"unet": 805_280, "vae": TINY["vae"]},
+    "tiny_ablation.py:est": {"unet": 826_448, "vae": TINY["vae"]},
+    "tiny_ablation.py:full": {"unet": 816_848, "vae": TINY["vae"], "clip": 113_760, "global_tokens": 90_096},
 }
 
 
