@@ -6,14 +6,14 @@
     gp-jax train --config configs/tiny_ablation.py:est      --workdir W/est-0      --init-from W/1/checkpoint
     gp-jax train --config configs/tiny_ablation.py:full     --workdir W/full-0     --init-from W/1/checkpoint
 
-Records: `data/returning`, of 64 x 64 pixels, by `tools/build_returning_clips.py`. The three arms see the same segments,
-canvases and noise; --config.seed=1 gives them other noise and other new modules, --config.data.seed=1 other segments and
-canvases. Each learns to make key frames and those between them. Their UNets have 0.81, 0.83 and 0.82 million parameters:
-where modules are left out, the feed-forward layers beside them are wider. Tower and extractor, 0.2 million more, run once
-per segment.
+Records: `data/returning`, of 64 x 64 pixels, by `tools/build_returning_clips.py`. The three arms see the same
+segments, canvases and noise; --config.seed=1 gives them other noise and other new modules, --config.data.seed=1 other
+segments and canvases. Each learns to make key frames and those between them. Their UNets have 0.81, 0.83 and 0.82
+million parameters: where modules are left out, the feed-forward layers beside them are wider. Tower and extractor,
+0.2 million more, run once per segment.
 Hardware: one CPU core a run, 2 GB. Step time: 0.08 s of the images, 0.15, 0.18 and 0.20 s of the arms, two runs at a
-time (4.05, 4.48 and 4.58 GFLOP). Expected result: hierarchical is better than sequential, and no arm better than another
-beyond chance; the table is in the card of `gp_jax/checkpoints/tiny`.
+time (4.05, 4.48 and 4.58 GFLOP). Expected result: hierarchical is better than sequential, and no arm better than
+another beyond chance; the table is in the card of `gp_jax/checkpoints/tiny`.
 """
 
 from pathlib import Path
