@@ -195,6 +195,12 @@ def locked(folder: str | os.PathLike, part: str = "", *, shared: bool = False, w
         yield
 
 
+def check_outside(target: Path, source: Path) -> None:
+    """Raises UserError where `target` lies within the folder `source`, of which it is to be made."""
+    if target.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{target} is within {source}, which is read: choose a folder elsewhere")
+
+
 @contextmanager
 def reserved(path: str | os.PathLike) -> Iterator[None]:
     """Keeps other programs from making the same file or folder; as `locked`, by a file beside `path`.

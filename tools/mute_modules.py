@@ -20,7 +20,7 @@ from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.checkpoint.tensors import read_tensors, write_tensors
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.errors import UserError
-from gp_jax.files import replacing_folder
+from gp_jax.files import check_outside, replacing_folder
 
 MODULES = {
     "temporal": r"temporal\.(output|convolution)\.",
@@ -41,6 +41,7 @@ def parse() -> argparse.Namespace:
 def main(arguments: argparse.Namespace) -> None:
     """Writes the new checkpoint, whole or not at all."""
     source, pattern = find_checkpoint(arguments.checkpoint), re.compile(MODULES[arguments.modules])
+    check_outside(arguments.target, source)
     with replacing_folder(arguments.target, overwrite=False) as building:
         shutil.copytree(source, building, dirs_exist_ok=True)
         muted = 0

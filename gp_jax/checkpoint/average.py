@@ -14,7 +14,7 @@ from gp_jax.checkpoint.folder import SCHEDULER_FILE, find_checkpoint
 from gp_jax.checkpoint.tensors import LazyTensor, check_match, read_tensors, write_tensors
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
-from gp_jax.files import replacing_folder
+from gp_jax.files import check_outside, replacing_folder
 from gp_jax.json_config import read_config, unlike
 
 
@@ -31,8 +31,7 @@ def average(first: Path, second: Path, target: Path, share: float) -> None:
     """
     first, second = find_checkpoint(first), find_checkpoint(second)
     for source in (first, second):
-        if target.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"{target} is within {source}, which is read: choose a folder elsewhere")
+        check_outside(target, source)
     theirs, networks = read_configs(first), read_configs(second)
     if lost := sorted(networks.keys() - theirs.keys()):
         raise UserError(f"{first} has no {lost[0]}: give two checkpoints with the same networks")

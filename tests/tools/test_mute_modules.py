@@ -46,6 +46,13 @@ def test_the_last_layers_of_the_modules_are_zero(checkpoint, monkeypatch, module
         assert all(np.array_equal(before[name], after[name]) for name in before.keys() - zero)
 
 
+def test_a_target_within_the_checkpoint_is_refused(checkpoint, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tool", str(checkpoint), str(checkpoint / "muted"), "--modules", "windows"])
+    with pytest.raises(UserError, match="choose a folder elsewhere"):
+        mute_modules.main(mute_modules.parse())
+    assert not (checkpoint / "muted").exists()
+
+
 def test_a_network_without_such_modules_is_told(checkpoint, monkeypatch):
     for file in checkpoint.glob("*unet/*.safetensors"):
         write_tensors(file, {"conv_in.bias": np.ones(3, np.float32)})
