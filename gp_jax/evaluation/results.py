@@ -138,9 +138,12 @@ class Results:
         path = self.folder / "manifest.json"
         values = read_json(path)
         try:
-            return Manifest(**values)
+            manifest = Manifest(**values)
         except TypeError:  # a field too many or too few
             raise UserError(f"{path} is not of an evaluation: choose another folder") from None
+        if manifest.protocol not in tuple(PROTOCOLS):  # whatever stands there may not be hashable
+            raise UserError(f"{path} names a protocol that this version has not: choose another folder")
+        return manifest
 
     @property
     def protocol(self) -> Protocol:

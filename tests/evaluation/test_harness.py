@@ -379,6 +379,14 @@ def test_a_name_that_is_not_asked_for_may_be_anything(data, tmp_path):
         open_clips("small", "folder", clips)
 
 
+def test_an_evaluation_by_an_unknown_protocol_is_told(data, tmp_path):
+    run(tmp_path, data)
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace('"small"', '"m3ddm-8"'))
+    with pytest.raises(UserError, match="names a protocol that this version has not"):
+        Results(tmp_path).protocol  # noqa: B018
+
+
 def test_a_folder_of_something_else_is_left_alone(data, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds no evaluation"):
