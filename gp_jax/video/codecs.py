@@ -108,6 +108,9 @@ def chosen(suffix: str, container: str, default: str, coding: Coding, height: in
         if coding.crf > codec.worst:
             raise UserError(f"--crf of {name} goes from 0, the best, to {codec.worst}, not to {coding.crf}")
         options["crf"] = str(coding.crf)
+        if name == "av1" and coding.crf == 0:  # FFmpeg takes it for no wish at all, and the encoder does not
+            del options["crf"]
+            options["svtav1-params"] = "crf=0"
     return Chosen(codec.encoder, options, _pixels(name, coding, height, width), codec.tag)
 
 

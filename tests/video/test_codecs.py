@@ -65,6 +65,16 @@ def test_more_is_lost_the_higher_crf_is(tmp_path, picture):
     assert all(low > 1.5 * high for low, high in zip(sizes[:4], sizes[4:]))
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1"])
+def test_crf_0_is_the_best(tmp_path, picture, codec):
+    video = picture(3, 64, 96)
+    best, good, default = (
+        abs(written(tmp_path / f"{crf}.mkv", video, Coding(codec, crf)) - video.astype(int)).mean()
+        for crf in (0, 2, None)
+    )
+    assert best <= good < default
+
+
 REFUSED = {
     "no crf": (".mov", Coding("prores", crf=3), (48, 64), "prores has no --crf: leave it out, or choose one of"),
     "crf too high": (".mp4", Coding(crf=52), (48, 64), "--crf of h264 goes from 0, the best, to 51, not to 52"),
