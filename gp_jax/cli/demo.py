@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from gp_jax.cli import arguments as parse
+from gp_jax.cli.ending import end_at_once
 from gp_jax.errors import UserError
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -53,21 +54,28 @@ def run(arguments: argparse.Namespace) -> None:
     from gp_jax.web.choices import Offered
 
     offered = Offered.of(arguments.checkpoint, arguments.lora)
-    with (
-        _listening(arguments.host, arguments.port) as listener,
-        tempfile.TemporaryDirectory(prefix="gp-jax-") as folder,
-    ):
-        host, port = listener.getsockname()[:2]
-        is_local = ipaddress.ip_address(host).is_loopback
-        token = "" if is_local else secrets.token_urlsafe(24)
-        limits = {"most_bytes": arguments.max_upload * 2**20, "most_frames": arguments.max_frames}
-        app = make_app(Desk(Path(folder), offered, **limits), hosts=LOCAL if is_local else (), token=token)
-        name = socket.gethostname() if ipaddress.ip_address(host).is_unspecified else host
-        shown = f"[{name}]" if ":" in name else name
-        print(f"http://{shown}:{port}/{f'?token={token}' if token else ''}", flush=True)
-        print("gp-jax: Ctrl-C ends it", file=sys.stderr)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
-        server.run(sockets=[listener])
+    desk = None
+    try:
+        with (
+            _listening(arguments.host, arguments.port) as listener,
+            tempfile.TemporaryDirectory(prefix="gp-jax-") as folder,
+        ):
+            host, port = listener.getsockname()[:2]
+            is_local = ipaddress.ip_address(host).is_loopback
+            token = "" if is_local else secrets.token_urlsafe(24)
+            limits = {"most_bytes": arguments.max_upload * 2**20, "most_frames": arguments.max_frames}
+            desk = Desk(Path(folder), offered, **limits)
+            app = make_app(desk, hosts=LOCAL if is_local else (), token=token)
+            name = socket.gethostname() if ipaddress.ip_address(host).is_unspecified else host
+            shown = f"[{name}]" if ":" in name else name
+            print(f"http://{shown}:{port}/{f'?token={token}' if token else ''}", flush=True)
+            print("gp-jax: Ctrl-C ends it", file=sys.stderr)
+            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+            server.run(sockets=[listener])
+    except (KeyboardInterrupt, SystemExit) as error:
+        if desk and desk.tasks.is_alive:  # it compiles, and would abort the process when Python ends under it
+            end_at_once(getattr(error, "code", 130))
+        raise
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -56,7 +56,12 @@ def _watch() -> None:
         if number not in _ASKING or signal.getsignal(number) is not _leave or _unwinds.wait(PATIENCE):
             _unwinds.clear()
             continue
-        abandon()
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        os._exit(128 + number)
+        end_at_once(128 + number)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends the process, and its workers, where something cannot unwind; what is half-written is removed."""
+    abandon()
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    os._exit(code)

@@ -185,13 +185,18 @@ class Tasks:
         return {task.clip.id for task in self}
 
     def close(self) -> None:
-        """Ends all."""
+        """Ends all, but for a task that hears nothing for a while, as in compiling."""
         with self._change:
             self._closed = True
             for task in self._all.values():
                 task.stop.set()
             self._change.notify_all()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=2)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread is there still."""
+        return self._thread.is_alive()
 
     def _work(self) -> None:
         while (task := self._next()) is not None:

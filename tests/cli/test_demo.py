@@ -37,6 +37,30 @@ def test_it_serves_at_the_address_that_it_prints_until_ctrl_c(host, tmp_path):
         server.stdout.close()
 
 
+COMPILES = """
+import atexit, hashlib, os, sys
+from gp_jax.cli.main import main
+from gp_jax.web.tasks import Tasks
+
+Tasks._work = lambda self: hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+atexit.register(os.abort)  # as XLA does when Python ends under it
+sys.exit(main(["demo", "--port", "0"]))
+"""
+
+
+def test_a_task_that_compiles_ends_with_the_server(tmp_path):
+    environment = {"TMPDIR": str(tmp_path), "PATH": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", COMPILES], env=environment, **pipes) as server:
+        try:
+            assert b"Outpaint" in urllib.request.urlopen(server.stdout.readline().strip()).read()
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) == 130 and server.stderr.read() == "gp-jax: Ctrl-C ends it\n"
+        finally:
+            server.kill()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_port_in_use_is_told(capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
