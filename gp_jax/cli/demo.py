@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
             token = "" if is_local else secrets.token_urlsafe(24)
             limits = {"most_bytes": arguments.max_upload * 2**20, "most_frames": arguments.max_frames}
             desk = Desk(Path(folder), offered, **limits)
-            app = make_app(desk, hosts=LOCAL if is_local else (), token=token)
+            app = make_app(desk, hosts=(*LOCAL, host) if is_local else (), token=token)
             name = socket.gethostname() if ipaddress.ip_address(host).is_unspecified else host
             shown = f"[{name}]" if ":" in name else name
             print(f"http://{shown}:{port}/{f'?token={token}' if token else ''}", flush=True)

@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 
 import pytest
+import uvicorn
+from starlette.testclient import TestClient
 
 from gp_jax.cli.main import main
 
@@ -35,6 +37,20 @@ def test_it_serves_at_the_address_that_it_prints_until_ctrl_c(host, tmp_path):
     finally:
         server.kill()
         server.stdout.close()
+
+
+def test_every_address_of_this_machine_alone_answers(monkeypatch, capsys):
+    class Asked:
+        def __init__(self, app):
+            self.app = app
+
+        def run(self, sockets):
+            with TestClient(self.app, base_url=capsys.readouterr().out.strip()) as client:
+                assert client.get("/").status_code == 200
+
+    monkeypatch.setattr(uvicorn, "Config", lambda app, **options: app)
+    monkeypatch.setattr(uvicorn, "Server", Asked)
+    assert main(["demo", "--port", "0", "--host", "127.0.0.2"]) == 0
 
 
 COMPILES = """
