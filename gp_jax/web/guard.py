@@ -39,7 +39,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request = HTTPConnection(scope)
-        answer = self._refusal(request) or self._welcome(request)
+        try:
+            answer = self._refusal(request) or self._welcome(request)
+        except ValueError:  # a Host or Origin such as "["
+            answer = PlainTextResponse("this is no address", 403)
         if answer is None:
             await self.app(scope, receive, _with_headers(send))
         else:

@@ -207,7 +207,7 @@ async def _json(request: Request) -> dict[str, Any]:
         raise UserError("this is more than a page asks for")
     try:
         value = await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UserError("this is nothing that a page asks for")

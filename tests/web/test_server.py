@@ -150,6 +150,12 @@ def test_a_wish_that_cannot_be_meant_is_one_sentence(client, film, changes, says
     assert client.get("/api/tasks").json() == []
 
 
+@pytest.mark.parametrize("body", [b"", b"[]", b"[" * 60_000], ids=["empty", "a list", "deep"])
+def test_what_no_page_asks_for_is_one_sentence(client, body):
+    answer = client.post("/api/tasks", content=body)
+    assert answer.status_code == 400 and "nothing that a page asks for" in answer.json()["error"]
+
+
 def test_tasks_wait_for_their_turn_and_can_be_cancelled(client, film, held):
     clip = upload(client, film()).json()
     ids = [client.post("/api/tasks", json=wish(clip)).json()[0]["id"] for _ in range(3)]
@@ -207,6 +213,8 @@ def test_pages_of_other_sites_may_not_ask(client):
     for headers in (
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
+        {"host": "["},
         {"host": "evil.example"},
         {"sec-fetch-site": "cross-site"},
     ):
