@@ -132,20 +132,28 @@ def read_image(path: Path) -> np.ndarray:
       UserError: it cannot be read, is larger than Pillow allows, or holds numbers that have no obvious scale.
     """
     with _open(path) as image:
-        if image is not None and not _is_deep(image):
+        if image is None:
+            return _deep(path)
+        if not _is_deep(image):
             return _opaque(ImageOps.exif_transpose(image))
-    return _deep(path)
+        picture = Image.fromarray(_deep(path))
+        picture.getexif()[ORIENTATION_TAG] = _orientation(image)
+        return _opaque(ImageOps.exif_transpose(picture))
 
 
 def _head(path: Path) -> tuple[tuple[int, int], bool]:
     """(width, height) of an image when upright and whether it has room for alpha, without decoding it."""
     with _open(path) as image:
         if image is not None:
-            turned = image.getexif().get(ORIENTATION_TAG, 1) >= 5
-            width, height = image.size[::-1] if turned else image.size
+            width, height = image.size[::-1] if _orientation(image) >= 5 else image.size
             return (width, height), image.has_transparency_data
     height, width = _deep(path).shape[:2]
     return (width, height), False
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF says of an image that nobody turns by himself: Pillow and OpenCV do so with a TIFF."""
+    return 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION_TAG, 1)
 
 
 @contextlib.contextmanager
@@ -155,6 +163,7 @@ def _open(path: Path) -> Iterator[Image.Image | None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path)
+            image.filename = ""  # or Pillow maps the file to memory, and loses its way in a TIFF that it has to turn
     except Image.UnidentifiedImageError as error:
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise UserError(f"{path} is not an image that can be read") from error

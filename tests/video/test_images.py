@@ -71,6 +71,30 @@ def test_a_picture_of_every_kind_shows_what_it_shows(tmp_path, name):
     assert ("black" in " ".join(reader.info.notes)) == ("alpha" in name and "16" not in name) or "16-bit alpha" in name
 
 
+TURNED = {
+    1: GREY,
+    2: GREY[:, ::-1],
+    3: GREY[::-1, ::-1],
+    4: GREY[::-1],
+    5: GREY.T,
+    6: np.rot90(GREY, -1),
+    7: np.rot90(GREY, 2).T,
+    8: np.rot90(GREY),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("name", ["8 bits.png", "8 bits.tif", "8 bits.webp", "16 bits.png", "16 bits.tif"])
+def test_pictures_of_every_kind_and_orientation_are_upright(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    values = GREY * np.uint16(257) if "16" in name else GREY
+    Image.fromarray(values).save(tmp_path / name, exif=exif, **({"lossless": True} if "webp" in name else {}))
+    reader = VideoReader(tmp_path)
+    np.testing.assert_array_equal(next(iter(reader))[..., 0], TURNED[orientation])
+    assert (reader.info.height, reader.info.width) == TURNED[orientation].shape
+
+
 def test_the_hidden_colour_of_a_palette_is_not_shown(tmp_path):
     transparent_palette(tmp_path / "a.png")
     assert next(iter(VideoReader(tmp_path)))[0, 0].max() == 0
