@@ -111,7 +111,7 @@ def share(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """Frames per second."""
-    if not re.fullmatch(r"\d+(\.\d+)?", text) or not 0 < float(text) < math.inf:
-        raise ArgumentTypeError(f"'{text:.40}' is not a number of frames per second, such as 29.97")
+    """Frames per second, as many as files have words for."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not 0.001 <= float(text) <= 1000:
+        raise ArgumentTypeError(f"'{text:.40}' is not a number of frames per second from 0.001 to 1000, such as 29.97")
     return float(text)

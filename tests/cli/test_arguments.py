@@ -50,6 +50,8 @@ def _parsed(kind, text):
         (lora, "a:b", ("a:b", 1.0)),
         (lora, ":0", (":0", 1.0)),
         (rate, "29.97", 29.97),
+        (rate, "0.001", 0.001),
+        (rate, "1000", 1000.0),
         (share, "0.02", 0.02),
         (share, "0", 0.0),
     ],
@@ -60,7 +62,18 @@ def test_what_is_meant_is_read(kind, text, value):
 
 @pytest.mark.parametrize(
     "kind, text",
-    [(size, "0x5"), (count, "0"), (share, "1"), (share, "nan"), (aspect, "0:1"), (lora, "a:nan"), (lora, "a:-inf")],
+    [
+        *(
+            (size, "0x5"),
+            (count, "0"),
+            (share, "1"),
+            (share, "nan"),
+            (aspect, "0:1"),
+            (lora, "a:nan"),
+            (lora, "a:-inf"),
+        ),
+        *((rate, "0.0004"), (rate, "9999")),
+    ],
 )
 def test_what_cannot_be_meant_is_refused(kind, text):
     with pytest.raises(Exception, match="not"):
