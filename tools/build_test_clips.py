@@ -17,11 +17,13 @@ import numpy as np
 from evaluation_packages import PACKAGES
 from fetch_training_data import credits_text, download, unpack
 from films import decode
+from jobs import run
 from PIL import Image
 from rich.progress import track
 
-from gp_jax.cli.arguments import HelpFormatter
+from gp_jax.cli.arguments import HelpFormatter, count
 from gp_jax.data.shots import find_shots, thumbnails
+from gp_jax.errors import UserError
 from gp_jax.files import replacing_folder
 from gp_jax.video import probe
 
@@ -30,14 +32,21 @@ FASTEST = 30  # frames per second
 LEAST = 16  # frames of a clip: FVD needs them
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder for archives, films and clips")
-    parser.add_argument("--frames", type=int, default=48, help="length of a clip at most")
-    args = parser.parse_args()
+    parser.add_argument("--frames", type=count, default=48, help=f"length of a clip at most, {LEAST} or more")
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Builds it."""
+    if args.frames < LEAST:
+        raise UserError(f"--frames {args.frames} is less than the {LEAST} that FVD needs: ask for more")
     target = args.data / "davis"
     if target.exists():
-        parser.error(f"{target} is there already: delete it to build it anew")
+        raise UserError(f"{target} is there already: delete it to build it anew")
 
     entries = []
     for package in PACKAGES:
@@ -80,4 +89,4 @@ def write(clip: np.ndarray, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, parse())

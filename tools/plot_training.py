@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import matplotlib
+from jobs import run
 
 from gp_jax.cli.arguments import HelpFormatter
 from gp_jax.errors import UserError
@@ -26,21 +27,26 @@ def curve(workdir: Path, key: str) -> tuple[list[int], list[float]]:
     return [line["step"] for line in lines], [line[key] for line in lines]
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("picture", type=Path, help="a PNG or SVG file")
     parser.add_argument("workdirs", type=Path, nargs="+", help="of gp-jax train")
     parser.add_argument("--key", action="append", help="what to draw, a panel each (default: loss, validation_loss)")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Draws them."""
     keys = args.key or ["loss", "validation_loss"]
     figure, panels = pyplot.subplots(1, len(keys), figsize=(5 * len(keys), 3.4), squeeze=False, layout="constrained")
     if args.picture.suffix[1:] not in (formats := figure.canvas.get_supported_filetypes()):
-        parser.error(f"{args.picture} is in no format that can be written: end it in .{', .'.join(formats)}")
+        raise UserError(f"{args.picture} is in no format that can be written: end it in .{', .'.join(formats)}")
     colours: dict[str, str] = {}
     for workdir in args.workdirs:
         steps_values = [curve(workdir, key) for key in keys]
         if not any(steps for steps, _ in steps_values):
-            parser.error(f"{workdir} has no log with {' or '.join(keys)}: give the workdir of a training run")
+            raise UserError(f"{workdir} has no log with {' or '.join(keys)}: give the workdir of a training run")
         name, _, number = workdir.name.rpartition("-")
         kind = name if number.isdigit() and name else workdir.name
         label = kind if kind not in colours else None
@@ -51,13 +57,10 @@ def main() -> None:
         panel.set(xlabel="step", ylabel=key.replace("_", " "))
         panel.grid(alpha=0.3)
     panels[0, 0].legend()
-    try:
-        with replacing(args.picture) as temporary:
-            figure.savefig(temporary, dpi=110, format=args.picture.suffix[1:])
-    except UserError as error:
-        parser.error(str(error))
+    with replacing(args.picture) as temporary:
+        figure.savefig(temporary, dpi=110, format=args.picture.suffix[1:])
     print(f"{args.picture}: {len(args.workdirs)} runs")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, parse())

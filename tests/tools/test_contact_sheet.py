@@ -52,6 +52,8 @@ def test_clips_of_different_length_are_refused():
     clip = np.zeros((3, 2, 2, 3), np.uint8)
     with pytest.raises(UserError, match="2 frames, the result 3"):
         contact_sheet(Clip(clip[:2]), Clip(clip), 2)
+    with pytest.raises(UserError, match="--frames 4 is more than the 3 frames"):
+        contact_sheet(Clip(clip), Clip(clip), 4)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".webp"])

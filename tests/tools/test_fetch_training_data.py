@@ -34,6 +34,13 @@ def test_a_changed_archive_is_refused(tmp_path):
         download(Package("npm", "a", "1", "a.tgz", sha256, ()), tmp_path)
 
 
+def test_a_package_whose_tool_is_missing_is_left_to_the_caller(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="npm"):
+        download(Package("npm", "a", "1", "a.tgz", "", ()), tmp_path / "downloads")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_package_is_pinned_permissive_and_no_test_clip():
     for package in PACKAGES:
         assert re.fullmatch(r"[0-9a-f]{64}", package.sha256)

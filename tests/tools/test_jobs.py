@@ -14,6 +14,9 @@ from jobs import run
         ("bench_seams", ["nowhere"], "there is no folder nowhere/JPEGImages/480p"),
         ("bench_detail", ["nowhere.mp4"], "nowhere.mp4"),
         ("bench_flashes", ["nowhere.mp4"], "nowhere.mp4"),
+        ("build_test_clips", ["--data", "/dev/null/x"], "cannot write /dev/null/x/downloads/"),
+        ("build_test_clips", ["--data", "out", "--frames", "15"], "--frames 15 is less than the 16"),
+        ("fetch_training_data", ["--data", "/dev/null/x"], "cannot write /dev/null/x/downloads/"),
         ("prepare_tfds", ["youtube-vos", "out", "--folder", "nowhere"], "nowhere is not YouTube-VOS"),
     ],
 )
