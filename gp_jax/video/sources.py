@@ -41,6 +41,7 @@ OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 SLACK = Fraction(1, 2)  # seconds by which a sound file's end may be rounded in a header
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own leave the alpha out
+COVER = 0x400  # FFmpeg's number of a picture that comes with the sound
 TOP_FIRST, BOTTOM_FIRST = (2, 5), (3, 4)  # FFmpeg's numbers of the orders in which fields are shown
 
 # What lies beside a frame and has no way into a new file, by PyAV's names.
@@ -299,6 +300,8 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream, Decode]]
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             raise UserError(f"{path} has no video in it, or is truncated before it")
+        if stream.disposition & COVER:
+            raise UserError(f"{path} has no video in it, but sound with a cover picture")
         if stream.codec_context is None:
             raise UserError(f"{path} holds video of a kind that cannot be decoded: convert it to H.264 first")
         stream.thread_type = "AUTO"

@@ -24,7 +24,7 @@ from gp_jax.video.clock import LEAP
 from gp_jax.video.colours import PLAIN_CURVES, PLAIN_PRIMARIES
 from gp_jax.video.info import VideoInfo
 from gp_jax.video.reading import VideoReader
-from gp_jax.video.sources import OPTIONS
+from gp_jax.video.sources import COVER, OPTIONS
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -286,7 +286,7 @@ def _inventory(path: Path, info: VideoInfo | None = None) -> dict[str, object]:
                 label = f"the attachment {stream.name}"
                 found[label] = stream.data
             elif stream.type == "video":
-                found["the cover picture" if stream.disposition & 0x400 else label] = True
+                found["the cover picture" if stream.disposition & COVER else label] = True
             elif isinstance(stream, av.AudioStream):
                 found[label] = True
                 if stream.codec_context is not None:

@@ -85,7 +85,7 @@ def film(
             packet.duration = lengths.get(packet.pts) or packet.duration
             container.mux(packet)
         for track in tracks:
-            container.mux(_tone(track, stamps[0] * clock))
+            container.mux(tone(track, stamps[0] * clock))
         container.mux(packets)
     return path
 
@@ -93,7 +93,7 @@ def film(
 SWS = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # PyAV takes matrices by other numbers than the tags have
 
 
-def _tone(track, start: Fraction) -> list[av.Packet]:
+def tone(track, start: Fraction) -> list[av.Packet]:
     channels = track.layout.nb_channels
     wave = np.sin(np.arange(48_000)[:, None] / 20 * np.arange(1, channels + 1)) * 10_000
     tone = av.AudioFrame.from_ndarray(wave.astype(np.int16).reshape(1, -1), format="s16", layout=track.layout.name)

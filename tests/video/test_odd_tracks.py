@@ -7,7 +7,7 @@ import pytest
 
 from gp_jax.errors import UserError
 from gp_jax.video import VideoReader, VideoWriter
-from tests.video.odd_files import film, joined, outpainted, picture
+from tests.video.odd_files import film, joined, outpainted, picture, tone
 
 
 def subtitles(container):
@@ -29,6 +29,13 @@ def everything(container):
     if container.format.name == "matroska":
         container.add_attachment("font.ttf", "font/ttf", b"letters")
     return packets
+
+
+def cover(container):
+    picture = av.VideoFrame(64, 64, "yuvj420p")
+    context = av.CodecContext.create("mjpeg", "w")
+    context.width, context.height, context.pix_fmt, context.time_base = 64, 64, "yuvj420p", Fraction(1)
+    container.add_attachment("cover.jpg", "image/jpeg", bytes(context.encode(picture)[0]))
 
 
 BOTH = ["audio track 1", "audio track 2"]
@@ -82,6 +89,17 @@ def sound_bytes(path):
 def seconds_heard(path):
     with av.open(str(path)) as container:
         return sum(frame.samples / frame.rate for frame in container.decode(audio=0))
+
+
+def test_a_cover_is_no_film_and_a_film_with_a_cover_is_one(tmp_path):
+    _, _, notes = outpainted(film(tmp_path / "in.mkv", extras=cover), tmp_path / "out.mp4")
+    assert len(VideoReader(tmp_path / "out.mp4")) == 6 and "the cover picture" in notes[0]
+    with av.open(str(tmp_path / "song.mkv"), "w") as container:
+        track = container.add_stream("aac", 48_000, layout="mono")
+        cover(container)
+        container.mux(tone(track, Fraction(0)))
+    with pytest.raises(UserError, match=r"song\.mkv has no video in it, but sound with a cover picture"):
+        VideoReader(tmp_path / "song.mkv")
 
 
 @pytest.mark.parametrize("name", TRACKS)
