@@ -53,7 +53,8 @@ class UploadedClip:
         info = self.reader.info
         seconds = float(info.duration)
         about = {"width": info.width, "height": info.height, "frames": info.num_frames, "seconds": seconds}
-        notes = [note for note in (info.damage, *info.notes) if note]
+        damage = info.damage.replace(str(self.reader.path), self.name)
+        notes = [note for note in (damage, *info.notes) if note]
         return {"id": self.id, "name": self.name, "rate": float(info.frame_rate), "notes": notes, **about}
 
 

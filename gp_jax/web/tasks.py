@@ -146,13 +146,17 @@ class Tasks:
         id = secrets.token_hex(8)
         target = self.folder / id / "outpainted.mp4"
         target.parent.mkdir(parents=True)
-        self._writer(target, clip, canvas)  # tries one frame
         task = Task(id, clip, canvas, choice, only_estimate, target)
-        with self._change:
-            if sum(other.state == State.WAITING for other in self._all.values()) >= MOST_WAITING:
-                raise UserError(f"{MOST_WAITING} tasks wait already: let some of them be done first")
-            self._all[id] = task
-            self._change.notify_all()
+        try:
+            self._writer(target, clip, canvas)  # tries one frame
+            with self._change:
+                if sum(other.state == State.WAITING for other in self._all.values()) >= MOST_WAITING:
+                    raise UserError(f"{MOST_WAITING} tasks wait already: let some of them be done first")
+                self._all[id] = task
+                self._change.notify_all()
+        except BaseException:
+            shutil.rmtree(target.parent, ignore_errors=True)
+            raise
         return task
 
     def cancel(self, id: str) -> None:

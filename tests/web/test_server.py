@@ -16,6 +16,7 @@ from gp_jax.video import VideoReader, VideoWriter
 from gp_jax.web import tasks as tasks_module
 from gp_jax.web.clips import KEPT
 from gp_jax.web.server import make_app
+from gp_jax.web.tasks import MOST_WAITING
 
 PADS = {"left": 6, "right": 4, "top": 0, "bottom": 2}
 
@@ -171,6 +172,24 @@ def test_tasks_wait_for_their_turn_and_can_be_cancelled(client, film, held):
     assert until(client, ids[2])["state"] == "done"
     assert client.delete(f"/api/tasks/{ids[2]}").status_code == 204
     assert client.get(f"/api/tasks/{ids[2]}/result").status_code == 404
+
+
+def test_a_task_too_many_is_refused_and_leaves_nothing(client, desk, film, held):
+    clip = upload(client, film()).json()
+    (first,) = client.post("/api/tasks", json=wish(clip)).json()
+    until(client, first["id"], ("running",))
+    for _ in range(MOST_WAITING):
+        assert client.post("/api/tasks", json=wish(clip)).status_code == 201
+    refused = client.post("/api/tasks", json=wish(clip))
+    assert refused.status_code == 400 and "20 tasks wait already" in refused.json()["error"]
+    assert len(list(desk.tasks.folder.iterdir())) == len(client.get("/api/tasks").json()) == 1 + MOST_WAITING
+
+
+def test_damage_of_a_clip_is_told_by_its_name(client, film):
+    path = film("clip.mkv", frames=30)
+    path.write_bytes(path.read_bytes()[:-2000])
+    (note,) = upload(client, path, "../holiday.mkv").json()["notes"]
+    assert note.startswith("holiday.mkv is truncated or damaged")
 
 
 def test_a_mistake_of_the_program_does_not_end_the_queue(client, film, monkeypatch):
