@@ -61,6 +61,8 @@ class Offered:
         folders = {file.parent.name: file.parent for file in sorted(SHIPPED.glob("*/config.json"))}
         given = _named({path: Path(path).resolve().name for path in checkpoints}, folders)
         folders |= {name: find_checkpoint(path) for name, path in given.items()}
+        for folder in folders.values():
+            _method_of(folder)
         files = {name: Path(path) for name, path in _named({path: Path(path).name for path in loras}).items()}
         if missing := [path for path in files.values() if not path.is_file()]:
             raise UserError(f"there is no LoRA {missing[0]}")
@@ -76,7 +78,7 @@ class Offered:
             "checkpoints": [
                 {
                     "name": name,
-                    "method": read_settings(read_json(folder / "config.json")).method,
+                    "method": _method_of(folder),
                     "reads_text": (folder / "text").is_dir(),
                 }
                 for name, folder in self.checkpoints.items()
@@ -87,6 +89,14 @@ class Offered:
             ],
             "of_text": OF_TEXT,
         }
+
+
+def _method_of(checkpoint: Path) -> str:
+    """Raises UserError where its settings cannot be read."""
+    try:
+        return read_settings(read_json(checkpoint / "config.json")).method
+    except UserError as error:
+        raise UserError(f"the checkpoint {checkpoint} cannot be offered: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
