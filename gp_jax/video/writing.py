@@ -152,6 +152,8 @@ def check_target(path: str | Path, overwrite: bool = False) -> Path:
         raise UserError(
             f"{path} is in no format that can be written: end it in {formats}, or in nothing for a frame folder"
         )
+    if path.name.lower() in FORMATS:  # for Python a hidden name without a suffix
+        raise UserError(f"{path} has a suffix and no name: call it out{path.name}, for example")
     with _failure_told(path):
         is_folder, is_file = path.is_dir(), path.is_file()
         if is_folder and (path.suffix or any(path.iterdir())):

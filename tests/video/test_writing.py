@@ -18,6 +18,11 @@ def copy(source, target, **options):
     return VideoReader(target)
 
 
+def test_a_suffix_alone_is_no_name(tmp_path):
+    with pytest.raises(UserError, match=r"has a suffix and no name: call it out\.mp4"):
+        check_target(tmp_path / ".mp4")
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("size", [(36, 52), (35, 51)])
 def test_size_colours_and_rate_survive(tmp_path, picture, suffix, size):
