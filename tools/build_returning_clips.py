@@ -55,6 +55,8 @@ def parse() -> argparse.Namespace:
 
 def main(arguments: argparse.Namespace) -> None:
     """Writes the new folder, whole or not at all."""
+    if len({path.resolve() for path in arguments.records}) < len(arguments.records):
+        raise UserError("a folder of records is given twice: give each once")
     size = (arguments.size, arguments.size)
     with replacing_folder(arguments.out, overwrite=False) as building:
         begin(building, {"size": size, "records": [path.name for path in arguments.records]})

@@ -49,6 +49,12 @@ def test_a_camera_that_goes_far_comes_back(records, tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.stack(list(open_clip())), frames)
 
 
+def test_records_that_are_given_twice_are_refused(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [*f"tool {records} {records}/../72x96 --out {tmp_path / 'out'}".split()])
+    with pytest.raises(UserError, match="given twice"):
+        build_returning_clips.main(build_returning_clips.parse())
+
+
 def test_records_without_such_clips_are_told_and_nothing_is_left(records, tmp_path, monkeypatch):
     monkeypatch.setattr(build_returning_clips, "LEAST", 9.0)
     monkeypatch.setattr(sys, "argv", [*f"tool {records} --out {tmp_path / 'out'}".split()])
