@@ -74,9 +74,10 @@ def test_each_host_gets_a_process_and_the_first_one_coordinates(environment):
     assert "on me@one" in output and "on two" in output
 
 
+@pytest.mark.parametrize("script", ["ssh.sh", "ray.sh"])
 @pytest.mark.parametrize("hosts", ["", "a, b", "a,,b", "a,"])
-def test_what_names_no_machines_is_refused(hosts, environment):
-    process = start("ssh.sh", hosts, *ARGUMENTS, env=environment | {"BRIEF": "1"})
+def test_what_names_no_machines_is_refused(script, hosts, environment):
+    process = start(script, hosts, *ARGUMENTS, env=environment | {"BRIEF": "1"})
     output, errors = process.communicate(timeout=20)
     assert process.returncode == 2 and not output and errors.startswith(f"'{hosts}' are no machines: give")
 

@@ -13,6 +13,10 @@ if (($# < 2)); then
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
+if [[ ! $1 =~ ^[^,[:space:]]+(,[^,[:space:]]+)*$ ]]; then
+  echo "'$1' are no machines: give their names with commas between, such as gpu1,gpu2" >&2
+  exit 2
+fi
 IFS=, read -ra hosts <<<"$1"
 shift
 address="${hosts[0]##*@}:${PORT:-6379}"
