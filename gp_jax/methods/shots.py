@@ -62,18 +62,19 @@ class Film:
                 f"a LoRA is fitted to each of the {len(shots)} shots, and only one can be kept: leave save_lora out, "
                 "or choose a shot by --frames, or --no-shots"
             )
-        self.shots, self.journal = shots, None
-        if work is not None:
-            bounds = [[shot.start, shot.stop] for shot in shots]
-            canvas_of = dataclasses.asdict(canvas)
-            from gp_jax.jobs.shared_journal import journal_of  # which imports jax
-
-            self.journal = journal_of(work, {"shots": bounds, "source": identity(clip, canvas), "canvas": canvas_of})
         its_options = _each(options, clip, canvas, shots)
         self.jobs: list[Job | None] = [
             method.prepare(_part(clip, shot), canvas, own, work and work / f"shot-{shot.start}-{shot.stop}")
             for shot, own in zip(shots, its_options)
         ]
+        self.shots, self.journal = shots, None
+        # Where the method keeps nothing of a shot, there is nothing of the film to go on with.
+        if work is not None and any(getattr(job, "journal", None) for job in self.jobs):
+            bounds = [[shot.start, shot.stop] for shot in shots]
+            canvas_of = dataclasses.asdict(canvas)
+            from gp_jax.jobs.shared_journal import journal_of  # which imports jax
+
+            self.journal = journal_of(work, {"shots": bounds, "source": identity(clip, canvas), "canvas": canvas_of})
 
     @property
     def estimate(self) -> Estimate:

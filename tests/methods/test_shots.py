@@ -100,6 +100,12 @@ def test_progress_counts_the_frames_of_all(film):
     assert done == sorted(done) and reports[-1] == (46, 46, "shot 6 of 6, frames")
 
 
+def test_a_method_that_keeps_nothing_keeps_no_journal_of_a_film(film, tmp_path):
+    (tmp_path / "work.json").write_text('{"method": "globalpaint"}')
+    edge = load("edge")
+    assert prepare(edge, ArrayClip(film), CANVAS, edge.Options(), tmp_path, SHOTS).journal is None
+
+
 def test_the_lora_of_one_shot_cannot_be_that_of_all(pipe, film):
     with pytest.raises(UserError, match="each of the 6 shots"):
         prepare(pipe, ArrayClip(film), CANVAS, Options(adapt=1, save_lora="a"), None, SHOTS)
