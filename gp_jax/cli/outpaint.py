@@ -160,7 +160,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--resume",
         action="store_true",
-        help="keep what is done in a folder, and go on with what an earlier run that ended early has left there",
+        help="keep what is done in a folder, and go on with what an earlier run that ended early has left there; of "
+        "methods with networks, and of dehan",
     )
     files.add_argument(
         "--work-folder",
@@ -211,11 +212,8 @@ def _outpaint(arguments: argparse.Namespace, options: Any) -> None:
         print(f"gp-jax: {arguments.input}: {'; '.join(notes)}", file=sys.stderr)
 
     job, shots = _job(arguments, options, reader, canvas, work)
-    if work is not None and holds_work(work) and getattr(job, "journal", None) is None:
-        raise UserError(
-            f"{work} holds what another method has begun, and {arguments.method} keeps nothing: leave --resume out, or "
-            "choose another folder by --work-folder"
-        )
+    if work is not None and getattr(job, "journal", None) is None:
+        raise UserError(f"{arguments.method} keeps nothing to go on with: leave --resume and --work-folder out")
     encoding = Encoding(target, canvas, len(reader), coding)
     estimate = job.estimate  # takes its time: programs are compiled here
     if told := estimate.told(encoding.seconds + time.monotonic() - begin, encoding.peak_bytes):

@@ -206,10 +206,18 @@ BAD = {
     "no name to go on with": (["a.mp4", "/", "--aspect", "2", "--resume"], "cannot be /: give it a name"),
     "no name for its work": (["a.mp4", "o" * 250 + ".mp4", "--aspect", "2", "--resume"], "cannot be a work folder"),
     "work in the result's place": (["a.mp4", "out", "--aspect", "2", "--work-folder", "./out"], "the result is to lie"),
-    "work of another method": (
-        ["a.mp4", "out.mp4", "--aspect", "2", "--method", "edge", "--work-folder", "begun", "--resume"],
-        "begun holds what another method has begun, and edge keeps nothing",
-    ),
+    **{
+        f"work of {name}": (
+            ["a.mp4", "out.mp4", "--aspect", "2", "--method", method, *options],
+            f"{method} keeps nothing",
+        )
+        for name, method, options in (
+            ("another method", "edge", ["--work-folder", "begun", "--resume"]),
+            ("a method that keeps none", "flow", ["--resume"]),
+            ("one in a folder", "mirror", ["--work-folder", "own"]),
+            ("nobody", "folder:wider", ["--resume"]),
+        )
+    },
     "a checkpoint of a folder": (
         ["a.mp4", "out.mp4", "--aspect", "2", "--method", "folder:a.mp4", "--checkpoint", "tiny"],
         "folder:a.mp4 is made of no checkpoint",
@@ -254,6 +262,9 @@ def test_bad_input_is_one_sentence_and_no_file(tmp_path, source, monkeypatch, ca
     data = source("a.mp4").read_bytes()
     with VideoWriter(tmp_path / "wide.mp4", 25) as writer:
         writer.write(np.zeros((300, 600, 3), np.uint8))
+    with VideoWriter(tmp_path / "wider", 25) as writer:
+        for _ in range(3):
+            writer.write(np.zeros((48, 96, 3), np.uint8))
     (tmp_path / "kept.mp4").touch(mode=0o444)
     (tmp_path / "text.mp4").write_text("no video\n" * 100)
     (tmp_path / "empty.mp4").touch()
