@@ -60,14 +60,19 @@ def drift(frames: Iterable[np.ndarray]) -> np.ndarray:
     places = [np.zeros(2)]
     for pair in itertools.pairwise(frames):
         height, width = pair[0].shape[:2]
-        scale = min(1.0, LINES / height)
-        size = max(1, round(scale * width)), max(1, round(scale * height))
+        size = looked_at(height, width)[::-1]
         small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in pair])
         forward, backward = (flow[0] for flow in flows(small))
         camera = similarity(forward, np.square(difference(forward, backward)).sum(axis=-1) < 1)
         middle = (np.array(size) - 1) / 2
         places.append(places[-1] + (moved(camera, middle) - middle) * (width, height) / size)
     return np.stack(places)
+
+
+def looked_at(height: int, width: int) -> tuple[int, int]:
+    """(height, width) at which `drift` looks at frames."""
+    scale = min(1.0, LINES / height)
+    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def steadying(drift: np.ndarray) -> np.ndarray:

@@ -19,7 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
+from gp_jax.errors import UserError
+
 Array = jax.Array
+LONGEST = 32_766  # pixels a side of what OpenCV's `remap` takes and gives
 
 
 def warp(frames: Array, flow: Array) -> Array:
@@ -66,6 +69,15 @@ def difference(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """
     landed = positions(*forward.shape[:2]) + forward
     return forward + sampled(backward, landed, borderMode=cv2.BORDER_REPLICATE)
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises UserError where frames are larger than `difference` and `sampled` take."""
+    if max(height, width) > LONGEST:
+        raise UserError(
+            f"optical flow cannot be followed over {width}x{height} pixels, but over {LONGEST:,} a side at most: ask "
+            "for a smaller canvas, or for what needs no flow"
+        )
 
 
 def sampled(picture: np.ndarray, places: np.ndarray, **options: Any) -> np.ndarray:

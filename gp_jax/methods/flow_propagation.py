@@ -24,7 +24,7 @@ import numpy as np
 from gp_jax.flow.camera import carried_on, residual, similarity
 from gp_jax.flow.estimate import flows
 from gp_jax.flow.propagation import REACH, propagate
-from gp_jax.flow.warp import difference
+from gp_jax.flow.warp import check_size, difference
 from gp_jax.geometry import Canvas, pixel_mask
 
 RADIUS = 3  # of TELEA's inpainting, in pixels
@@ -130,7 +130,8 @@ def reach(canvas: Canvas) -> int:
 
 
 def held(canvas: Canvas, frames: int) -> int:
-    """Bytes that `outpaint` takes for a clip of so many frames."""
+    """Bytes that `outpaint` takes for a clip of so many frames; raises UserError where frames are too large for it."""
+    check_size(canvas.height, canvas.width)
     return BYTES_PER_PIXEL * canvas.height * canvas.width * min(frames, 3 * reach(canvas))
 
 

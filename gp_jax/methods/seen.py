@@ -33,7 +33,8 @@ import cv2
 import numpy as np
 
 from gp_jax.errors import UserError
-from gp_jax.flow.camera import drift, steadying
+from gp_jax.flow.camera import drift, looked_at, steadying
+from gp_jax.flow.warp import check_size
 from gp_jax.geometry import Canvas
 from gp_jax.methods.flow_propagation import carried, held
 from gp_jax.methods.lapped import check_left
@@ -322,7 +323,7 @@ def seen_of(
       stabilize, propagate: whether the source is steadied, and whether other frames are looked at.
 
     Raises:
-      UserError: one excludes another, or as for mask and path.
+      UserError: one excludes another, frames are too large for flow, or as for mask and path.
     """
     asked = {"mask": mask is not None, "path": path is not None, "stabilize": stabilize}
     names = [name for name, value in asked.items() if value] + ["propagate"] * (propagate and mask is not None)
@@ -331,7 +332,12 @@ def seen_of(
     if mask is not None:
         return Masked.of(clip, canvas, mask)
     moves = Moving.of(clip, canvas, path) if path is not None else Steadied(clip, canvas) if stabilize else None
+    if stabilize:
+        check_size(*looked_at(canvas.source_height, canvas.source_width))
     if propagate and not (moves is None and canvas.is_complete):
+        beyond = FARTHEST if stabilize else 0  # of a side of the source, at either end, that `Carried` may look at too
+        sides = (canvas.height, canvas.source_height), (canvas.width, canvas.source_width)
+        check_size(*(side + 2 * math.ceil(beyond * source) for side, source in sides))
         return Carried(clip, canvas, moves)
     return moves
 

@@ -1,8 +1,11 @@
 """Warping follows known motion; what returns is not occluded."""
 
+import cv2
 import numpy as np
+import pytest
 
-from gp_jax.flow.warp import difference, occluded, positions, sampled, warp
+from gp_jax.errors import UserError
+from gp_jax.flow.warp import LONGEST, check_size, difference, occluded, positions, sampled, warp
 
 
 def constant(shape, right, down):
@@ -39,3 +42,15 @@ def test_flow_that_returns_is_not_occluded_and_flow_that_does_not_is():
 def test_the_difference_is_what_is_left_of_there_and_back():
     there, back = constant((8, 20), 3, 0), constant((8, 20), -2, 0.5)
     np.testing.assert_array_equal(difference(there, back), constant((8, 20), 1, 0.5))
+
+
+def test_frames_are_as_large_as_opencv_takes_them():
+    check_size(LONGEST, LONGEST)
+    for shape in ((LONGEST, 2), (2, LONGEST)):
+        still = constant(shape, 0, 0)
+        assert not difference(still, still).any()
+        longer = constant((shape[0] + 1, shape[1] + 1), 0, 0)
+        with pytest.raises(cv2.error):
+            difference(longer, longer)
+    with pytest.raises(UserError, match="over 32767x9 pixels, but over 32,766 a side at most"):
+        check_size(9, LONGEST + 1)

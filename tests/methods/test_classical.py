@@ -68,6 +68,13 @@ def test_a_clip_of_another_size_than_the_canvas_is_made_for():
         made_by("edge", film(CANVASES["sides"])[:, 1:], CANVASES["sides"])
 
 
+@pytest.mark.parametrize("name", ["flow", "dehan"])
+def test_a_canvas_that_flow_cannot_be_followed_over_is_told(name):
+    method, canvas = load(name), Canvas(24, 33_000, 0, 0, 24, 30)
+    with pytest.raises(UserError, match="flow cannot be followed over 33000x24 pixels"):
+        method.prepare(ArrayClip(film(canvas)), canvas, method.Options())
+
+
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="no folder"):
         load(f"folder:{tmp_path / 'nothing'}")

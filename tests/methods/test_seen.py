@@ -10,7 +10,7 @@ from gp_jax.errors import UserError
 from gp_jax.geometry import Canvas
 from gp_jax.methods.method import ArrayClip
 from gp_jax.methods.placement import ENOUGH
-from gp_jax.methods.seen import Carried, Feathered, Masked, Moving, Steadied, at, hull
+from gp_jax.methods.seen import Carried, Feathered, Masked, Moving, Steadied, at, hull, seen_of
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (4, 8, 10, 3), dtype=np.uint8)
@@ -122,6 +122,21 @@ def test_a_shaking_camera_is_steadied():
     exact = layers[..., 3] == 255
     np.testing.assert_array_equal(whole[exact], layers[exact])
     assert (np.std(steadied.path - shakes, axis=0) < 0.5 * np.std(shakes, axis=0)).all()
+
+
+@pytest.mark.parametrize(
+    ("canvas", "asked", "size"),
+    [
+        (Canvas(8, 32_767, 0, 0, 8, 10), {"propagate": True}, "32767x8"),
+        (Canvas(8, 32_764, 0, 0, 8, 10), {"propagate": True, "stabilize": True}, "32768x12"),
+        (Canvas(720, 65_535, 0, 0, 720, 65_535), {"stabilize": True}, "32768x360"),
+    ],
+)
+def test_what_flow_cannot_be_followed_over_is_told(canvas, asked, size):
+    with pytest.raises(UserError, match=f"followed over {size} pixels"):
+        seen_of(CLIP, canvas, **asked)
+    small = Canvas(8, 32_762, 0, 0, 8, 10)
+    assert seen_of(CLIP, small, propagate=True, stabilize=True) and seen_of(CLIP, small, path=[[9, 0]] * 4)
 
 
 @pytest.mark.parametrize("width", [2, 4, 6])

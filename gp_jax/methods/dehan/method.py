@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from gp_jax.flow.estimate import check, flows
+from gp_jax.flow.warp import check_size
 from gp_jax.geometry import Canvas, pixel_mask
 from gp_jax.jobs.journal import Journal
 from gp_jax.jobs.rates import Clock, Rates
@@ -95,6 +96,7 @@ class DehanJob:
         self.plugs = Plugs(estimate, segmentation_of(options.segmentation), completion_of(options.completion))
         scale = min(1.0, SIDE / min(canvas.height, canvas.width))
         self.native = canvas.resize(round(scale * canvas.height), round(scale * canvas.width))
+        check_size(self.native.height, self.native.width)
         pixels = self.native.height * self.native.width
         length = max(SHORTEST, min(LONGEST, PIXELS // pixels))
         self.parts = parts(len(clip), length)
