@@ -14,6 +14,7 @@ from gp_jax.checkpoint.folder import find_checkpoint
 from gp_jax.checkpoint.parameters import flatten
 from gp_jax.errors import UserError
 from gp_jax.files import write_json
+from gp_jax.methods.method import ArrayClip
 from gp_jax.parallel import make_mesh
 from tests import small_networks
 
@@ -57,6 +58,21 @@ def test_any_method_takes_the_same_calls(pipe, folder):
         gp_jax.load_method("edge")(FRAMES, CANVAS, seed=3)
     with pytest.raises(UserError, match="globalpaint has no option 'step': it has seed, steps"):
         method(FRAMES, CANVAS, step=3)
+
+
+def test_any_method_takes_clips_in_the_same_forms(pipe):
+    edge, wide = gp_jax.load_method("edge"), gp_jax.load_method("edge")(FRAMES, CANVAS)
+    for frames in (FRAMES, list(FRAMES), ArrayClip(FRAMES)):
+        np.testing.assert_array_equal(edge(frames, CANVAS), wide)
+        np.testing.assert_array_equal(list(edge.stream(frames, CANVAS)), wide)
+    for method in (pipe, edge):
+        for call in (method, method.stream):
+            with pytest.raises(UserError, match=r"the clip is the name 'x.mp4', not frames: read it by"):
+                call("x.mp4", CANVAS)
+            with pytest.raises(UserError, match=r"the canvas is \(24, 48\), not a gp_jax.geometry.Canvas"):
+                call(FRAMES, (24, 48))
+    with pytest.raises(UserError, match="there is no method None: choose of globalpaint"):
+        gp_jax.load_method(None)
 
 
 def test_lists_of_clips_and_seeds_are_one_call_each(pipe):

@@ -64,6 +64,22 @@ class ArrayClip:
         return (self.frames[index] for index in indices)
 
 
+def clip_of(given: Any) -> Clip:
+    """A clip, or one of frames in memory; raises UserError for a file's name, and as `ArrayClip`."""
+    if isinstance(given, str | Path):
+        raise UserError(f"the clip is the name {str(given)!r}, not frames: read it by gp_jax.video.VideoReader")
+    return given if hasattr(given, "frames_at") else ArrayClip(given)
+
+
+def check_canvas(canvas: Any) -> None:
+    """Raises UserError where it is none."""
+    if not isinstance(canvas, Canvas):
+        raise UserError(
+            f"the canvas is {canvas!r}, not a gp_jax.geometry.Canvas: make one by "
+            "Canvas.from_aspect(height, width, 16 / 9), from_size or from_pads"
+        )
+
+
 def observed(clip: Clip, canvas: Canvas, indices: Iterable[int]) -> Generator[np.ndarray, None, None]:
     """The clip's frames at the rising indices; raises UserError at one that is not of the canvas' source size."""
     expected = (canvas.source_height, canvas.source_width, 3)
@@ -147,11 +163,11 @@ class Method(Protocol):
 
     outputs: Path | None = None
 
-    def __call__(self, frames: np.ndarray, canvas: Canvas, **options: Any) -> np.ndarray:
+    def __call__(self, frames: np.ndarray | Sequence[np.ndarray], canvas: Canvas, **options: Any) -> np.ndarray:
         """Outpaints a clip in memory.
 
         Args:
-          frames: uint8 [T, Hs, Ws, 3].
+          frames: uint8 [T, Hs, Ws, 3], or a list of frames.
           canvas: the target frame.
           **options: the fields of `Options`.
 
@@ -161,14 +177,17 @@ class Method(Protocol):
         Raises:
           UserError: the method has no such option, or as for `prepare` and `Job.frames`.
         """
-        return np.stack(list(self.stream(ArrayClip(frames), canvas, **options)))
+        return np.stack(list(self.stream(frames, canvas, **options)))
 
-    def stream(self, clip: Clip, canvas: Canvas, **options: Any) -> Iterator[np.ndarray]:
+    def stream(
+        self, clip: Clip | np.ndarray | Sequence[np.ndarray], canvas: Canvas, **options: Any
+    ) -> Iterator[np.ndarray]:
         """The same, frame by frame, of a clip of any length; arguments and errors as there."""
+        check_canvas(canvas)
         if unknown := sorted(options.keys() - {field.name for field in fields(self.Options)}):
             known = ", ".join(field.name for field in fields(self.Options)) or "none"
             raise UserError(f"{self.name} has no option {unknown[0]!r}: it has {known}")
-        return self.prepare(clip, canvas, self.Options(**options)).frames()
+        return self.prepare(clip_of(clip), canvas, self.Options(**options)).frames()
 
     def settings(self, options: Any) -> Mapping[str, Any]:
         """What its frames depend on beside clip and canvas, as JSON; equal settings, equal frames.

@@ -77,6 +77,7 @@ def load(name: str, checkpoint: str | Path | None = None, **options: Any) -> Met
     Raises:
       UserError: there is no such method, checkpoint or folder, or the method takes no checkpoint or no LoRA.
     """
+    name = str(name)  # None is told as any other that there is not
     kind, _, folder = name.partition(":")
     line = None if kind == FOLDER and folder else _line(name)
     if line and line.networks:

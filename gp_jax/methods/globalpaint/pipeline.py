@@ -37,7 +37,7 @@ from gp_jax.methods.globalpaint.job import OutpaintJob
 from gp_jax.methods.globalpaint.options import ADAPT_RATE, Options
 from gp_jax.methods.globalpaint.plan import KNOWN, PLANS
 from gp_jax.methods.latent_job import LatentJob
-from gp_jax.methods.method import ArrayClip, Clip, Progress, quiet
+from gp_jax.methods.method import Clip, Progress, check_canvas, clip_of, quiet
 from gp_jax.methods.options import Count, Seed, Text, Whole, check_outcome
 from gp_jax.methods.outcome import outcome
 from gp_jax.methods.rows import batch_of, slices_of
@@ -272,7 +272,7 @@ class OutpaintPipeline:
         more: dict[str, Any] = {"prompt_embeds": prompt_embeds, "on_step": on_step, "batch": batch}
         clips = _clips(reader)
         if len(clips) > 1 and mask is None and path is None and self.side_by_side(options) > 1:
-            clips = [Together([_clip(clip) for clip in clips])]
+            clips = [Together([clip_of(clip) for clip in clips])]
         jobs = [self.prepare(clip, canvas, options, mask=mask, path=path, **more) for clip in clips]
         return (frame for job in jobs for frame in job.frames(progress))
 
@@ -300,12 +300,8 @@ class OutpaintPipeline:
         Raises:
           UserError: as for `stream`.
         """
-        if not isinstance(canvas, Canvas):
-            raise UserError(
-                f"the canvas is {canvas!r}, not a gp_jax.geometry.Canvas: make one by "
-                "Canvas.from_aspect(height, width, 16 / 9), from_size or from_pads"
-            )
-        reader = _clip(clip)
+        check_canvas(canvas)
+        reader = clip_of(clip)
         if options.plan not in PLANS:
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
         check_outcome(options)
@@ -435,12 +431,3 @@ def _clips(given: Any) -> list[Any]:
     """The clips of a list of clips; all else is one clip, a list of frames too."""
     several = isinstance(given, list | tuple) and any(getattr(part, "ndim", 0) != 3 for part in given)
     return list(given) if several else [given]
-
-
-def _clip(clip: Any) -> Any:
-    """A clip, or one of frames in memory; raises UserError for a file's name, and as `ArrayClip`."""
-    if isinstance(clip, str | Path):
-        raise UserError(f"the clip is the name {str(clip)!r}, not frames: read it by gp_jax.video.VideoReader")
-    if hasattr(clip, "frames_at"):
-        return clip
-    return ArrayClip(clip)
