@@ -75,17 +75,17 @@ def load(name: str, checkpoint: str | Path | None = None, **options: Any) -> Met
       **options: for methods with networks, such as `mesh` and `lora`; see `of_checkpoint.OfCheckpoint`.
 
     Raises:
-      UserError: there is no such method, checkpoint or folder, or the method takes no checkpoint or no LoRA.
+      UserError: there is no such method, checkpoint or folder, or the method takes no checkpoint or no options.
     """
     name = str(name)  # None is told as any other that there is not
     kind, _, folder = name.partition(":")
     line = None if kind == FOLDER and folder else _line(name)
     if line and line.networks:
         return _found(line.make)(checkpoint, **options)
-    if options.get("lora"):
-        raise UserError(f"the method {name} has no networks that a LoRA could change: leave it out")
     if checkpoint is not None:
         raise UserError(f"the method {name} is made of no checkpoint: leave it out")
+    if given := [option for option, value in options.items() if value is not None]:
+        raise UserError(f"the method {name} is made without networks, and takes no {given[0]}: leave it out")
     if line:
         return _found(line.make)()
     from gp_jax.methods.folder import Folder
