@@ -154,6 +154,7 @@ class OutpaintPipeline:
         """
         clips = _clips(frames)
         seeds = seed if isinstance(seed, Sequence) else [seed]
+        _check_kept(adapt and save_lora, len(clips) * len(seeds))
         videos = [
             self.stream(
                 clips if len(clips) > 1 else clips[0],
@@ -271,6 +272,7 @@ class OutpaintPipeline:
         )
         more: dict[str, Any] = {"prompt_embeds": prompt_embeds, "on_step": on_step, "batch": batch}
         clips = _clips(reader)
+        _check_kept(adapt and save_lora, len(clips))
         if len(clips) > 1 and mask is None and path is None and self.side_by_side(options) > 1:
             clips = [Together([clip_of(clip) for clip in clips])]
         jobs = [self.prepare(clip, canvas, options, mask=mask, path=path, **more) for clip in clips]
@@ -425,6 +427,15 @@ def _seen(clip: Clip, canvas: Canvas, native: Canvas, options: Options, mask: An
     if options.overlap:
         return Feathered.of(clip, canvas, seen, 2 * options.overlap * canvas.height / native.height)
     return seen
+
+
+def _check_kept(file: Any, count: int) -> None:
+    """Raises UserError where a file is to keep the LoRAs of several fits."""
+    if file and count > 1:
+        raise UserError(
+            f"a LoRA is fitted to each clip with each seed, {count} in all, and only one can be kept: leave save_lora "
+            "out, or give one clip and one seed"
+        )
 
 
 def _clips(given: Any) -> list[Any]:

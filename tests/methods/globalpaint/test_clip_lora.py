@@ -50,6 +50,18 @@ def adapted(pipe, saved):
     return job, np.stack(list(job.frames(lambda *report: told.append(report)))), told
 
 
+def test_of_several_loras_none_is_kept(pipe, tmp_path):
+    wishes = {**ADAPT, "save_lora": str(tmp_path / "one.safetensors")}
+    for call in (pipe, pipe.stream):
+        with pytest.raises(UserError, match="each clip with each seed, 2 in all, and only one can be kept"):
+            call([FRAMES, FRAMES], CANVAS, **wishes)
+    with pytest.raises(UserError, match="4 in all"):
+        pipe([FRAMES, FRAMES], CANVAS, **wishes | {"seed": [1, 2]})
+    with pytest.raises(UserError, match="save_lora is of a LoRA"):
+        pipe([FRAMES, FRAMES], CANVAS, save_lora="a")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_it_changes_the_clip_and_not_the_pipeline(pipe, adapted):
     job, frames, told = adapted
     plain = pipe(FRAMES, CANVAS, seed=3)
