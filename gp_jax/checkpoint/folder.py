@@ -37,7 +37,7 @@ from gp_jax.checkpoint.text import copy_tokenizer, embed_text, load_tokenizer
 from gp_jax.diffusion.schedules import NoiseSchedule
 from gp_jax.errors import UserError
 from gp_jax.files import replacing_folder, write_json
-from gp_jax.json_config import read_config
+from gp_jax.json_config import read_config, short
 from gp_jax.models.attention import check_kernel
 from gp_jax.models.autoencoder import AutoencoderKL
 from gp_jax.models.clip import TextTower, VisionTower
@@ -203,8 +203,8 @@ def load_parts(
       fuse: whether they are merged, or stay beside the kernels.
 
     Raises:
-      UserError: there is no such checkpoint, component or kernel, or the checkpoint is incomplete, damaged, of another
-        method or another kind.
+      UserError: there is no such checkpoint, component, kernel or floating-point type, or the checkpoint is
+        incomplete, damaged, of another method or another kind.
     """
     folder = find_checkpoint(name_or_folder)
     settings = read_config(read_settings, folder / CONFIG_FILE)
@@ -217,6 +217,7 @@ def load_parts(
     if attention is not None:
         check_kernel(attention, mesh.devices.flat[0].platform if mesh else jax.default_backend())
     dtype = dtype or (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    _check_floating(dtype)
     configs = read_configs(folder) | {part: module.config for part, module in components.items()}
     schedule = read_config(NoiseSchedule.from_config, folder / SCHEDULER_FILE)
     if lost := [part for part in needed if part not in configs]:
@@ -235,6 +236,15 @@ def load_parts(
         return load_module(cls, config, folder / part, adapter=adapters.get(part, {}), fuse=fuse, **options)
 
     return Parts(settings, schedule, {part: load(part) for part in configs}, tokenizer)
+
+
+def _check_floating(dtype: Any) -> None:
+    try:
+        if jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+            return
+    except TypeError:  # there is no such type
+        pass
+    raise UserError(f"networks compute in a floating-point type, float32 or bfloat16, not in {short(dtype)}")
 
 
 def find_checkpoint(name_or_folder: str | Path) -> Path:

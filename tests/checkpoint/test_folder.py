@@ -45,6 +45,12 @@ def test_half_precision_leaves_the_autoencoder_alone(whole):
     assert dtypes == {"vae": {jnp.dtype("float32")}, "unet": {jnp.dtype("bfloat16")}}
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float8", np.uint8, bool, 5, "float32 "])
+def test_networks_compute_in_a_floating_point_type(whole, dtype):
+    with pytest.raises(UserError, match="in a floating-point type, float32 or bfloat16, not in "):
+        load_checkpoint(whole, dtype=dtype)
+
+
 def test_parts_that_may_be_missing(folder):
     for part in ("interpolation_unet", "clip", "global_tokens"):
         shutil.rmtree(folder / part)
