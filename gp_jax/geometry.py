@@ -18,8 +18,9 @@ nothing counts as observed that is not observed wholly. Only numpy is needed her
 """
 
 import math
+import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,8 @@ class Canvas:
     """A target frame of `height` x `width` pixels whose rectangle at (`top`, `left`) is the source.
 
     Raises:
-      UserError: the rectangle is empty or does not lie within the frame, or a side is longer than `MAX_SIDE`.
+      UserError: a number is not whole, the rectangle is empty or does not lie within the frame, or a side is longer
+        than `MAX_SIDE`.
     """
 
     height: int
@@ -59,6 +61,9 @@ class Canvas:
     source_width: int
 
     def __post_init__(self):
+        for name, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
+            if not isinstance(value, numbers.Integral):
+                raise UserError(f"the {name} of a canvas is a whole number of pixels, not {value!r}")
         if max(self.height, self.width) > MAX_SIDE:
             raise UserError(
                 f"a canvas of {self.width}x{self.height} pixels is too large: {MAX_SIDE} a side are the most"
@@ -83,8 +88,8 @@ class Canvas:
         Raises:
           UserError: the aspect is not a positive number, or the anchor has no such name.
         """
-        if not 0 < aspect < math.inf:
-            raise UserError(f"an aspect ratio must be a positive number, not {aspect}")
+        if not isinstance(aspect, numbers.Real) or not 0 < aspect < math.inf:
+            raise UserError(f"an aspect ratio must be a positive number such as 16 / 9, not {aspect!r}")
         if aspect * source_height >= source_width:
             return cls.from_size(
                 source_height, source_width, source_height, _even(aspect * source_height, source_width), anchor

@@ -57,7 +57,7 @@ def test_an_anchor_puts_the_source_where_its_name_says(anchor):
 
 def test_pads_and_sizes_mean_the_same_canvas():
     canvas = Canvas.from_pads(10, 20, left=3, right=4, top=5, bottom=0)
-    assert canvas == Canvas(15, 27, 5, 3, 10, 20)
+    assert canvas == Canvas(15, 27, 5, 3, 10, 20) == Canvas(*np.array([15, 27, 5, 3, 10, 20]))
     assert canvas.pads == ((5, 0), (3, 4))
     assert Canvas.from_pads(10, 20, left=4, right=4, top=3, bottom=3) == Canvas.from_size(10, 20, 16, 28)
 
@@ -70,6 +70,10 @@ def test_pads_and_sizes_mean_the_same_canvas():
         lambda: Canvas.from_pads(100, 100, -1, 0, 0, 0),
         lambda: Canvas.from_aspect(100, 100, 0),
         lambda: Canvas.from_aspect(100, 100, float("nan")),
+        lambda: Canvas.from_aspect(100, 100, "16:9"),
+        lambda: Canvas.from_pads(24, 32, 4.0, 4.0, 0, 0),
+        lambda: Canvas.from_size(24, 32, 24.0, 48.0),
+        lambda: Canvas(100, 100, 0, None, 100, 100),
         lambda: Canvas(100, 100, 1, 0, 100, 100),
         lambda: Canvas(100, 100, 0, 0, 0, 100),
         lambda: Canvas(10_000, 10_000, 3, 3, 2, 2).resize(16, 16),
