@@ -53,6 +53,8 @@ def check_mask(mask: AnyArray | None, video: AnyArray) -> None:
     """Raises UserError unless `mask` is None, or holds 0 and 1 and broadcasts to the frames of `video`."""
     if mask is None:
         return
+    if isinstance(mask, list | tuple):
+        raise UserError(f"a mask is an array, not a {type(mask).__name__}: give numpy.asarray of it")
     shape, frames = np.shape(mask), np.shape(video)[:-1]
     fits = len(shape) <= len(frames) and all(m in (1, f) for m, f in zip(shape[::-1], frames[::-1]))
     if not fits:

@@ -85,7 +85,7 @@ class Metric:
     def obstacle(self, frames: int, height: int, width: int) -> str:
         """Why a clip of this size has no number, after its name; an empty string where it has one."""
         if frames < self.min_frames:
-            return f"has {frames} frames, {self.min_frames} are needed"
+            return f"has {frames} frame{'s' * (frames != 1)}, {self.min_frames} are needed"
         if min(height, width) < self.min_side:
             return f"is {width}x{height}, {self.min_side} pixels are needed"
         return ""

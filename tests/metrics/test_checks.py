@@ -45,6 +45,7 @@ MASKS = {
     "NaN": np.full((40, 48), np.nan),
     "text": np.full((40, 48), "1"),
     "complex": np.ones((40, 48), complex),
+    "no array": np.ones((40, 48), int).tolist(),
 }
 
 
@@ -88,7 +89,9 @@ def test_clips_that_are_too_few_too_short_or_too_small(name):
     metric = METRICS[name]
     side = metric.min_side - 1
     cases = [(GOOD[: metric.min_clips - 1], f"of {metric.min_clips} clips")] * (metric.min_clips > 1)
-    cases += [(GOOD[:, : metric.min_frames - 1], f"{metric.min_frames} are needed")] * (metric.min_frames > 1)
+    few = metric.min_frames - 1
+    told = f"has 1 frame, {few + 1} are needed" if few == 1 else f"has {few} frames, {few + 1} are needed"
+    cases += [(GOOD[:, :few], told)] * (few > 0)
     cases += [(GOOD[:, :, :side], "pixels are needed"), (GOOD[..., :side, :], "pixels are needed")] * (side > 0)
     for videos, sentence in cases:
         with pytest.raises(UserError, match=sentence):
