@@ -182,6 +182,7 @@ def test_what_is_no_clip_or_no_canvas_is_said(pipe, call, frames, canvas, messag
     "frames, options, message",
     [
         (clip(2), {"plan": "random"}, "no plan 'random'"),
+        (clip(2), {"plan": []}, r"no plan \[\]"),
         (clip(2), {"prompt": "a cat"}, "cannot read a prompt"),
         (clip(2), {"sampler": "none"}, "no sampler"),
         (clip(2), {"sampler": "tcd", "eta": 1.5}, "eta is 1.5"),

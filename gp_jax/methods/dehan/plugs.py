@@ -79,7 +79,7 @@ def segmentation_of(name: str) -> Segmentation:
 
 def completion_of(text: str) -> Completion:
     """By its name in `COMPLETIONS`, and what it is made of behind a colon; raises UserError where there is none."""
-    name, _, checkpoint = text.partition(":")
+    name, _, checkpoint = str(text).partition(":")
     return _found(COMPLETIONS, "completion", name)(checkpoint)
 
 

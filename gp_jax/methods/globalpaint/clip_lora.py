@@ -20,6 +20,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -292,8 +293,8 @@ def _stride(segment: Segment) -> int:
 def _check(checkpoint: Checkpoint, canvas: Canvas, cell: int, options: Options) -> None:
     height, width = canvas.source_height, canvas.source_width
     steps, rate = options.adapt, options.adapt_rate
-    if not isinstance(steps, int) or steps < 1 or rate is None or not 0 < rate < math.inf:
-        raise UserError(f"adapt is a number of steps from 1 on, and adapt_rate one above 0, not {steps} and {rate}")
+    if not isinstance(steps, int) or steps < 1 or not isinstance(rate, numbers.Real) or not 0 < rate < math.inf:
+        raise UserError(f"adapt is a number of steps from 1 on, and adapt_rate one above 0, not {steps!r} and {rate!r}")
     if canvas.is_complete:
         raise UserError(
             f"the clip fills its canvas of {width}x{height} pixels: there is nothing to adapt for; leave adapt out"

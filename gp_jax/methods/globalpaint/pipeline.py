@@ -304,7 +304,7 @@ class OutpaintPipeline:
         """
         check_canvas(canvas)
         reader = clip_of(clip)
-        if options.plan not in PLANS:
+        if options.plan not in tuple(PLANS):  # a list has no hash
             raise UserError(f"there is no plan {short(options.plan)}: choose one of {', '.join(PLANS)}")
         check_outcome(options)
         settings = self.checkpoint.settings

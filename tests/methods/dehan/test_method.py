@@ -99,6 +99,11 @@ def test_a_canvas_without_new_pixels_is_the_source():
     np.testing.assert_array_equal(Dehan()(frames, Canvas(36, 40, 0, 0, 36, 40)), frames)
 
 
+def test_a_completion_that_is_none_is_told():
+    with pytest.raises(UserError, match="no completion 'None': choose of telea, globalpaint"):
+        Dehan()(clip(3), CANVAS, completion=None)
+
+
 def test_weights_that_were_not_fetched_are_missed_before_the_work():
     with pytest.raises(UserError, match="gp-jax fetch gmflow"):
         Dehan().prepare(ArrayClip(clip(3)), CANVAS, Options(flow="gmflow"))

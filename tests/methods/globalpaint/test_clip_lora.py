@@ -169,6 +169,7 @@ def test_one_network_for_both_gets_one_lora_and_a_short_clip_will_do(folder, tmp
     [
         ({"adapt": -1}, CANVAS, "adapt is a number of steps from 1 on"),
         ({"adapt_rate": 0.0}, CANVAS, "one above 0, not 12 and 0.0"),
+        ({"adapt_rate": "x"}, CANVAS, "one above 0, not 12 and 'x'"),
         ({"adapt": None}, CANVAS, "adapt_rate is of a LoRA that is fitted to the clip, and none is"),
         ({"adapt": None, "adapt_rate": None, "save_lora": "a"}, CANVAS, "save_lora is of a LoRA"),
         ({}, Canvas.from_pads(21, 27, 0, 0, 0, 0), "the clip fills its canvas of 27x21 pixels"),
