@@ -7,7 +7,8 @@
     gp-jax train --config configs/tiny.py:sharp_interpolation --workdir W/5 --init-from W/4/checkpoint
     gp-jax outpaint sample:carphone wide.mp4 --aspect 16:9 --checkpoint W/5/checkpoint
 
-The last two need `gp-jax fetch` once. Without it, `interpolation` in their place gives a softer model, from W/3.
+The last two need `gp-jax fetch` once. Without it, one stage after the key frames gives a softer model:
+    gp-jax train --config configs/tiny.py:interpolation --workdir W/4 --init-from W/3/checkpoint
 
 Records: `data/72x128`, `data/128x72` and `data/96x96` below the current folder, built from what
 `tools/fetch_training_data.py` fetches; others by --config.data.records="('A','B')".
