@@ -85,7 +85,7 @@ def load(name: str, checkpoint: str | Path | None = None, **options: Any) -> Met
     if checkpoint is not None:
         raise UserError(f"the method {name} is made of no checkpoint: leave it out")
     if given := [option for option, value in options.items() if value is not None]:
-        raise UserError(f"the method {name} is made without networks, and takes no {given[0]}: leave it out")
+        raise UserError(f"the method {name} has no networks, and takes no {given[0]}: leave it out")
     if line:
         return _found(line.make)()
     from gp_jax.methods.folder import Folder

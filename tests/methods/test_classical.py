@@ -84,7 +84,7 @@ def test_what_is_not_there_is_named(tmp_path):
         with pytest.raises(UserError, match="is made of no checkpoint"):
             load(name, "tiny")
         for option, value in (("dtype", "bfloat16"), ("mesh", "data=2"), ("lora", "ink.safetensors"), ("bogus", 0)):
-            with pytest.raises(UserError, match=f"is made without networks, and takes no {option}: leave it out"):
+            with pytest.raises(UserError, match=f"has no networks, and takes no {option}: leave it out"):
                 load(name, **{option: value})
         assert load(name, mesh=None, dtype=None)
 
