@@ -107,6 +107,8 @@ class FrameFolder:
         self._size = width, height = heads[0][0]
         for file, (size, _) in zip(self._files, heads):
             self._check_size(file, size)
+        if not 0.001 <= frame_rate <= 1000:
+            raise UserError(f"a folder of images is read at 0.001 to 1000 frames per second, not at {frame_rate}")
         rate = Fraction(frame_rate).limit_denominator(1001)
         times = tuple(index / rate for index in range(len(self._files)))
         notes = (OVER_BLACK,) if any(is_transparent for _, is_transparent in heads) else ()

@@ -53,7 +53,7 @@ class VideoReader:
     Args:
       path: a file that FFmpeg decodes, an animated WebP, a folder of images (their natural order is the clip's), or
         `sample:NAME`.
-      frame_rate: frames per second of a folder of images, which has none of its own.
+      frame_rate: frames per second of a folder of images, which has none of its own, from 0.001 to 1000.
 
     Attributes:
       path: where the clip lies.

@@ -144,3 +144,11 @@ def test_a_webp_keeps_loops_and_tells_alpha_and_damage(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     cut = VideoReader(path)
     assert "truncated" in cut.info.damage and len(list(cut)) == len(cut) == 4
+
+
+@pytest.mark.parametrize("rate", [0, 1e-5, 1001, float("nan")])
+def test_a_folder_is_read_at_rates_that_files_have_words_for(tmp_path, rate):
+    cv(tmp_path / "0.png", COLOUR)
+    with pytest.raises(UserError, match=r"0\.001 to 1000 frames per second, not at"):
+        VideoReader(tmp_path, frame_rate=rate)
+    assert VideoReader(tmp_path, frame_rate=0.001).info.duration == 1000
